@@ -1,0 +1,39 @@
+"""Data sets: tensors, a split in three, and a binarisation protocol.
+
+A data set is a `Dataset`, whose `train`, `valid` and `test` are each a `Split`: N data in memory, stored as
+bytes, bits or floats, indexed per batch, on any device. `batches` yields one epoch of a split.
+
+The likelihood of a binary model is that of bits, so grey pictures are binarised first, and results under
+different protocols must not be compared. `Dataset.protocol` says in words, and `Split.hash` in 16 digits,
+what was evaluated:
+
+* `dynamic`: training data drawn anew at every use, with the grey levels as probabilities; validation and test
+  drawn once, by the seed;
+* `static`: all drawn once, by the seed;
+* `threshold`: 1 where grey > 1/2;
+* `none`: grey levels, or whatever the values are, as given.
+
+>>> data = Digits(binarization="static")
+>>> data.protocol, data.test.hash()
+('static binarisation, one fixed draw of all data (seed 0)', 'dbd4130f69d7adaa')
+"""
+
+from pyro_vae.data.dataset import Binarization, Dataset, Sizes, Split, batches
+from pyro_vae.data.files import ArrayFile, ImageFolder
+from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
+
+__all__ = [
+    "MNIST",
+    "ArrayFile",
+    "Binarization",
+    "Dataset",
+    "Digits",
+    "FashionMNIST",
+    "FreyFaces",
+    "ImageFolder",
+    "Omniglot",
+    "Sizes",
+    "Split",
+    "StaticMNIST",
+    "batches",
+]

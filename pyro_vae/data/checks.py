@@ -1,0 +1,116 @@
+"""What arrays a data set accepts, and the one line said about any other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_vae.errors import InputError
+
+Array = NDArray[Any] | Tensor
+
+
+def as_values(array: Array, where: str) -> Tensor:
+    """Return uint8 or float32 (N, C, H, W) or (N, D) on the CPU; `where` names the array in errors."""
+    values = _plain(array, where)
+    if values.ndim not in (2, 3, 4) or 0 in values.shape[1:]:
+        raise InputError(
+            f"expected {where} of shape (N, H, W), (N, C, H, W) or (N, D), got {tuple(values.shape)}:"
+            " reshape it"
+        )
+    _check_finite(values, where)
+    return values.unsqueeze(1) if values.ndim == 3 else values  # (N, H, W) -> (N, 1, H, W)
+
+
+def _plain(array: Array, where: str) -> Tensor:
+    if not isinstance(array, (np.ndarray, Tensor)):
+        raise InputError(
+            f"expected {where} as a NumPy array or a tensor, got {type(array).__name__}: use numpy.asarray"
+        )
+    if array.dtype not in (torch.bool, torch.uint8, np.bool_, np.uint8) and not _is_float(array):
+        raise InputError(
+            f"expected {where} of dtype uint8, bool or float, got {array.dtype}: convert it with"
+            " .astype('uint8') if its values are 0..255, else with .astype('float32')"
+        )
+    tensor = array.detach().cpu() if isinstance(array, Tensor) else _from_numpy(array)
+    return tensor.float() if tensor.is_floating_point() else tensor.to(torch.uint8)
+
+
+def _is_float(array: Array) -> bool:
+    return array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
+
+
+def _from_numpy(array: NDArray[Any]) -> Tensor:
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what float32 cannot hold is counted as infinite by the next check
+            array = array.astype(np.float32, copy=False)
+    # torch has no negative strides, and warns of read-only memory
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _check_finite(values: Tensor, where: str) -> None:
+    if not values.is_floating_point() or bool(values.isfinite().all()):
+        return
+    bad = values.isfinite().logical_not_().flatten().nonzero()
+    first = tuple(int(i) for i in np.unravel_index(int(bad[0]), values.shape))
+    raise InputError(
+        f"expected finite values, got {len(bad)} NaN or infinite in {where}, the first at index {first}:"
+        " remove or replace them"
+    )
+
+
+def as_labels(labels: Array | None, values: Tensor | None, split: str) -> Tensor | None:
+    """Return `labels` as int64 (N,), one per datum of `values`."""
+    if labels is None:
+        return None
+    numbers = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if numbers.dtype.kind not in "biu" or numbers.ndim != 1:
+        raise InputError(
+            f"expected whole numbers of shape (N,) as labels of {split}, got {numbers.dtype} {numbers.shape}:"
+            " number the classes 0, 1, ..."
+        )
+    num_data = 0 if values is None else len(values)
+    if len(numbers) != num_data:
+        raise InputError(
+            f"expected {num_data} labels, one per datum of {split}, got {len(numbers)}:"
+            " take both from one source"
+        )
+    return torch.from_numpy(numbers.astype(np.int64))
+
+
+def check_alike(values: Mapping[str, Tensor]) -> None:
+    """Refuse an empty training split, and splits of different data shape or dtype."""
+    train = values["train"]
+    if len(train) == 0:
+        raise InputError(
+            f"expected at least one training datum, got an array of shape {tuple(train.shape)}: give data"
+        )
+    for name, other in values.items():
+        if other.shape[1:] != train.shape[1:] or other.dtype != train.dtype:
+            raise InputError(
+                f"expected {name} of data shape {tuple(train.shape[1:])} and {train.dtype} like train,"
+                f" got {tuple(other.shape[1:])} and {other.dtype}: bring the splits to one form"
+            )
+
+
+def check_grey(values: Mapping[str, Tensor], maximum: float, binarization: str) -> None:
+    """Refuse values outside [0, maximum], which are no probabilities to binarise with."""
+    for name, tensor in values.items():
+        if len(tensor) == 0:
+            continue
+        low, high = (float(end.float() / maximum) for end in tensor.aminmax())
+        if low < 0 or high > 1:
+            raise InputError(
+                f"expected grey values in [0, 1] for binarization '{binarization}', got [{low:g}, {high:g}]"
+                f" in {name} after division by {maximum:g}: rescale the values, give the `maximum` that"
+                " means 1, or use binarization 'none'"
+            )
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that NumPy's RandomState does not take."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"expected a seed from 0 to 4294967295 (2**32 - 1), got {seed}: choose another seed")

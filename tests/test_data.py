@@ -1,0 +1,343 @@
+"""Splits, batches, binarisation protocols, and the embedded digits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from pyro_vae.data import Dataset, Digits, Split, batches
+from pyro_vae.data import dataset as dataset_module
+from pyro_vae.errors import InputError
+
+GREY = np.random.RandomState(7).randint(0, 256, (50, 3, 4)).astype(np.uint8)
+GREY[0, 0, :2] = 0, 255
+
+
+def made(**options: Any) -> Dataset:
+    return Dataset(GREY[:30], GREY[30:38], GREY[38:], **options)
+
+
+def test_shapes_sizes_and_scale() -> None:
+    data = made()
+    assert data.sizes == (30, 8, 12)
+    assert data.sizes.test == 12
+    assert data.data_shape == (1, 3, 4)
+    assert data.name == "Dataset"
+    assert data.train.values.dtype == torch.uint8
+    x = data.test.batch()
+    assert x.dtype == torch.float32
+    assert torch.equal(x, torch.from_numpy(GREY[38:]).unsqueeze(1) / 255)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 2, 3, 4)])
+def test_vectors_and_channels_keep_their_shape(shape: tuple[int, ...]) -> None:
+    data = Dataset(np.zeros(shape))
+    assert data.data_shape == shape[1:]
+    assert data.train.values.dtype == torch.float32
+    assert data.sizes == (5, 0, 0)
+    assert data.valid.data_shape == shape[1:]
+
+
+@pytest.mark.parametrize(
+    ("array", "maximum"),
+    [
+        (np.array([[0, 200]], dtype=np.uint8), 255),
+        (np.array([[0, 1]], dtype=np.uint8), 1),
+        (np.array([[False, True]]), 1),
+        (np.array([[-3.0, 7.0]]), 1),
+        (torch.tensor([[-3.0, 7.0]], dtype=torch.bfloat16), 1),
+    ],
+)
+def test_usual_maximum(array: Any, maximum: int) -> None:
+    split = Dataset(array).train
+    assert split.maximum == maximum
+    assert torch.equal(split.batch(), torch.as_tensor(array).float() / maximum)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "f4", "f8", "u1"])
+@pytest.mark.parametrize("step", [1, -1])
+def test_arrays_that_torch_cannot_view(dtype: str, step: int) -> None:
+    array = np.arange(6, dtype=dtype).reshape(2, 3)[:, ::step]
+    array.flags.writeable = step < 0  # read-only and forwards, or writable and backwards
+    assert Dataset(array, maximum=1).train.batch().tolist() == [[0, 1, 2][::step], [3, 4, 5][::step]]
+
+
+def test_batch_by_index_and_slice_never_aliases() -> None:
+    split = Dataset(np.arange(12.0).reshape(4, 3)).train
+    assert split.batch(torch.tensor([3, 0])).tolist() == [[9, 10, 11], [0, 1, 2]]
+    split.batch(slice(0, 2)).zero_()
+    assert split.values.sum() == 66
+
+
+def test_dynamic_frequencies_are_the_grey_levels() -> None:
+    split = made(binarization="dynamic").train
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([split.batch(generator=generator) for _ in range(2000)])
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    grey = split.values / 255
+    sigma = (grey * (1 - grey) / 2000).sqrt()
+    assert ((draws.mean(0) - grey).abs() <= 4 * sigma).all()
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_black_stays_black_even_for_noise_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = Dataset(np.array([[0.0, 1e-6]]), binarization="dynamic").train
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.zeros(shape))
+    assert split.batch().tolist() == [[0, 1]]
+
+
+def independent_draw(array: np.ndarray[Any, Any], seed: int, stream: int) -> torch.Tensor:
+    noise = np.random.RandomState([seed, stream]).random_sample(array.shape)
+    return torch.from_numpy(noise < array / 255).unsqueeze(1).float()
+
+
+@pytest.mark.parametrize("binarization", ["dynamic", "static"])
+def test_evaluated_splits_are_one_fixed_draw(binarization: Any) -> None:
+    data = made(binarization=binarization, seed=5)
+    for split, array, stream in ((data.valid, GREY[30:38], 1), (data.test, GREY[38:], 2)):
+        assert torch.equal(split.batch(), independent_draw(array, 5, stream))
+        assert torch.equal(split.batch(), split.batch())
+    other = Dataset(GREY[:3], None, GREY[38:], binarization=binarization, seed=5)
+    assert torch.equal(other.test.values, data.test.values)
+
+
+def test_static_training_data_are_one_fixed_draw() -> None:
+    train = made(binarization="static", seed=5).train
+    assert torch.equal(train.batch(), independent_draw(GREY[:30], 5, 0))
+    assert torch.equal(train.batch(), train.batch())
+
+
+def test_draws_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made(binarization="static").train
+    monkeypatch.setattr(dataset_module, "_DRAWN_AT_ONCE", 25)
+    assert made(binarization="static").train.hash() == whole.hash()
+
+
+def test_threshold_is_above_one_half() -> None:
+    grey = np.array([[0.0, 0.5, 0.500001, 1.0]])
+    assert Dataset(grey, binarization="threshold").train.batch().tolist() == [[0, 0, 1, 1]]
+    levels = np.array([[0, 127, 128, 255]], dtype=np.uint8)
+    data = Dataset(levels, levels, levels, binarization="threshold")
+    for split in (data.train, data.valid, data.test):
+        assert split.batch().tolist() == [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("binarization", ["dynamic", "static", "threshold", "none"])
+def test_bits_stay_bits_under_every_protocol(binarization: Any) -> None:
+    bits = GREY > 128
+    data = Dataset(bits, bits, bits, binarization=binarization)
+    for split in (data.train, data.valid, data.test):
+        assert torch.equal(split.batch(), torch.from_numpy(bits).unsqueeze(1).float())
+
+
+@pytest.mark.parametrize(
+    ("options", "protocol"),
+    [
+        (
+            {"binarization": "dynamic", "seed": 3},
+            "dynamic binarisation, evaluated on one fixed draw (seed 3)",
+        ),
+        ({"binarization": "static", "seed": 3}, "static binarisation, one fixed draw of all data (seed 3)"),
+        ({"binarization": "threshold", "seed": 3}, "binarised at grey > 1/2"),
+        ({"binarization": "none"}, "divided by 255, not binarised"),
+        ({"maximum": 16}, "divided by 16, not binarised"),
+        ({"maximum": 1}, "as given, not binarised"),
+    ],
+)
+def test_protocol(options: dict[str, Any], protocol: str) -> None:
+    assert made(**options).protocol == protocol
+
+
+def test_protocol_of_bits() -> None:
+    assert Dataset(GREY > 128).protocol == "as given, not binarised"
+
+
+def test_hash_names_what_is_evaluated() -> None:
+    test = made(binarization="dynamic").test
+    assert test.hash() == made(binarization="static").test.hash()
+    changed = [
+        made(binarization="dynamic", seed=1).test,
+        made(binarization="threshold").test,
+        made().test,
+        made(maximum=256).test,
+        test.subset(11),
+        made(binarization="dynamic").train,
+        made().train,
+        made().valid,
+        Split(test.values.reshape(12, 12)),
+        Split(test.values.float()),
+        Split(test.values[:0]),
+    ]
+    assert len({split.hash() for split in [test, *changed]}) == len(changed) + 1
+
+
+def test_digits_hash_is_the_same_on_every_machine() -> None:
+    # literals: a change of the split or of a random stream makes published numbers incomparable
+    data = Digits(seed=0)
+    assert data.train.hash() == "482443514a59a0d3"
+    assert data.test.hash() == "dbd4130f69d7adaa"
+
+
+def test_digits_are_split_without_overlap() -> None:
+    data = Digits(binarization="none")
+    assert data.sizes == (1297, 200, 300)
+    assert data.data_shape == (1, 8, 8)
+    splits = (data.train, data.valid, data.test)
+    rows = torch.cat(
+        [torch.column_stack([s.values.flatten(1).long(), s.labels]) for s in splits if s.labels is not None]
+    )
+    source = load_digits()
+    expected = np.column_stack([source.data, source.target]).astype(int)
+    assert sorted(rows.tolist()) == sorted(expected.tolist())
+    assert data.train.batch().max() == 1
+    assert torch.equal(Digits(seed=1).train.values, data.train.values)
+
+
+def test_subset_is_a_fixed_choice_with_its_labels() -> None:
+    split = Split(torch.arange(20.0).reshape(20, 1), torch.arange(20))
+    part = split.subset(6)
+    assert part.labels is not None
+    assert part.values[:, 0].tolist() == part.labels.tolist()
+    assert part.labels.tolist() == np.random.RandomState(0).permutation(20)[:6].tolist()
+    assert split.subset(None) is split
+    assert split.subset(20) is split
+    with pytest.raises(InputError, match="expected a number of data of at least 1, got 0: give more"):
+        split.subset(0)
+
+
+def test_subset_and_device_keep_what_the_split_is() -> None:
+    split = made(binarization="dynamic", train_labels=np.arange(30)).train
+    for other in (split.subset(4), split.to("cpu")):
+        assert other.resample
+        assert other.maximum == 255
+    assert split.to("meta").batch().device.type == "meta"
+
+
+def test_batches_cover_each_datum_once_in_another_order_each_epoch() -> None:
+    split = Split(torch.arange(23.0).reshape(23, 1))
+    epoch = [x.flatten().tolist() for x in batches(split, 5, seed=0, epoch=0)]
+    assert [len(x) for x in epoch] == [5, 5, 5, 5, 3]
+    order = [number for x in epoch for number in x]
+    assert sorted(order) == list(range(23))
+    assert order != list(range(23))
+    for seed, number in ((0, 1), (1, 0)):
+        other = torch.cat(list(batches(split, 23, seed=seed, epoch=number)))
+        assert other.flatten().tolist() != order
+
+
+def test_batches_repeat_an_epoch_and_leave_the_global_state() -> None:
+    split = made(binarization="dynamic").train
+    state = torch.get_rng_state()
+    first, again, other = (list(batches(split, 30, seed=2, epoch=e)) for e in (4, 4, 5))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_batches_follow_the_documented_stream() -> None:
+    split = made(binarization="dynamic").train
+    generator = torch.Generator().manual_seed(2_654_435_761 * (1_000_003 * 2 + 4 + 1) % 2**32)
+    order = torch.randperm(30, generator=generator)
+    for x, index in zip(batches(split, 8, seed=2, epoch=4), order.split(8), strict=True):
+        assert torch.equal(x, split.batch(index, generator))
+
+
+def test_epoch_seeds_differ_and_are_no_small_integers() -> None:
+    seeds = {dataset_module._epoch_seed(seed, epoch) for seed in range(20) for epoch in range(500)}
+    assert len(seeds) == 20 * 500
+    assert not seeds & set(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("split", "size", "message"),
+    [
+        (Split(torch.zeros(0, 2)), 1, "got an empty split: use a data set that has this split"),
+        (
+            Split(torch.zeros(3, 2)),
+            4,
+            "expected at least one full batch of 4, got 3 data: reduce the batch size",
+        ),
+        (Split(torch.zeros(3, 2)), 0, "expected a batch size of at least 1, got 0"),
+    ],
+)
+def test_batches_refuse_at_the_call(split: Split, size: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        batches(split, size, seed=0, epoch=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_data_stay_on_their_device() -> None:
+    data = made(binarization="dynamic", train_labels=np.arange(30))
+    split = data.train.to("cuda")
+    assert split.labels is not None
+    assert split.labels.is_cuda
+    assert split.subset(5).values.is_cuda
+    assert split.hash() == data.train.hash()
+    first, again = (torch.cat(list(batches(split, 8, seed=0, epoch=0))) for _ in range(2))
+    assert first.is_cuda
+    assert torch.equal(first, again)
+
+
+def with_value(value: float) -> np.ndarray[Any, Any]:
+    array = np.zeros((3, 4, 5))
+    array[1, 2, 3] = array[2, 0, 0] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: Dataset(with_value(np.nan)),
+            r"got 2 NaN or infinite in train, the first at index \(1, 2, 3\)",
+        ),
+        (lambda: Dataset(GREY / 1.0, with_value(1e300)[:, :3, :4]), r"got 2 NaN or infinite in valid"),
+        (lambda: Dataset(GREY[:0]), r"at least one training datum, got an array of shape \(0, 1, 3, 4\)"),
+        (
+            lambda: Dataset(GREY, GREY[:, 1:]),
+            r"valid of data shape \(1, 3, 4\) .* like train, got \(1, 2, 4\)",
+        ),
+        (lambda: Dataset(GREY, None, GREY / 255), "test of .*torch.uint8 like train, got .*torch.float32"),
+        (
+            lambda: Dataset(GREY.astype(int)),
+            r"of dtype uint8, bool or float, got int64.*astype\('uint8'\)",
+        ),
+        (lambda: Dataset(GREY.astype(str)), "of dtype uint8, bool or float, got <U"),
+        (lambda: Dataset(torch.from_numpy(GREY).int()), "of dtype uint8, bool or float, got torch.int32"),
+        (lambda: Dataset(GREY.tolist()), "train as a NumPy array or a tensor, got list: use numpy.asarray"),
+        (lambda: Dataset(GREY[0, 0]), r"train of shape .*, got \(4,\): reshape it"),
+        (lambda: Dataset(GREY[:, :0]), r"train of shape .*, got \(50, 0, 4\): reshape it"),
+        (
+            lambda: Dataset(GREY / 1.0, binarization="dynamic"),
+            r"in \[0, 1\] for binarization 'dynamic', got \[0, 255\] in train after .* by 1: .*`maximum`",
+        ),
+        (
+            lambda: Dataset(GREY / 255, GREY / -255, binarization="static"),
+            r"got \[-1, -?0\] in valid .*binarization 'none'",
+        ),
+        (lambda: Dataset(GREY, binarization="threshold", maximum=16), r"got \[0, 15.9375\] .* by 16"),
+        (lambda: made(binarization="median"), "among dynamic, static, threshold, none, got 'median'"),
+        (lambda: made(seed=-1), r"seed from 0 to 4294967295 .*, got -1"),
+        (lambda: made(seed=2**32), "got 4294967296: choose another seed"),
+        (lambda: made(maximum=0), "expected a positive finite maximum, got 0"),
+        (lambda: made(maximum=float("nan")), "expected a positive finite maximum, got nan"),
+        (lambda: made(train_labels=np.arange(3)), "expected 30 labels, one per datum of train, got 3"),
+        (lambda: Dataset(GREY, test_labels=np.arange(3)), "expected 0 labels, one per datum of test, got 3"),
+        (lambda: made(train_labels=np.ones(30)), r"labels of train, got float64 \(30,\): number the classes"),
+    ],
+)
+def test_refusals(call: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_become_int64() -> None:
+    data = made(test_labels=torch.arange(12, dtype=torch.int16), train_labels=np.arange(30, dtype=np.uint8))
+    assert data.test.labels is not None
+    assert data.test.labels.dtype == torch.int64
+    assert data.train.labels is not None
+    assert data.train.labels.tolist() == list(range(30))
+    assert data.valid.labels is None
