@@ -1,0 +1,185 @@
+"""Laws that hold for every component of the registry."""
+
+import copy
+import itertools
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from components import (
+    ARCHITECTURES,
+    DATA_SHAPE,
+    DISCRETE,
+    LATENT_DIM,
+    LIKELIHOODS,
+    POSTERIORS,
+    PRIORS,
+    data_for,
+    vae,
+)
+from pyro.infer import SVI, Trace_ELBO
+from scipy import stats
+from torch import Tensor, nn
+
+ALL = [
+    *(pytest.param("prior", name, id=f"prior {name}") for name in PRIORS),
+    *(pytest.param("likelihood", name, id=f"likelihood {name}") for name in LIKELIHOODS),
+    *(pytest.param("posterior", name, id=f"posterior {name}") for name in POSTERIORS),
+]
+
+
+def make(role: str, name: str) -> nn.Module:
+    if role == "prior":
+        return PRIORS[name](LATENT_DIM)
+    return {"likelihood": LIKELIHOODS, "posterior": POSTERIORS}[role][name](DATA_SHAPE, LATENT_DIM)
+
+
+def condition(role: str, *leading: int) -> tuple[Tensor, ...]:
+    """What the component is called with."""
+    if role == "prior":
+        return ()
+    return (torch.randn(*leading, LATENT_DIM) if role == "likelihood" else torch.rand(*leading, *DATA_SHAPE),)
+
+
+def value(role: str, name: str, num: int = 6) -> Tensor:
+    """What its distribution is over."""
+    return data_for(name, num) if role == "likelihood" else torch.randn(num, LATENT_DIM)
+
+
+@pytest.mark.parametrize(("role", "name"), ALL)
+@pytest.mark.parametrize("leading", [(), (6,), (2, 6)])
+def test_batch_and_event_shapes(role: str, name: str, leading: tuple[int, ...]) -> None:
+    distribution = make(role, name)(*condition(role, *leading))
+    event = DATA_SHAPE if role == "likelihood" else (LATENT_DIM,)
+    batch = () if role == "prior" else leading
+    assert distribution.batch_shape == batch
+    assert distribution.event_shape == event
+    assert distribution.sample((4,)).shape == (4, *batch, *event)
+    assert distribution.log_prob(distribution.sample((4,))).shape == (4, *batch)
+
+
+@pytest.mark.parametrize(("role", "name"), ALL)
+def test_gradient_reaches_every_parameter(role: str, name: str) -> None:
+    module = make(role, name)
+    log_prob = module(*condition(role, 6)).log_prob(value(role, name)).sum()
+    if list(module.parameters()):
+        log_prob.backward()
+    without = [key for key, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+@pytest.mark.parametrize(("role", "name"), [p for p in ALL if p.values[0] != "prior"])
+def test_leading_axes_equal_a_loop(role: str, name: str, float64: None) -> None:
+    module, (given,), x = make(role, name), condition(role, 2, 6), value(role, name)
+    together = module(given).log_prob(x)
+    loop = torch.stack(
+        [torch.stack([module(g).log_prob(v) for g, v in zip(row, x, strict=True)]) for row in given]
+    )
+    torch.testing.assert_close(together, loop, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("role", "name"), ALL)
+def test_state_dict_and_deep_copy(role: str, name: str) -> None:
+    module, given, x = make(role, name), condition(role, 6), value(role, name)
+    expected = module(*given).log_prob(x)
+    other = make(role, name)
+    if list(module.parameters()) and any(p.numel() > 1 for p in module.parameters()):
+        assert not torch.equal(other(*given).log_prob(x), expected)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(*given).log_prob(x), expected)
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1)
+    assert torch.equal(twin(*given).log_prob(x), expected)
+
+
+@pytest.mark.parametrize(("role", "name"), ALL)
+def test_moves_to_another_dtype(role: str, name: str) -> None:
+    module = make(role, name).double()
+    distribution = module(*(part.double() for part in condition(role, 6)))
+    assert distribution.sample().dtype == torch.float64
+    assert distribution.log_prob(value(role, name).double()).dtype == torch.float64
+
+
+def one_dimensional(role: str, name: str) -> Any:
+    """The component over one real number, as a distribution of batch shape ()."""
+    if role == "prior":
+        return PRIORS[name](1)()
+    if role == "likelihood":
+        return LIKELIHOODS[name]((1,), LATENT_DIM)(torch.randn(LATENT_DIM))
+    return POSTERIORS[name](DATA_SHAPE, 1)(torch.rand(DATA_SHAPE))
+
+
+CONTINUOUS = [p for p in ALL if p.values[1] not in DISCRETE]
+GRID = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("role", "name"), CONTINUOUS)
+def test_continuous_density_integrates_to_one(role: str, name: str, float64: None) -> None:
+    density = one_dimensional(role, name).log_prob(GRID[:, None]).exp()
+    assert torch.trapezoid(density, GRID).item() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize(("role", "name"), CONTINUOUS)
+def test_samples_follow_the_density(role: str, name: str, float64: None) -> None:
+    distribution = one_dimensional(role, name)
+    density = distribution.log_prob(GRID[:, None]).exp().detach()
+    cdf = torch.cumulative_trapezoid(density, GRID)
+
+    def below(points: Any) -> Any:
+        return cdf[torch.searchsorted(GRID[1:], torch.as_tensor(points)).clamp(max=len(cdf) - 1)].numpy()
+
+    draws = distribution.sample((5000,)).squeeze(-1).numpy()
+    assert stats.kstest(draws, below).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(DISCRETE))
+def test_discrete_density_sums_to_one_and_is_sampled(name: str, float64: None) -> None:
+    px = LIKELIHOODS[name]((1, 2, 2), LATENT_DIM)(torch.randn(LATENT_DIM))
+    patterns = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4))).reshape(16, 1, 2, 2)
+    probabilities = px.log_prob(patterns).exp().detach()
+    assert probabilities.sum().item() == pytest.approx(1, abs=1e-12)
+    draws = px.sample((4000,)).flatten(1) @ torch.tensor([8.0, 4.0, 2.0, 1.0])
+    counts = torch.bincount(draws.long(), minlength=16)
+    assert stats.chisquare(counts, probabilities * 4000).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("particles", [1, 3])
+def test_one_step_moves_every_parameter(prior: str, likelihood: str, posterior: str, particles: int) -> None:
+    model = vae(prior, likelihood, posterior)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    loss = Trace_ELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
+    svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), loss)
+    assert torch.isfinite(torch.tensor(svi.step(data_for(likelihood))))
+    stuck = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert stuck == []
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("role", "name"), [p for p in ALL if p.values[0] != "prior"])
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_extreme_network_outputs_stay_finite(role: str, name: str, size: float) -> None:
+    module, (given,) = make(role, name), condition(role, 6)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(size)
+    log_prob = module(given).log_prob(value(role, name))
+    log_prob.sum().backward()
+    assert torch.isfinite(log_prob).all()
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 5), (2, 1, 7), (1, 28, 20)])
+def test_encoder_and_decoder_fit_any_picture(name: str, shape: tuple[int, ...]) -> None:
+    architecture = ARCHITECTURES[name]()
+    encoder, decoder = architecture.encoder(shape), architecture.decoder(2, shape)
+    assert encoder(torch.rand(2, 4, *shape)).shape == (2, 4, *encoder.output_shape)
+    assert decoder(torch.rand(2, 4, 2)).shape == (2, 4, *decoder.output_shape)
+    assert encoder.input_shape == shape
+    assert decoder.input_shape == (2,)

@@ -1,0 +1,190 @@
+"""The joint program: sites, plates, parameters, conveniences, refusals."""
+
+from functools import partial
+
+import pyro
+import pytest
+import torch
+from components import DATA_SHAPE, LATENT_DIM, LIKELIHOODS, PRIORS, data_for, vae
+from pyro import poutine
+from pyro.infer import SVI, Predictive, Trace_ELBO
+from torch import Tensor, nn
+
+import pyro_vae as pv
+
+
+def moved(model: nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def test_sites_and_plates() -> None:
+    model, x = vae(), data_for("Bernoulli")
+    guide_trace = poutine.trace(model.guide).get_trace(x)
+    trace = poutine.trace(poutine.replay(model.model, trace=guide_trace)).get_trace(x)
+    assert [name for name in trace.stochastic_nodes if name != "data"] == ["z"]
+    assert trace.observation_nodes == ["x"]
+    assert torch.equal(trace.nodes["z"]["value"], guide_trace.nodes["z"]["value"])
+    for name in ("z", "x"):
+        (frame,) = trace.nodes[name]["cond_indep_stack"]
+        assert (frame.name, frame.dim, frame.size) == ("data", -1, len(x))
+    expected = model.prior().log_prob(guide_trace.nodes["z"]["value"])
+    trace.compute_log_prob()
+    torch.testing.assert_close(trace.nodes["z"]["log_prob"], expected)
+
+
+def test_predictive_draws_from_the_guide() -> None:
+    model, x = vae(), data_for("Bernoulli")
+    draws = Predictive(model.model, guide=model.guide, num_samples=7, return_sites=("z",))(x)
+    assert draws["z"].shape == (7, len(x), LATENT_DIM)
+    free = Predictive(poutine.uncondition(model.model), num_samples=7)(x)
+    assert free["x"].shape == (7, len(x), *DATA_SHAPE)
+    assert not torch.equal(free["x"][0], x)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_two_models_under_plain_svi_take_turns(prior: str) -> None:
+    """The parameter store keeps the first model's entries; the second must train all the same."""
+    first, second, x = vae(prior), vae(prior), data_for("Bernoulli")
+    svis = [SVI(m.model, m.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO()) for m in (first, second)]
+    for model, svi in [(first, svis[0]), (second, svis[1]), (first, svis[0])]:
+        before = copied(model)
+        svi.step(x)
+        assert moved(model, before)
+
+
+def test_another_program_of_the_same_components_trains() -> None:
+    """Tensors that the store holds under a second name do not stand in the way."""
+
+    class Other(pv.VAE):
+        pass
+
+    first, x = vae("Vamp"), data_for("Bernoulli")
+    second = Other(first.prior, first.likelihood, first.posterior)
+    third, fourth = (
+        vae("Vamp"),
+        Other(*(getattr(vae("Vamp"), role) for role in ("prior", "likelihood", "posterior"))),
+    )
+    for model in (first, second, third, fourth, first):
+        before = copied(model)
+        SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO()).step(x)
+        assert moved(model, before)
+
+
+def test_frozen_parameters_stay() -> None:
+    model, x = vae(), data_for("Bernoulli")
+    model.likelihood.requires_grad_(False)
+    before = copied(model)
+    SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), Trace_ELBO()).step(x)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) == name.startswith("likelihood")
+
+
+def test_conveniences() -> None:
+    model, x = vae(), data_for("Bernoulli")
+    assert torch.equal(model.encode(x), model.posterior(x).mean)
+    z = torch.randn(2, 3, LATENT_DIM)
+    assert torch.equal(model.decode(z), model.likelihood(z).mean)
+    assert set(model.sample(20).unique().tolist()) == {0.0, 1.0}
+    means = model.sample(20, mean=True)
+    assert means.shape == (20, *DATA_SHAPE)
+    assert 0 < means.min() and means.max() < 1
+    torch.manual_seed(1)
+    reconstructed = model.reconstruct(x)
+    torch.manual_seed(1)
+    assert torch.equal(reconstructed, model.decode(model.posterior(x).sample()))
+    assert not any(t.requires_grad for t in (model.encode(x), model.decode(z), means, reconstructed))
+
+
+def test_sampling_follows_prior_and_likelihood() -> None:
+    """The mean of many draws is the mean of the decoded prior, within 5 standard errors."""
+    model = vae(likelihood="Normal, fixed scale")
+    with torch.no_grad():
+        model.likelihood.decoder.layers[1].weight.mul_(3)
+    draws, decoded = model.sample(40_000), model.decode(torch.randn(40_000, LATENT_DIM))
+    error = ((draws.var(0) + decoded.var(0)) / 40_000).sqrt()
+    assert ((draws.mean(0) - decoded.mean(0)).abs() < 5 * error).all()
+
+
+def test_assemble_fills_in_what_a_constructor_names() -> None:
+    class Wide(pv.StandardNormalPrior):
+        def __init__(self, latent_dim: int, data_shape: tuple[int, ...], *, width: float = 2.0) -> None:
+            super().__init__(latent_dim)
+            self.seen = data_shape
+            self.scale.fill_(width)
+
+    data = pv.Digits()
+    model = pv.assemble(
+        data,
+        latent_dim=2,
+        network=pv.Convolutional((3,)),
+        prior=partial(Wide, width=5.0),
+        likelihood=partial(pv.NormalLikelihood, scale=0.5),
+    )
+    assert isinstance(model.prior, Wide)
+    assert (model.prior.seen, model.prior.latent_dim) == ((1, 8, 8), 2)
+    assert model.prior().stddev.tolist() == [5.0, 5.0]
+    assert model.likelihood(torch.zeros(2)).stddev.unique().tolist() == [0.5]
+    assert isinstance(model.posterior.encoder, pv.Network)
+
+
+def test_assemble_gives_a_vamp_prior_the_posterior_itself() -> None:
+    model = pv.assemble(pv.Digits(), prior=partial(pv.VampPrior, components=7))
+    assert isinstance(model.prior, pv.VampPrior)
+    assert model.prior.posterior is model.posterior
+    assert model.prior.pseudo_inputs.shape == (7, 1, 8, 8)
+
+
+def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
+    return pytest.raises(pv.InputError, match=text)
+
+
+def test_refusals() -> None:
+    network = pv.MLP((4,))
+    likelihood = pv.BernoulliLikelihood(network.decoder(2, (6,)), (6,))
+    posterior = pv.DiagonalNormalPosterior(network.encoder((6,)), 3)
+    with refused("expected one latent_dim, got 3 in the prior, 3 in the posterior and 2 in the likelihood"):
+        pv.VAE(pv.StandardNormalPrior(3), likelihood, posterior)
+    with refused(
+        "expected a network that declares its output_shape, got Linear: wrap it as pyro_vae.Network"
+    ):
+        pv.DiagonalNormalPosterior(nn.Linear(6, 4), 3)
+    with refused(r"expects inputs of shape \(6,\), got a tensor of shape \(2, 5\)"):
+        posterior(torch.zeros(2, 5))
+    with refused(r"pictures of shape \(C, H, W\), got data of shape \(6,\)"):
+        pv.Convolutional().encoder((6,))
+    with refused(r"hidden_dims expects positive whole numbers, got \(3, 0\)"):
+        pv.MLP((3, 0))
+    with refused("latent_dim expects positive whole numbers"):
+        pv.StandardNormalPrior(0)
+    with refused("channels expects at least one number"):
+        pv.Convolutional(())
+    with refused(r"log_scale_bounds expects two finite increasing numbers, got \(2, 1\)"):
+        pv.MixturePrior(2, log_scale_bounds=(2, 1))
+    with refused("500 pseudo-inputs from data and got 4 examples"):
+        pv.VampPrior(posterior, torch.rand(4, 6))
+    for scale in (0.0, -1.0, float("inf"), "typo"):
+        with refused("scale expects a positive number, 'shared' or 'per_pixel', got"):
+            pv.NormalLikelihood(network.decoder(2, (6,)), (6,), scale=scale)  # type: ignore[arg-type]
+
+
+def test_data_outside_the_support_are_refused_with_both_remedies() -> None:
+    model = vae()
+    x = data_for("Bernoulli")
+    model.check(x)
+    x[3, 0, 0, 0] = 0.25
+    text = (
+        "BernoulliLikelihood expects the values 0 and 1, got 0.25 among values from 0 to 1: binarise the data"
+    )
+    with refused(text + ".*or use NormalLikelihood"):
+        model.check(x)
+    with refused(r"the model expects data of shape \(1, 5, 4\), got \(1, 4, 5\)"):
+        model.check(torch.zeros(2, 1, 4, 5))
+
+
+@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name.startswith("Normal")])
+def test_real_data_suit_a_normal_likelihood(name: str) -> None:
+    vae(likelihood=name).check(torch.randn(3, *DATA_SHAPE) * 100)
