@@ -1,0 +1,269 @@
+"""log p(x) against closed forms, for components and for programs that the package has never seen."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from torch import Tensor
+
+import pyro_vae as pv
+
+N, D, L = 7, 5, 3
+Program = Callable[[Tensor], Any]
+
+
+class PPCA:
+    """x = W z + b + σ ε with z ~ N(0, I): everything in closed form (Tipping & Bishop 1999)."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.weight = torch.randn(D, L, generator=generator)
+        self.shift = torch.randn(D, generator=generator)
+        self.sigma = 0.6
+        self.x = torch.randn(N, D, generator=generator) * 2
+
+    def evidence(self) -> Tensor:
+        covariance = self.weight @ self.weight.T + self.sigma**2 * torch.eye(D)
+        return dist.MultivariateNormal(self.shift, covariance).log_prob(self.x)
+
+    def posterior(self, x: Tensor) -> Any:
+        precision = self.weight.T @ self.weight / self.sigma**2 + torch.eye(L)
+        mean = torch.linalg.solve(precision, self.weight.T @ (x - self.shift).T / self.sigma**2).T
+        return dist.MultivariateNormal(mean, precision_matrix=precision)
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(L), 1.0).to_event(1))
+            mean = z @ self.weight.T + self.shift
+            pyro.sample("x", dist.Normal(mean, self.sigma).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, widened: float = 1.0) -> None:
+        exact = self.posterior(x)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.MultivariateNormal(exact.mean, exact.covariance_matrix * widened))
+
+
+@pytest.mark.parametrize("rows", [2, 7, 20, 5000])
+def test_with_the_exact_posterior_every_weight_is_the_evidence(float64: None, rows: int) -> None:
+    ppca = PPCA()
+    weights = pv.log_weights(ppca.model, ppca.guide, ppca.x, 11)
+    torch.testing.assert_close(weights, ppca.evidence().expand(11, N), rtol=0, atol=1e-10)
+    result = pv.log_evidence(ppca.model, ppca.guide, ppca.x, num_particles=11, rows=rows)
+    torch.testing.assert_close(result.estimate, ppca.evidence(), rtol=0, atol=1e-10)
+    assert result.standard_error.max() < 1e-6
+    torch.testing.assert_close(result.effective_sample_size, torch.full((N,), 11.0))
+    terms = pv.elbo(ppca.model, ppca.guide, ppca.x, num_particles=3, rows=rows)
+    torch.testing.assert_close(terms.elbo, ppca.evidence(), rtol=0, atol=1e-10)
+
+
+def test_elbo_parts_are_reconstruction_and_kl_in_closed_form(float64: None) -> None:
+    ppca = PPCA()
+    terms = pv.elbo(ppca.model, ppca.guide, ppca.x, num_particles=20_000)
+    qz, pz = ppca.posterior(ppca.x), dist.MultivariateNormal(torch.zeros(L), torch.eye(L))
+    kl = torch.distributions.kl_divergence(qz, pz)
+    torch.testing.assert_close(terms.kl, kl, rtol=0, atol=0.06)
+    torch.testing.assert_close(terms.reconstruction, ppca.evidence() + kl, rtol=0, atol=0.06)
+
+
+def test_a_wide_guide_estimates_within_four_standard_errors(float64: None) -> None:
+    ppca = PPCA()
+    result = pv.log_evidence(ppca.model, lambda x: ppca.guide(x, 2.0), ppca.x, num_particles=4000, rows=900)
+    assert ((result.estimate - ppca.evidence()).abs() < 4 * result.standard_error).all()
+    assert (result.standard_error < 0.05).all()
+
+
+def test_a_trained_linear_vae_estimates_within_four_standard_errors(float64: None) -> None:
+    """The network's own weights give the closed form of its evidence."""
+    x = torch.randn(400, 2) @ torch.randn(2, 4) + 0.3 * torch.randn(400, 4)
+    linear = pv.MLP(())
+    vae = pv.VAE(
+        pv.StandardNormalPrior(2),
+        pv.NormalLikelihood(linear.decoder(2, (4,)), (4,)),
+        pv.DiagonalNormalPosterior(linear.encoder((4,)), 2),
+    )
+    adam = lambda parameters: torch.optim.Adam(parameters, lr=0.02)  # noqa: E731
+    pv.fit(vae, pv.Dataset(x), epochs=60, batch_size=50, optimiser=adam)
+    x = x.float().double()  # as the data set stores them
+    head, scale = vae.likelihood.loc.layers[1], vae.likelihood(torch.zeros(2)).stddev.mean()
+    covariance = head.weight @ head.weight.T + scale**2 * torch.eye(4)
+    exact = dist.MultivariateNormal(head.bias, covariance).log_prob(x).detach()
+    result = pv.log_evidence(vae.model, vae.guide, x, num_particles=2000)
+    assert result.standard_error.median() < 0.05
+    assert ((result.estimate - exact).abs() < 4 * result.standard_error).double().mean() > 0.99
+    error = result.mean_monte_carlo_error
+    assert abs(result.mean - exact.mean().item()) < 4 * error
+    assert pv.elbo(vae.model, vae.guide, x, num_particles=50).elbo.mean() < exact.mean()
+
+
+def test_the_standard_error_is_that_of_repeated_runs(float64: None) -> None:
+    """500 repeats: the spread of the estimates is the standard error, and they cover the truth."""
+    ppca = PPCA()
+    x = ppca.x[:1].expand(500, D).contiguous()
+    result = pv.log_evidence(ppca.model, lambda x: ppca.guide(x, 1.7), x, num_particles=200)
+    spread, claimed = result.estimate.std(), result.standard_error.mean()
+    assert claimed.item() == pytest.approx(spread.item(), rel=0.1)
+    covered = ((result.estimate - ppca.evidence()[0]).abs() < 1.96 * result.standard_error).double().mean()
+    assert 0.92 <= covered <= 0.98
+
+
+def test_weights_are_unbiased_for_the_evidence(float64: None) -> None:
+    ppca = PPCA()
+    ratio = (pv.log_weights(ppca.model, lambda x: ppca.guide(x, 2.0), ppca.x, 20_000) - ppca.evidence()).exp()
+    assert ((ratio.mean(0) - 1).abs() < 4 * ratio.std(0) / math.sqrt(20_000)).all()
+
+
+@pytest.mark.parametrize("num_particles", [1, 4, 13])
+@pytest.mark.parametrize("rows", [1, 5, 6, 28, 100])
+def test_exactly_as_many_draws_as_asked_and_never_more_rows_at_once(num_particles: int, rows: int) -> None:
+    ppca = PPCA()
+    sizes = []
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            shape = pyro.sample("z", dist.Normal(x.new_zeros(L), 1.0).to_event(1)).shape[:-1]
+        sizes.append(shape.numel())
+
+    result = pv.log_evidence(ppca.model, guide, ppca.x, num_particles=num_particles, rows=rows)
+    probe, *sizes = sizes
+    assert probe == 1
+    assert sum(sizes) == N * num_particles
+    assert max(sizes) <= rows
+    assert result.estimate.shape == (N,)
+    assert result.num_particles == num_particles
+
+
+def test_chunks_do_not_change_the_estimate(float64: None) -> None:
+    """A model whose weights are a fixed function of the draw's number: the same set, however it is cut."""
+    count = 0
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", dist.Delta(x.new_zeros(())))
+
+    def model(x: Tensor) -> None:
+        nonlocal count
+        with pyro.plate("data", len(x)) as rows:
+            k = pyro.sample("k", dist.Delta(x.new_zeros(())))
+            number = (
+                torch.zeros(k.shape) if k.ndim == 1 else torch.arange(count, count + len(k))[:, None] + 0 * k
+            )
+            count += len(k) if k.ndim == 2 else 0
+            pyro.sample("x", dist.Delta(x.expand(k.shape), log_density=number * rows * 0.1), obs=x)
+
+    numbers = torch.arange(12)[:, None] * torch.arange(5) * 0.1
+    for rows in (5, 10, 35, 5000):
+        count = 0
+        result = pv.log_evidence(model, guide, torch.zeros(5), num_particles=12, rows=rows)
+        torch.testing.assert_close(result.estimate, numbers.logsumexp(0) - math.log(12), rtol=0, atol=1e-12)
+        weights = numbers.exp()
+        effective = weights.sum(0) ** 2 / weights.square().sum(0)
+        torch.testing.assert_close(result.effective_sample_size, effective, rtol=1e-12, atol=0)
+        relative = weights.std(0) / weights.mean(0) / math.sqrt(12)
+        torch.testing.assert_close(result.standard_error, relative, rtol=1e-10, atol=1e-8)
+
+
+def test_one_particle_has_no_standard_error(float64: None) -> None:
+    ppca = PPCA()
+    result = pv.log_evidence(ppca.model, ppca.guide, ppca.x, num_particles=1)
+    assert result.standard_error.isnan().all()
+    torch.testing.assert_close(result.estimate, ppca.evidence(), rtol=0, atol=1e-10)
+
+
+def test_a_discrete_latent_against_its_sum(float64: None) -> None:
+    probabilities = torch.tensor([0.2, 0.5, 0.3])
+    means = torch.tensor([-1.0, 0.5, 3.0])
+    x = torch.tensor([-2.0, 0.0, 4.0])
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(probabilities))
+            pyro.sample("x", dist.Normal(means[k], 0.8), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", dist.Categorical(torch.ones(3)))
+
+    exact = (probabilities.log() + dist.Normal(means, 0.8).log_prob(x[:, None])).logsumexp(-1)
+    result = pv.log_evidence(model, guide, x, num_particles=20_000)
+    assert ((result.estimate - exact).abs() < 4 * result.standard_error).all()
+
+
+def two_sites(x: Tensor) -> None:
+    """Two latents, and pixels in a plate of their own left of the data."""
+    with pyro.plate("data", len(x), dim=-1):
+        mean = pyro.sample("mean", dist.Normal(x.new_zeros(()), 2.0))
+        shift = pyro.sample("shift", dist.Normal(mean, 1.0))
+        with pyro.plate("pixels", x.shape[1], dim=-2):
+            pyro.sample("x", dist.Normal(shift, 0.5), obs=x.T)
+
+
+def two_sites_guide(x: Tensor) -> None:
+    """The exact posterior of `shift`, then of `mean` given `shift`."""
+    precision = x.shape[1] / 0.25 + 1 / 5
+    with pyro.plate("data", len(x), dim=-1):
+        shift = pyro.sample("shift", dist.Normal(x.sum(1) / 0.25 / precision, precision**-0.5))
+        pyro.sample("mean", dist.Normal(shift * 0.8, 0.8**0.5))
+
+
+def test_two_sites_and_a_plate_of_pixels(float64: None) -> None:
+    x = torch.randn(6, 4)
+    covariance = 5 * torch.ones(4, 4) + 0.25 * torch.eye(4)
+    exact = dist.MultivariateNormal(torch.zeros(4), covariance).log_prob(x)
+    weights = pv.log_weights(two_sites, two_sites_guide, x, 9)
+    torch.testing.assert_close(weights, exact.expand(9, 6), rtol=0, atol=1e-10)
+
+
+def test_scales_are_left_out_and_masks_count(float64: None) -> None:
+    ppca = PPCA()
+    scaled = pv.log_weights(poutine.scale(ppca.model, 0.1), poutine.scale(ppca.guide, 7.0), ppca.x, 3)
+    torch.testing.assert_close(scaled, ppca.evidence().expand(3, N), rtol=0, atol=1e-10)
+    half = torch.arange(N) % 2 == 0
+    masked = pv.log_weights(poutine.mask(ppca.model, half), poutine.mask(ppca.guide, half), ppca.x, 3)
+    torch.testing.assert_close(masked, (ppca.evidence() * half).expand(3, N), rtol=0, atol=1e-10)
+
+
+def test_summary_of_a_data_set(float64: None) -> None:
+    result = pv.LogEvidence(
+        torch.tensor([-1.0, -2.0, -6.0]), torch.tensor([0.3, 0.0, 0.4]), torch.ones(3), 10
+    )
+    assert result.mean == -3
+    assert result.mean_standard_error == pytest.approx(math.sqrt(7 / 3))
+    assert result.mean_monte_carlo_error == pytest.approx(0.5 / 3)
+    assert repr(result) == (
+        "log p(x) = -3.000 ± 1.528 nats, mean of 3 data by 10 importance samples each (Monte Carlo error 0.167)"
+    )
+
+
+def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
+    return pytest.raises(pv.InputError, match=text)
+
+
+def test_refusals() -> None:
+    ppca = PPCA()
+
+    def outside(x: Tensor) -> None:
+        pyro.sample("scale", dist.Normal(0.0, 1.0))
+        ppca.model(x)
+
+    def outside_guide(x: Tensor) -> None:
+        pyro.sample("scale", dist.Normal(0.0, 1.0))
+        ppca.guide(x)
+
+    def nothing(x: Tensor) -> None:
+        pass
+
+    with refused("every site inside a pyro.plate named \"data\", got the site 'scale' inside none"):
+        pv.log_weights(outside, outside_guide, ppca.x, 2)
+    with refused(r"the model's latent sites \['z'\], got \[\]: give the guide each of them"):
+        pv.log_weights(ppca.model, nothing, ppca.x, 2)
+    with refused("num_particles expects a positive whole number, got 0"):
+        pv.log_evidence(ppca.model, ppca.guide, ppca.x, num_particles=0)
+    with refused("rows expects a positive whole number, got 0"):
+        pv.log_evidence(ppca.model, ppca.guide, ppca.x, rows=0)
+    with refused(r"data of shape \(B, \*data_shape\) with B at least 1, got \(0, 5\)"):
+        pv.log_evidence(ppca.model, ppca.guide, ppca.x[:0])
