@@ -1,0 +1,166 @@
+"""A run's folder: configuration, metrics, checkpoints, results. Knows no model.
+
+    config.yaml     the configuration, reusable with --config
+    metrics.csv     one row per epoch
+    history.png     the same as a picture
+    checkpoints/    last.pt, from which training goes on; best.pt, by validation ELBO
+    summary.json    the final numbers, with all that is needed to compare them
+    figures/        pictures made by the other commands
+
+Every file is written under a temporary name, flushed and renamed, so a kill leaves the old or the
+new one, never half of one.
+"""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from pyro_vae.errors import InputError
+
+
+class Run:
+    """The folder of one run.
+
+    Args:
+        folder: Where it is.
+
+    Raises:
+        InputError: where `folder` has no config.yaml.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.config.is_file():
+            raise InputError(
+                f"expected the folder of a run (with config.yaml), got {self.folder}: "
+                "make one with pyro-vae train --out FOLDER"
+            )
+
+    @classmethod
+    def create(cls, folder: str | Path, config: str, *, overwrite: bool = False) -> "Run":
+        """A new run folder holding `config` as config.yaml.
+
+        Raises:
+            InputError: where the folder exists and `overwrite` is not given, or cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and any_entry(folder):
+            if not overwrite:
+                raise InputError(
+                    f"the output folder {folder} exists: choose another with --out, or give --overwrite true"
+                )
+            if not (folder / "config.yaml").is_file():
+                raise InputError(f"{folder} is not the folder of a run, so it is not overwritten: remove it")
+            shutil.rmtree(folder)
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (folder / "figures").mkdir(exist_ok=True)
+            write(folder / "config.yaml", config.encode())
+        except OSError as error:
+            raise InputError(
+                f"cannot write the output folder {folder} ({error.strerror}): choose another with --out"
+            ) from error
+        return cls(folder)
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of pictures."""
+        return self.folder / "figures"
+
+    def write_metrics(self, fields: Iterable[str], rows: Iterable[Iterable[float]]) -> None:
+        """metrics.csv anew, from all rows, with every digit."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(fields)
+        writer.writerows(rows)
+        write(self.folder / "metrics.csv", text.getvalue().encode())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """`content` as NAME in the folder."""
+        write(self.folder / name, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def any_entry(folder: Path) -> bool:
+    """Whether `folder` is a file or a folder with something in it."""
+    return not folder.is_dir() or any(folder.iterdir())
+
+
+def write(path: Path, content: bytes | Callable[[Any], None]) -> None:
+    """Write a file atomically: to a temporary name beside it, flushed, renamed.
+
+    `content` is bytes, or a function that writes to the open binary file.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """A checkpoint of tensors, numbers and strings, written atomically."""
+    write(path, lambda file: torch.save(dict(state), file))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, loaded onto the CPU without executing any code in it.
+
+    Raises:
+        InputError: where it is missing, truncated, or would need code to be executed.
+    """
+    if not path.is_file():
+        raise InputError(f"expected a checkpoint at {path}, found none: has the run finished an epoch?")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise InputError(
+            f"the checkpoint {path} holds more than tensors and numbers, so loading it could execute code: "
+            "refused; use a checkpoint written by pyro-vae"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"the checkpoint {path} is truncated or corrupt: train anew, or use another"
+        ) from error
+    if not isinstance(state, dict):
+        raise InputError(f"expected a checkpoint of pyro-vae at {path}, got a {type(state).__name__}")
+    return state
+
+
+def load_parameters(module: torch.nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Load the parameters of a checkpoint into `module`.
+
+    Raises:
+        InputError: where they are those of another model, naming the first difference.
+    """
+    wanted, given = module.state_dict(), state.get("model", {})
+    for name in (*wanted, *given):
+        expected, got = (
+            tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (wanted, given)
+        )
+        if expected != got:
+            raise InputError(
+                f"the checkpoint {path} was made for another model: {name} expects {expected}, got {got}"
+            )
+    module.load_state_dict(given)

@@ -1,0 +1,6 @@
+"""Training: the SVI loop, and nothing of any model."""
+
+from pyro_vae.training.history import Epoch, History
+from pyro_vae.training.svi import check, fit, resolve_device
+
+__all__ = ["Epoch", "History", "check", "fit", "resolve_device"]

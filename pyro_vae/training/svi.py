@@ -1,0 +1,135 @@
+"""`fit`: stochastic variational inference for any model and guide in one module."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyro
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
+
+from pyro_vae.data import Dataset
+from pyro_vae.errors import InputError
+from pyro_vae.training.history import History
+from pyro_vae.training.trainer import Callback, Trainer, own_randomness
+from pyro_vae.vae import JointProgram
+
+
+def fit(
+    vae: JointProgram,
+    data: Dataset,
+    *,
+    epochs: int = 100,
+    steps: int | None = None,
+    batch_size: int = 100,
+    optimiser: Callable[[Iterable[nn.Parameter]], Optimizer] = lambda parameters: torch.optim.Adam(
+        parameters, lr=1e-3, fused=True
+    ),
+    schedule: Callable[[Optimizer], LRScheduler] | None = None,
+    num_particles: int = 1,
+    clip_norm: float | None = None,
+    patience: int | None = None,
+    keep: Literal["best", "last"] = "best",
+    seed: int = 0,
+    device: str = "auto",
+    checkpoints: Path | str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+) -> History:
+    """Train a model and guide by stochastic variational inference on `Trace_ELBO`.
+
+    Each step is `pyro.infer.SVI(vae.model, vae.guide, optimiser, Trace_ELBO(num_particles)).step(x)`
+    on a batch x, with one torch optimiser over all parameters, and with Pyro's validation on for the
+    first step and off after. The data lie in memory on the device. Epoch e takes its order and its
+    binarisation noise from `data.batches(..., seed=seed, epoch=e)`, and all draws of z come from
+    torch's global generator, seeded once with `seed` and given back as it was found. On a CPU, the same
+    seed gives the same parameters, to the last bit.
+
+    `vae` is moved to the device and trained in place.
+
+    Args:
+        vae: Module with a Pyro `model` and `guide`.
+        data: Training data; its validation split is used to choose the best epoch.
+        epochs: Passes over the training data.
+        steps: Steps in all, instead of `epochs`; the last epoch may then be a part of one.
+        batch_size: Data per step; the last batch of an epoch may be smaller.
+        optimiser: Makes a torch optimiser from the parameters.
+        schedule: Makes a learning-rate schedule from the optimiser; it is stepped once per epoch.
+        num_particles: Draws of z per datum and step, averaged.
+        clip_norm: Bound on the norm of the whole gradient.
+        patience: Stop after so many epochs without a higher validation ELBO.
+        keep: Which parameters the model has in the end, those of the best epoch or of the last.
+        seed: Of the order, the binarisation noise and the draws of z.
+        device: Where to train, as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
+        checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
+        resume: Go on from last.pt in `checkpoints`, if it is there, ending as if never stopped (on a CPU,
+            to the last bit).
+        callbacks: Called as callback(vae, history) after each epoch; training ends where one returns True.
+        progress: Show a progress bar; by default on a terminal only.
+
+    Raises:
+        InputError: where an argument cannot be used, or the data do not fit the model.
+        NonFiniteLossError: where the loss is NaN or infinite. The parameters are then those before
+            that step.
+
+    >>> from pyro_vae import Digits, assemble
+    >>> data = Digits()
+    >>> history = fit(assemble(data), data, epochs=2)
+    >>> history.epochs[1].train_elbo > history.epochs[0].train_elbo
+    True
+    """
+    place = resolve_device(device)
+    check(vae, data)
+    trainer = Trainer(vae.to(place), data, batch_size, seed, num_particles, place)
+    trainer.prepare(optimiser, schedule, clip_norm)
+    trainer.plan(epochs, steps, patience)
+    trainer.folder = None if checkpoints is None else Path(checkpoints)
+    was_training = vae.training
+    try:
+        with pyro.get_param_store().scope(), own_randomness(seed, place), _bar(trainer, progress) as bar:
+            if resume:
+                trainer.load()
+                bar.update(trainer.step)
+            trainer.run(callbacks, bar)
+    finally:
+        vae.train(was_training)
+    if keep == "best":
+        trainer.restore_best()
+    return trainer.history
+
+
+def check(vae: JointProgram, data: Dataset) -> None:
+    """Hold all splits of `data`, as they will be used, against the model.
+
+    Raises:
+        InputError: where the data's shape or values do not fit.
+    """
+    with own_randomness(0, vae.device):
+        for split in (data.train, data.valid, data.test):
+            for start in range(0, len(split), 1000):
+                x = split.batch(slice(start, start + 1000))
+                vae.check(x.to(device=vae.device, dtype=vae.dtype))
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one, else the CPU.
+
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"expected a device such as auto, cpu or cuda:0, got {device!r} ({line})") from error
+
+
+def _bar(trainer: Trainer, progress: bool | None) -> "tqdm[Any]":
+    disable = None if progress is None else not progress
+    return tqdm(total=trainer.total_steps, unit="step", disable=disable, dynamic_ncols=True, mininterval=0.2)

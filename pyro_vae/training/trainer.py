@@ -1,0 +1,264 @@
+"""The state of a training: one epoch after the other, saved and continued."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from tqdm import tqdm
+
+from pyro_vae.data import Dataset, batches
+from pyro_vae.errors import InputError, NonFiniteLossError
+from pyro_vae.importance import elbo
+from pyro_vae.optimisers import SingleOptimiser
+from pyro_vae.runs import load_checkpoint, load_parameters, save_checkpoint
+from pyro_vae.training.history import Epoch, History
+from pyro_vae.vae import JointProgram
+
+Callback = Callable[[JointProgram, History], bool | None]
+
+
+class Trainer:
+    """The state of a training, as it is saved and continued."""
+
+    folder: Path | None = None
+    saved_epoch = 0
+
+    def __init__(
+        self,
+        vae: JointProgram,
+        data: Dataset,
+        batch_size: int,
+        seed: int,
+        num_particles: int,
+        device: torch.device,
+    ) -> None:
+        self.vae = vae
+        self.device = device
+        self.train = data.train.to(device)
+        self.valid = data.valid.to(device)
+        self.batch_size = _count("batch_size", batch_size)
+        self.seed = seed
+        self.num_particles = _count("num_particles", num_particles)
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+        self.step = 0
+
+    def prepare(
+        self,
+        optimiser: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Callable[[Optimizer], LRScheduler] | None,
+        clip_norm: float | None,
+    ) -> None:
+        """The optimiser, its schedule, and SVI with a loss that stops at NaN."""
+        trained = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]
+        self.optimiser = optimiser(trained)
+        self.schedule = schedule(self.optimiser) if schedule is not None else None
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            raise InputError(
+                "expected a schedule stepped by epoch, got ReduceLROnPlateau: use patience instead"
+            )
+        single = SingleOptimiser(self.optimiser, clip_norm=clip_norm)
+        several = self.num_particles > 1
+        self.elbo = Trace_ELBO(self.num_particles, max_plate_nesting=1, vectorize_particles=several)
+        self.svi = SVI(self.vae.model, self.vae.guide, single, self.elbo.loss, self.loss_and_grads)
+
+    def plan(self, epochs: int, steps: int | None, patience: int | None) -> None:
+        """How long to train."""
+        steps_per_epoch = math.ceil(len(self.train) / self.batch_size)
+        self.total_steps = _count("epochs", epochs) * steps_per_epoch
+        if steps is not None:
+            self.total_steps = _count("steps", steps)
+        self.patience = math.inf if patience is None else _count("patience", patience)
+        if patience is not None and not len(self.valid):
+            raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
+
+    def run(self, callbacks: Sequence[Callback], bar: "tqdm[Any]") -> None:
+        """Epochs until the budget, the patience or a callback ends it."""
+        while not self.history.ended_by:
+            if self.step >= self.total_steps:
+                self.history.ended_by = "budget"
+                break
+            self.run_epoch(bar)
+            if len(self.history.epochs) - self.history.best_epoch >= self.patience:
+                self.history.ended_by = "patience"
+            self.save()
+            # every callback is called, also after one that ends the training
+            if any([callback(self.vae, self.history) for callback in callbacks]):
+                self.history.ended_by = self.history.ended_by or "callback"
+
+    def run_epoch(self, bar: "tqdm[Any]") -> None:
+        """One pass over the training data, and the validation after it."""
+        start, epoch = time.perf_counter(), len(self.history.epochs) + 1
+        learning_rate = float(self.optimiser.param_groups[0]["lr"])
+        loss, count = 0.0, 0
+        self.vae.train()
+        for x in batches(self.train, self.batch_size, seed=self.seed, epoch=epoch):
+            if self.step >= self.total_steps:
+                break
+            with pyro.validation_enabled(self.step == 0):
+                batch_loss = self.svi.step(x.to(self.vae.dtype))
+            self.step += 1
+            loss, count = loss + batch_loss, count + len(x)
+            bar.update()
+            if not bar.disable:
+                bar.set_postfix_str(f"epoch {epoch}, ELBO {-batch_loss / len(x):.2f}", refresh=False)
+        self.check_parameters()
+        if self.schedule is not None:
+            self.schedule.step()
+        valid = self.validate()
+        seconds = time.perf_counter() - start
+        self.history.epochs.append(Epoch(epoch, self.step, -loss / count, *valid, learning_rate, seconds))
+        self.remember_best()
+
+    def validate(self) -> tuple[float, float, float]:
+        """Validation ELBO, reconstruction and KL by the same draws in every epoch."""
+        if not len(self.valid):
+            return math.nan, math.nan, math.nan
+        self.vae.eval()
+        with own_randomness(self.seed, self.device):
+            terms = elbo(self.vae.model, self.vae.guide, self.valid.batch().to(self.vae.dtype))
+        means = [float(part.mean()) for part in terms]
+        return means[0], means[1], means[2]
+
+    def remember_best(self) -> None:
+        """Keep a copy of the parameters where the last epoch is the best so far."""
+        latest = self.history.epochs[-1]
+        if latest.valid_elbo > self.history.best_valid_elbo:
+            self.history.best_epoch = latest.epoch
+            self.best = {name: tensor.clone() for name, tensor in self.vae.state_dict().items()}
+            if self.folder is not None:
+                content = {"model": self.best, "epoch": latest.epoch, "valid_elbo": latest.valid_elbo}
+                save_checkpoint(self.folder / "best.pt", content)
+
+    def restore_best(self) -> None:
+        """Give the model the parameters of the best epoch, where there is one."""
+        if self.best is not None:
+            self.vae.load_state_dict(self.best)
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> float:
+        """The loss of `Trace_ELBO`, stopping before the step where it is not finite."""
+        random_state = self.random_state()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Encountered NaN")  # it is raised as an error below
+            loss: float = self.elbo.loss_and_grads(model, guide, x)
+        if math.isfinite(loss):
+            return loss
+        self.set_random_state(random_state)
+        site = non_finite_site(model, guide, x)
+        raise self.not_finite(f"the loss is {loss} at step {self.step + 1}, first at the site {site}")
+
+    def check_parameters(self) -> None:
+        """Stop before a checkpoint of parameters that the last steps have made non-finite."""
+        for name, parameter in self.vae.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise self.not_finite(f"the parameter {name} is not finite after step {self.step}")
+
+    def not_finite(self, what: str) -> NonFiniteLossError:
+        """The error, with the remedy and the way back."""
+        way_back = "no checkpoint was written before"
+        if self.saved_epoch:
+            way_back = f"the last good checkpoint is {self.folder}/last.pt of epoch {self.saved_epoch}"
+        return NonFiniteLossError(f"{what}: lower the learning rate or give clip_norm; {way_back}")
+
+    def settings(self) -> dict[str, int]:
+        """What must be the same for a continuation to be exact."""
+        return {
+            "batch_size": self.batch_size,
+            "num_particles": self.num_particles,
+            "seed": self.seed,
+            "training data": len(self.train),
+        }
+
+    def random_state(self) -> list[Tensor]:
+        """States of torch's global generators: of the CPU, and of the GPU where that is used."""
+        on_gpu = self.device.type == "cuda"
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.device)] if on_gpu else [])]
+
+    def set_random_state(self, states: Sequence[Tensor]) -> None:
+        """Set what `random_state` gave."""
+        torch.set_rng_state(states[0])
+        if self.device.type == "cuda" and len(states) > 1:
+            torch.cuda.set_rng_state(states[1], self.device)
+
+    def save(self) -> None:
+        """last.pt: all that an exact continuation needs."""
+        if self.folder is None:
+            return
+        state = {
+            "model": self.vae.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule is not None else {},
+            "random_state": self.random_state(),
+            "step": self.step,
+            "epochs": [list(epoch) for epoch in self.history.epochs],
+            "best_epoch": self.history.best_epoch,
+            "ended_by": self.history.ended_by,
+            "settings": self.settings(),
+        }
+        save_checkpoint(self.folder / "last.pt", state)
+        self.saved_epoch = len(self.history.epochs)
+
+    def load(self) -> None:
+        """Go on from last.pt."""
+        if self.folder is None:
+            raise InputError("resume needs the folder of checkpoints, got none: give checkpoints=FOLDER")
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return  # stopped before the end of its first epoch
+        state = load_checkpoint(path)
+        load_parameters(self.vae, state, path)
+        for name, value in self.settings().items():
+            if state["settings"][name] != value:
+                raise InputError(
+                    f"the checkpoint {path} was made with {name} {state['settings'][name]}, got {value}: "
+                    "resume with the same settings"
+                )
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.set_random_state(state["random_state"])
+        self.step = state["step"]
+        epochs = [Epoch(*row) for row in state["epochs"]]
+        self.history = History(epochs, state["best_epoch"], state["ended_by"])
+        self.saved_epoch = len(epochs)
+        if self.history.best_epoch:
+            self.best = load_checkpoint(self.folder / "best.pt")["model"]
+
+
+def non_finite_site(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> str:
+    """The first sample site whose value or log density is not finite, in words."""
+    with torch.no_grad():
+        guide_trace = poutine.trace(guide).get_trace(x)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
+    for program, trace in (("guide", guide_trace), ("model", model_trace)):
+        trace.compute_log_prob()
+        for name in (*trace.stochastic_nodes, *trace.observation_nodes):
+            site = trace.nodes[name]
+            if not (torch.isfinite(site["value"]).all() and torch.isfinite(site["log_prob"]).all()):
+                return f"{name!r} of the {program}"
+    return "unknown (not found again in a second run)"
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators seeded with `seed`, and given back as they were found."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _count(name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} expects a positive whole number, got {value}")
+    return value

@@ -1,0 +1,409 @@
+"""`fit`: equal to a plain SVI loop, repeatable, resumable, and never training nothing."""
+
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor, nn
+
+import pyro_vae as pv
+from pyro_vae.data import batches
+
+DATA = pv.Digits()
+
+
+def small(seed: int = 0, **parts: Any) -> pv.VAE:
+    torch.manual_seed(seed)
+    return pv.assemble(DATA, latent_dim=2, network=pv.MLP((8,)), **parts)
+
+
+def values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def without_time(history: pv.History) -> list[pv.Epoch]:
+    return [epoch._replace(seconds=0.0) for epoch in history.epochs]
+
+
+def plain_svi(model: pv.VAE, epochs: int, loss: Trace_ELBO, seed: int = 0) -> list[float]:
+    """The loop that a user of Pyro writes, with Pyro's own optimiser; the mean ELBO of each epoch."""
+    svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-3, "fused": True}), loss)
+    torch.manual_seed(seed)
+    elbos = []
+    for epoch in range(1, epochs + 1):
+        losses = [svi.step(x) for x in batches(DATA.train, 100, seed=seed, epoch=epoch)]
+        elbos.append(-sum(losses) / len(DATA.train))
+    return elbos
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("prior", [pv.StandardNormalPrior, pv.MixturePrior])
+def test_equals_a_plain_svi_loop_to_the_last_bit(particles: int, prior: type[pv.Prior]) -> None:
+    ours, plain = small(prior=prior), small(prior=prior)
+    history = pv.fit(ours, DATA, epochs=3, num_particles=particles, keep="last")
+    loss = Trace_ELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
+    elbos = plain_svi(plain, 3, loss)
+    assert equal(values(ours), values(plain))
+    assert history.column("train_elbo") == elbos
+
+
+def test_the_same_seed_gives_the_same_parameters_and_another_does_not() -> None:
+    models = [small(), small(), small()]
+    histories = [
+        pv.fit(model, DATA, epochs=2, seed=seed, keep="last")
+        for model, seed in zip(models, (5, 5, 6), strict=True)
+    ]
+    assert equal(values(models[0]), values(models[1]))
+    assert without_time(histories[0]) == without_time(histories[1])
+    assert not equal(values(models[0]), values(models[2]))
+
+
+def test_validation_does_not_change_training() -> None:
+    with_valid, without = small(), small()
+    pv.fit(with_valid, DATA, epochs=2, keep="last")
+    train_only = pv.Dataset(DATA.train.values, binarization="dynamic", maximum=16)
+    history = pv.fit(without, train_only, epochs=2)
+    assert equal(values(with_valid), values(without))
+    assert math.isnan(history.epochs[0].valid_elbo)
+    assert history.best_epoch == 0
+
+
+def test_leaves_random_state_store_validation_and_mode_as_found() -> None:
+    pyro.param("left", torch.tensor(3.0))
+    model = small().eval()
+    state = torch.get_rng_state()
+    pyro.enable_validation(False)
+    pv.fit(model, DATA, epochs=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert dict(pyro.get_param_store().items()) == {"left": torch.tensor(3.0)}
+    assert not pyro.infer.util.is_validation_enabled()
+    assert not model.training
+    pickle.dumps(model)
+
+
+def test_two_models_train_in_turn_and_alternately() -> None:
+    first, second = small(0), small(1)
+    for model in (first, second, first, second):
+        before = values(model)
+        history = pv.fit(model, DATA, epochs=1, keep="last")
+        after = values(model)
+        assert all(not torch.equal(before[name], after[name]) for name in before)
+        assert len(history.epochs) == 1
+
+
+def test_entries_of_another_model_in_the_store_do_not_stop_training() -> None:
+    clean, stale = small(), small()
+    pv.fit(clean, DATA, epochs=1, keep="last")
+    other = small(9)
+    SVI(other.model, other.guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO()).step(DATA.test.batch())
+    pv.fit(stale, DATA, epochs=1, keep="last")
+    assert equal(values(clean), values(stale))
+
+
+class Forgetful(pv.VAE):
+    """Registers nothing in the guide."""
+
+    def guide(self, x: Tensor) -> Tensor:
+        with pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("z", self.posterior(x))
+
+
+class Secretive(pv.VAE):
+    """Has a parameter that is none of the module's."""
+
+    def model(self, x: Tensor) -> Tensor:
+        pyro.param("hidden", torch.zeros(()))
+        return super().model(x)
+
+
+@pytest.mark.parametrize(
+    ("program", "text"),
+    [
+        (Forgetful, "6 of 10 not used by the programs and 0 that"),
+        (Secretive, "0 of 10 not used by the programs and 1 that"),
+    ],
+)
+def test_parameters_that_are_not_those_optimised_are_refused(program: type[pv.VAE], text: str) -> None:
+    model = small()
+    broken = program(model.prior, model.likelihood, model.posterior)
+    with pytest.raises(pv.InputError, match=text):
+        pv.fit(broken, DATA, epochs=1)
+
+
+def test_pyro_validates_the_first_step_only() -> None:
+    seen = []
+
+    class Watched(pv.StandardNormalPrior):
+        def forward(self) -> Any:
+            if torch.is_grad_enabled():
+                seen.append(pyro.infer.util.is_validation_enabled())
+            return super().forward()
+
+    pv.fit(small(prior=Watched), DATA, steps=4)
+    assert seen == [True, False, False, False]
+
+
+def test_steps_end_within_an_epoch() -> None:
+    history = pv.fit(small(), DATA, steps=15)
+    assert history.column("step") == [13, 15]
+    assert history.ended_by == "budget"
+
+
+def test_all_data_are_used_in_every_epoch() -> None:
+    seen = []
+
+    class Watched(pv.VAE):
+        def guide(self, x: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                seen.append(len(x))
+            return super().guide(x)
+
+    model = small()
+    pv.fit(Watched(model.prior, model.likelihood, model.posterior), DATA, epochs=1, batch_size=500)
+    assert seen == [500, 500, 297]
+
+
+def test_schedule_is_stepped_by_epoch() -> None:
+    def cosine(optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=4, eta_min=1e-4)
+
+    rates = pv.fit(small(), DATA, epochs=4, schedule=cosine).column("learning_rate")
+    expected = [1e-4 + 9e-4 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
+    assert rates == pytest.approx(expected)
+
+
+def test_clip_norm_bounds_the_step() -> None:
+    model = small()
+    before = values(model)
+    pv.fit(model, DATA, steps=1, clip_norm=0.5, optimiser=lambda p: torch.optim.SGD(p, lr=1.0), keep="last")
+    moved = torch.cat([(after - before[name]).flatten() for name, after in values(model).items()])
+    assert moved.norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def still(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.0)
+
+
+def test_patience_stops_after_epochs_without_a_better_validation_elbo() -> None:
+    history = pv.fit(small(), DATA, epochs=10, patience=3, optimiser=still)
+    assert (len(history.epochs), history.best_epoch, history.ended_by) == (4, 1, "patience")
+    assert len(set(history.column("valid_elbo"))) == 1  # the same draws each time
+
+
+def test_keeps_the_best_or_the_last_parameters() -> None:
+    seen: list[dict[str, Tensor]] = []
+
+    def spoil(vae: pv.JointProgram, history: pv.History) -> None:
+        """After the second epoch, parameters that can only be worse."""
+        seen.append(values(vae))
+        if len(history.epochs) == 2:
+            with torch.no_grad():
+                for parameter in vae.parameters():
+                    parameter.add_(3)
+
+    best, last = small(), small()
+    history = pv.fit(best, DATA, epochs=3, callbacks=[spoil])
+    assert history.best_epoch == 2
+    assert history.best_valid_elbo == max(history.column("valid_elbo"))
+    assert equal(values(best), seen[1])
+    seen.clear()
+    pv.fit(last, DATA, epochs=3, callbacks=[spoil], keep="last")
+    assert equal(values(last), seen[2])
+
+
+def test_a_callback_ends_training() -> None:
+    history = pv.fit(small(), DATA, callbacks=[lambda vae, history: len(history.epochs) == 2])
+    assert (len(history.epochs), history.ended_by) == (2, "callback")
+
+
+def stop_after(epoch: int) -> Callable[[pv.JointProgram, pv.History], None]:
+    def callback(vae: pv.JointProgram, history: pv.History) -> None:
+        if len(history.epochs) == epoch:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+OPTIONS: dict[str, Any] = {
+    "epochs": 6,
+    "patience": 4,
+    "num_particles": 2,
+    "clip_norm": 100.0,
+    "seed": 3,
+    "schedule": lambda optimiser: torch.optim.lr_scheduler.StepLR(optimiser, 2, gamma=0.3),
+}
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("stopped", [1, 4])
+def test_resumed_training_ends_as_if_never_stopped(tmp_path: Path, stopped: int, keep: Any) -> None:
+    whole = small()
+    expected = pv.fit(whole, DATA, **OPTIONS, keep=keep)
+    with pytest.raises(KeyboardInterrupt):
+        pv.fit(small(), DATA, **OPTIONS, checkpoints=tmp_path, callbacks=[stop_after(stopped)])
+    resumed = small(seed=77)
+    history = pv.fit(resumed, DATA, **OPTIONS, keep=keep, checkpoints=tmp_path, resume=True)
+    assert equal(values(resumed), values(whole))
+    assert without_time(history) == without_time(expected)
+    assert (history.best_epoch, history.ended_by) == (expected.best_epoch, expected.ended_by)
+
+
+def test_resuming_a_finished_training_changes_nothing(tmp_path: Path) -> None:
+    first, again = small(), small(seed=4)
+    history = pv.fit(first, DATA, epochs=2, checkpoints=tmp_path)
+    assert pv.fit(again, DATA, epochs=2, checkpoints=tmp_path, resume=True) == history
+    assert equal(values(first), values(again))
+
+
+def test_early_stopping_is_resumed_as_stopped(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"patience": 2, "optimiser": still, "checkpoints": tmp_path}
+    pv.fit(small(), DATA, **options)
+    history = pv.fit(small(), DATA, **options, resume=True)
+    assert (len(history.epochs), history.ended_by) == (3, "patience")
+
+
+class Bomb(nn.Module):
+    """Pickles into code that would write a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
+    return pytest.raises(pv.InputError, match=text)
+
+
+def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
+    def resume(model: pv.VAE, **options: Any) -> None:
+        pv.fit(model, DATA, **{"epochs": 2, **options}, checkpoints=tmp_path, resume=True)
+
+    pv.fit(small(), DATA, epochs=1, checkpoints=tmp_path)
+    with refused("made with batch_size 100, got 50: resume with the same settings"):
+        resume(small(), batch_size=50)
+    with refused("made for another model: prior.logits expects .10,., got nothing"):
+        resume(small(prior=pv.MixturePrior))
+    torch.manual_seed(0)
+    with refused(
+        r"made for another model: likelihood.decoder.layers.1.weight expects \(9, 2\), got \(8, 2\)"
+    ):
+        resume(pv.assemble(DATA, latent_dim=2, network=pv.MLP((9,))))
+    content = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
+    with refused("last.pt is truncated or corrupt"):
+        resume(small())
+    torch.save({"model": Bomb(tmp_path / "exploded")}, tmp_path / "last.pt")
+    with refused("loading it could execute code: refused"):
+        resume(small())
+    assert not (tmp_path / "exploded").exists()
+    torch.save([1, 2], tmp_path / "last.pt")
+    with refused("expected a checkpoint of pyro-vae at .*last.pt, got a list"):
+        resume(small())
+    with refused("resume needs the folder of checkpoints"):
+        pv.fit(small(), DATA, resume=True)
+
+
+class Poisoned(pv.VAE):
+    """Its likelihood turns NaN at a given step."""
+
+    at = 15
+    count = 0
+
+    def model(self, x: Tensor) -> Tensor:
+        self.count += self.training and torch.is_grad_enabled()
+        self.register(self.prior, self.likelihood)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", self.prior())
+            factor = math.nan if self.count == self.at else 1.0
+            return pyro.sample(
+                "x", dist.Bernoulli(logits=self.likelihood(z).base_dist.logits * factor).to_event(3), obs=x
+            )
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None:
+    model = small()
+    poisoned = Poisoned(model.prior, model.likelihood, model.posterior)
+    with pytest.raises(pv.NonFiniteLossError) as caught:
+        pv.fit(poisoned, DATA, checkpoints=tmp_path)
+    assert str(caught.value) == (
+        "the loss is nan at step 15, first at the site 'x' of the model: lower the learning rate or give "
+        f"clip_norm; the last good checkpoint is {tmp_path}/last.pt of epoch 1"
+    )
+    assert all(torch.isfinite(parameter).all() for parameter in poisoned.parameters())
+    poisoned = Poisoned(*(getattr(small(), role) for role in ("prior", "likelihood", "posterior")))
+    poisoned.at = 5
+    with pytest.raises(pv.NonFiniteLossError, match="no checkpoint was written before"):
+        pv.fit(poisoned, DATA)
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    def explode(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1e38)
+
+    with pytest.raises(pv.NonFiniteLossError, match="no checkpoint was written before"):
+        pv.fit(small(), DATA, steps=1, optimiser=explode, checkpoints=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_grey_pixels_are_refused_before_training() -> None:
+    with refused("BernoulliLikelihood expects the values 0 and 1, got 0.6875 among values from 0 to 1"):
+        pv.fit(small(), pv.Digits(binarization="none"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"epochs": 0}, "epochs expects a positive whole number, got 0"),
+        ({"steps": -1}, "steps expects a positive whole number, got -1"),
+        ({"batch_size": 0}, "batch_size expects a positive whole number, got 0"),
+        ({"batch_size": 5000}, "expected at least one full batch of 5000, got 1297 data"),
+        ({"num_particles": 0}, "num_particles expects a positive whole number"),
+        ({"patience": 0}, "patience expects a positive whole number"),
+        ({"clip_norm": 0.0}, "clip_norm expects a positive number, got 0"),
+        ({"device": "cpuu"}, "expected a device such as auto, cpu or cuda:0, got 'cpuu'"),
+        ({"schedule": torch.optim.lr_scheduler.ReduceLROnPlateau}, "got ReduceLROnPlateau"),
+    ],
+)
+def test_options_that_cannot_be_used(options: dict[str, Any], text: str) -> None:
+    with refused(text):
+        pv.fit(small(), DATA, **options)
+
+
+def test_patience_needs_validation_data() -> None:
+    with refused("patience needs validation data, got none"):
+        pv.fit(small(), pv.Dataset(torch.rand(200, 1, 8, 8).round()), patience=2)
+
+
+def test_float64_models_train() -> None:
+    model = small().double()
+    history = pv.fit(model, DATA, epochs=2)
+    assert history.epochs[1].train_elbo > history.epochs[0].train_elbo
+    assert model.dtype == torch.float64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_trains_on_a_gpu_and_resumes_there(tmp_path: Path) -> None:
+    model = small()
+    with pytest.raises(KeyboardInterrupt):
+        pv.fit(model, DATA, **OPTIONS, checkpoints=tmp_path, callbacks=[stop_after(3)])
+    assert model.device.type == "cuda"
+    resumed = small(seed=5)
+    history = pv.fit(resumed, DATA, **OPTIONS, checkpoints=tmp_path, resume=True)
+    assert len(history.epochs) == 6
+    assert history.epochs[-1].train_elbo > history.epochs[0].train_elbo
+    x = DATA.test.batch().to(resumed.device)
+    assert pv.log_evidence(resumed.model, resumed.guide, x, num_particles=10).estimate.device == x.device
