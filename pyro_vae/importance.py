@@ -17,7 +17,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, count
 
 Program = Callable[[Tensor], Any]
 
@@ -126,14 +126,14 @@ def elbo(model: Program, guide: Program, x: Tensor, *, num_particles: int = 1, r
     >>> bool(torch.allclose(terms.elbo, terms.reconstruction - terms.kl))
     True
     """
-    _check_count("num_particles", num_particles)
-    _check_count("rows", rows)
+    count("num_particles", num_particles)
+    count("rows", rows)
     depth = _plate_depth(model, guide, x)
     parts = []
     for batch in x.split(rows):
         sums = [batch.new_zeros(()), batch.new_zeros(())]
-        for count in _counts(num_particles, rows // len(batch)):
-            log_px, log_pz, log_qz = _log_probs(model, guide, batch, count, depth)
+        for draws in _counts(num_particles, rows // len(batch)):
+            log_px, log_pz, log_qz = _log_probs(model, guide, batch, draws, depth)
             sums = [sums[0] + log_px.sum(0), sums[1] + (log_qz - log_pz).sum(0)]
         parts.append([total / num_particles for total in sums])
     reconstruction, kl = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -175,8 +175,8 @@ def log_evidence(
     >>> log_evidence(vae.model, vae.guide, data.test.batch()[:4], num_particles=10).estimate.shape
     torch.Size([4])
     """
-    _check_count("num_particles", num_particles)
-    _check_count("rows", rows)
+    count("num_particles", num_particles)
+    count("rows", rows)
     depth = _plate_depth(model, guide, x)
     with tqdm(total=len(x) * num_particles, unit="draw", unit_scale=True, disable=not progress) as bar:
         parts = [_stream(model, guide, batch, num_particles, rows, depth, bar) for batch in x.split(rows)]
@@ -199,11 +199,11 @@ def _stream(
 ) -> tuple[Tensor, Tensor]:
     """Log Σ w and log Σ w² over all particles, (B,) each, for one batch."""
     log_sum = log_sum_squares = torch.tensor(-math.inf, device=x.device)
-    for count in _counts(num_particles, rows // len(x)):
-        weights = _log_weights(model, guide, x, count, depth)
+    for draws in _counts(num_particles, rows // len(x)):
+        weights = _log_weights(model, guide, x, draws, depth)
         log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2 * weights).logsumexp(0))
-        bar.update(count * len(x))
+        bar.update(draws * len(x))
     return log_sum, log_sum_squares
 
 
@@ -212,11 +212,6 @@ def _counts(total: int, chunk: int) -> Iterator[int]:
     chunk = max(chunk, 1)
     for start in range(0, total, chunk):
         yield min(chunk, total - start)
-
-
-def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(f"{name} expects a positive whole number, got {value}")
 
 
 def _log_probs(

@@ -11,8 +11,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_vae.errors import InputError
-from pyro_vae.networks import Shape, bounded, check_bounds, head, positive
+from pyro_vae.errors import InputError, counts
+from pyro_vae.networks import Shape, bounded, check_bounds, head
 
 
 class Likelihood(nn.Module, ABC):
@@ -76,7 +76,7 @@ class BernoulliLikelihood(Likelihood):
 
     def __init__(self, decoder: nn.Module, data_shape: Iterable[int]) -> None:
         super().__init__()
-        self.data_shape = positive("data_shape", data_shape)
+        self.data_shape = counts("data_shape", data_shape)
         self.decoder = decoder
         self.logits = head(decoder, self.data_shape)
 
@@ -119,7 +119,7 @@ class NormalLikelihood(Likelihood):
         log_scale_bounds: tuple[float, float] = (-6.0, 6.0),
     ) -> None:
         super().__init__()
-        self.data_shape = positive("data_shape", data_shape)
+        self.data_shape = counts("data_shape", data_shape)
         self.log_scale_bounds = check_bounds(log_scale_bounds)
         self.decoder = decoder
         self.loc = head(decoder, self.data_shape)

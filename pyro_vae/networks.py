@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import Size, Tensor, nn
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, count, counts
 
 Shape = tuple[int, ...]
 
@@ -88,7 +88,7 @@ class MLP(Architecture):
     def __init__(
         self, hidden_dims: tuple[int, ...] = (200, 200), activation: Callable[[], nn.Module] = nn.Tanh
     ) -> None:
-        self.hidden_dims = positive("hidden_dims", hidden_dims)
+        self.hidden_dims = counts("hidden_dims", hidden_dims)
         self.activation = activation
 
     def encoder(self, data_shape: Iterable[int]) -> Network:
@@ -131,10 +131,10 @@ class Convolutional(Architecture):
         hidden_dim: int = 256,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
-        self.channels = positive("channels", channels)
+        self.channels = counts("channels", channels)
         if not self.channels:
             raise InputError("channels expects at least one number, got none: give it, or use MLP")
-        (self.hidden_dim,) = positive("hidden_dim", (hidden_dim,))
+        self.hidden_dim = count("hidden_dim", hidden_dim)
         self.activation = activation
 
     def encoder(self, data_shape: Iterable[int]) -> Network:
@@ -221,14 +221,6 @@ def check_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
     if not -math.inf < low < high < math.inf:
         raise InputError(f"log_scale_bounds expects two finite increasing numbers, got {tuple(bounds)}")
     return low, high
-
-
-def positive(name: str, sizes: Iterable[int]) -> Shape:
-    """Sizes as a tuple, refused where one is not a positive whole number."""
-    sizes = tuple(sizes)
-    if any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise InputError(f"{name} expects positive whole numbers, got {sizes}")
-    return sizes
 
 
 def picture(data_shape: Iterable[int]) -> Shape:

@@ -6,7 +6,8 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.networks import bounded, check_bounds, head, positive
+from pyro_vae.errors import count
+from pyro_vae.networks import bounded, check_bounds, head
 
 
 class Posterior(nn.Module, ABC):
@@ -51,7 +52,7 @@ class DiagonalNormalPosterior(Posterior):
         self, encoder: nn.Module, latent_dim: int, *, log_scale_bounds: tuple[float, float] = (-6.0, 6.0)
     ) -> None:
         super().__init__()
-        (self.latent_dim,) = positive("latent_dim", (latent_dim,))
+        self.latent_dim = count("latent_dim", latent_dim)
         self.log_scale_bounds = check_bounds(log_scale_bounds)
         self.encoder = encoder
         self.loc = head(encoder, (latent_dim,))

@@ -7,8 +7,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.errors import InputError
-from pyro_vae.networks import bounded, check_bounds, positive
+from pyro_vae.errors import InputError, count
+from pyro_vae.networks import bounded, check_bounds
 from pyro_vae.posteriors import Posterior
 
 
@@ -47,7 +47,7 @@ class StandardNormalPrior(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        (self.latent_dim,) = positive("latent_dim", (latent_dim,))
+        self.latent_dim = count("latent_dim", latent_dim)
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
 
@@ -76,8 +76,8 @@ class MixturePrior(Prior):
         self, latent_dim: int, *, components: int = 10, log_scale_bounds: tuple[float, float] = (-6.0, 6.0)
     ) -> None:
         super().__init__()
-        (self.latent_dim,) = positive("latent_dim", (latent_dim,))
-        positive("components", (components,))
+        self.latent_dim = count("latent_dim", latent_dim)
+        count("components", components)
         self.log_scale_bounds = check_bounds(log_scale_bounds)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, latent_dim))
@@ -115,7 +115,7 @@ class VampPrior(Prior):
 
     def __init__(self, posterior: Posterior, examples: Tensor, *, components: int = 500) -> None:
         super().__init__()
-        positive("components", (components,))
+        count("components", components)
         if len(examples) < components:
             raise InputError(
                 f"VampPrior starts its {components} pseudo-inputs from data and got {len(examples)} "

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.data import Dataset
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood
-from pyro_vae.networks import MLP, Architecture, declared_shape, positive
+from pyro_vae.networks import MLP, Architecture, declared_shape
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 
@@ -135,6 +135,7 @@ class VAE(JointProgram):
     @torch.no_grad()
     def sample(self, num: int, *, mean: bool = False) -> Tensor:
         """`num` draws x ~ p(x|z), z ~ p(z); with `mean` the means of p(x|z): (num, *data_shape)."""
+        count("num", num)
         px = self.likelihood(self.prior().sample((num,)))
         return px.mean if mean else px.sample()
 
@@ -171,7 +172,7 @@ class VAE(JointProgram):
             raise InputError(
                 f"axes expects two different numbers from 0 to {self.prior.latent_dim - 1}, got {list(axes)}"
             )
-        positive("num", (num,))
+        count("num", num)
         pz = self.prior()
         levels = (torch.arange(num, device=self.device, dtype=self.dtype) + 0.5) / num
         base = getattr(pz, "base_dist", None)

@@ -7,7 +7,11 @@ from typing import Any
 import pyro
 import pytest
 import torch
-from components import (
+from pyro.infer import SVI, Trace_ELBO
+from scipy import stats
+from torch import Tensor, nn
+
+from tests.components import (
     ARCHITECTURES,
     DATA_SHAPE,
     DISCRETE,
@@ -18,9 +22,6 @@ from components import (
     data_for,
     vae,
 )
-from pyro.infer import SVI, Trace_ELBO
-from scipy import stats
-from torch import Tensor, nn
 
 ALL = [
     *(pytest.param("prior", name, id=f"prior {name}") for name in PRIORS),

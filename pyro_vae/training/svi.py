@@ -37,6 +37,7 @@ def fit(
     device: str = "auto",
     checkpoints: Path | str | None = None,
     resume: bool = False,
+    on_start: Callable[[], object] | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
 ) -> History:
@@ -68,6 +69,7 @@ def fit(
         checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
         resume: Go on from last.pt in `checkpoints`, if it is there, ending as if never stopped (on a CPU,
             to the last bit).
+        on_start: Called when all has been checked, before the first step.
         callbacks: Called as callback(vae, history) after each epoch; training ends where one returns True.
         progress: Show a progress bar; by default on a terminal only.
 
@@ -94,6 +96,8 @@ def fit(
             if resume:
                 trainer.load()
                 bar.update(trainer.step)
+            if on_start is not None:
+                on_start()
             trainer.run(callbacks, bar)
     finally:
         vae.train(was_training)

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 from pyro_vae.data import Dataset, batches
-from pyro_vae.errors import InputError, NonFiniteLossError
+from pyro_vae.errors import InputError, NonFiniteLossError, count
 from pyro_vae.importance import elbo
 from pyro_vae.optimisers import SingleOptimiser
 from pyro_vae.runs import load_checkpoint, load_parameters, save_checkpoint
@@ -47,9 +47,9 @@ class Trainer:
         self.device = device
         self.train = data.train.to(device)
         self.valid = data.valid.to(device)
-        self.batch_size = _count("batch_size", batch_size)
+        self.batch_size = count("batch_size", batch_size)
         self.seed = seed
-        self.num_particles = _count("num_particles", num_particles)
+        self.num_particles = count("num_particles", num_particles)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.step = 0
@@ -75,11 +75,12 @@ class Trainer:
 
     def plan(self, epochs: int, steps: int | None, patience: int | None) -> None:
         """How long to train."""
+        batches(self.train, self.batch_size, seed=self.seed, epoch=1)  # refuses what it cannot serve
         steps_per_epoch = math.ceil(len(self.train) / self.batch_size)
-        self.total_steps = _count("epochs", epochs) * steps_per_epoch
+        self.total_steps = count("epochs", epochs) * steps_per_epoch
         if steps is not None:
-            self.total_steps = _count("steps", steps)
-        self.patience = math.inf if patience is None else _count("patience", patience)
+            self.total_steps = count("steps", steps)
+        self.patience = math.inf if patience is None else count("patience", patience)
         if patience is not None and not len(self.valid):
             raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
 
@@ -101,7 +102,7 @@ class Trainer:
         """One pass over the training data, and the validation after it."""
         start, epoch = time.perf_counter(), len(self.history.epochs) + 1
         learning_rate = float(self.optimiser.param_groups[0]["lr"])
-        loss, count = 0.0, 0
+        loss, seen = 0.0, 0
         self.vae.train()
         for x in batches(self.train, self.batch_size, seed=self.seed, epoch=epoch):
             if self.step >= self.total_steps:
@@ -109,7 +110,7 @@ class Trainer:
             with pyro.validation_enabled(self.step == 0):
                 batch_loss = self.svi.step(x.to(self.vae.dtype))
             self.step += 1
-            loss, count = loss + batch_loss, count + len(x)
+            loss, seen = loss + batch_loss, seen + len(x)
             bar.update()
             if not bar.disable:
                 bar.set_postfix_str(f"epoch {epoch}, ELBO {-batch_loss / len(x):.2f}", refresh=False)
@@ -118,7 +119,7 @@ class Trainer:
             self.schedule.step()
         valid = self.validate()
         seconds = time.perf_counter() - start
-        self.history.epochs.append(Epoch(epoch, self.step, -loss / count, *valid, learning_rate, seconds))
+        self.history.epochs.append(Epoch(epoch, self.step, -loss / seen, *valid, learning_rate, seconds))
         self.remember_best()
 
     def validate(self) -> tuple[float, float, float]:
@@ -256,9 +257,3 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _count(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} expects a positive whole number, got {value}")
-    return value

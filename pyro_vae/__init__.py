@@ -1,0 +1,67 @@
+"""Variational autoencoders as Pyro programs.
+
+A component is a module whose call returns a distribution: `prior()` is p(z), `likelihood(z)` is
+p(x|z), `posterior(x)` is q(z|x). `VAE` makes a Pyro model and guide of the three, `fit` trains them,
+`log_evidence` estimates log p(x).
+"""
+
+from pyro_vae.data import (
+    MNIST,
+    ArrayFile,
+    Dataset,
+    Digits,
+    FashionMNIST,
+    FreyFaces,
+    ImageFolder,
+    Omniglot,
+    StaticMNIST,
+)
+from pyro_vae.errors import InputError, NonFiniteLossError
+from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence, log_weights
+from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood
+from pyro_vae.networks import MLP, Architecture, Convolutional, Network, head
+from pyro_vae.optimisers import SingleOptimiser
+from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
+from pyro_vae.priors import MixturePrior, Prior, StandardNormalPrior, VampPrior
+from pyro_vae.training import Epoch, History, fit
+from pyro_vae.vae import VAE, JointProgram, assemble
+
+__all__ = [
+    "ELBO",
+    "MLP",
+    "MNIST",
+    "VAE",
+    "Architecture",
+    "ArrayFile",
+    "BernoulliLikelihood",
+    "Convolutional",
+    "Dataset",
+    "DiagonalNormalPosterior",
+    "Digits",
+    "Epoch",
+    "FashionMNIST",
+    "FreyFaces",
+    "History",
+    "ImageFolder",
+    "InputError",
+    "JointProgram",
+    "Likelihood",
+    "LogEvidence",
+    "MixturePrior",
+    "Network",
+    "NonFiniteLossError",
+    "NormalLikelihood",
+    "Omniglot",
+    "Posterior",
+    "Prior",
+    "SingleOptimiser",
+    "StandardNormalPrior",
+    "StaticMNIST",
+    "VampPrior",
+    "assemble",
+    "elbo",
+    "fit",
+    "head",
+    "log_evidence",
+    "log_weights",
+]

@@ -1,0 +1,326 @@
+"""The command line `pyro-vae`, built from the constructors' signatures."""
+
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse import Namespace
+from matplotlib.figure import Figure
+
+from pyro_vae import plots, reports
+from pyro_vae.arguments import Parser
+from pyro_vae.data import Dataset
+from pyro_vae.errors import InputError, NonFiniteLossError
+from pyro_vae.likelihoods import Likelihood
+from pyro_vae.networks import Architecture
+from pyro_vae.posteriors import Posterior
+from pyro_vae.priors import Prior
+from pyro_vae.runs import Run, load_checkpoint, load_parameters
+from pyro_vae.training import Epoch, History, fit, resolve_device
+from pyro_vae.vae import FACTS, VAE, assemble
+
+#: The exchangeable parts: option, base class, class used by default, example.
+PARTS: tuple[tuple[str, type, str, str], ...] = (
+    ("data", Dataset, "Digits", "MNIST --data.root DATA"),
+    ("network", Architecture, "MLP", "MLP --network.hidden_dims [500,500]"),
+    ("prior", Prior, "StandardNormalPrior", "MixturePrior --prior.components 20"),
+    ("likelihood", Likelihood, "BernoulliLikelihood", "NormalLikelihood --likelihood.scale 0.1"),
+    ("posterior", Posterior, "DiagonalNormalPosterior", "my_module.MyPosterior"),
+)
+
+#: Options of `fit` that the command line takes over.
+FIT_OPTIONS = tuple(
+    name
+    for name in inspect.signature(fit).parameters
+    if name not in {"vae", "data", "checkpoints", "resume", "on_start", "callbacks", "progress"}
+)
+
+EXAMPLES = """examples:
+  pyro-vae train
+  pyro-vae train --data MNIST --data.root ~/data --epochs 50 --out runs/mnist
+  pyro-vae train --prior MixturePrior --prior.components 20 --latent_dim 2
+  pyro-vae train --prior my_module.MyPrior        (a class in my_module.py in this folder)
+  pyro-vae train --prior.help VampPrior           (the options of one class)
+  pyro-vae train --config runs/mnist/config.yaml --seed 1
+  pyro-vae train --resume runs/mnist
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 2 for bad input, 1 for a loss that is not finite."""
+    sys.path.insert(0, os.getcwd())  # a user's own classes in a file of the current folder
+    try:
+        return _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except InputError as error:
+        print(f"pyro-vae: error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteLossError as error:
+        print(f"pyro-vae: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pyro-vae: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = Parser(prog="pyro-vae", description="Train, evaluate and look at variational autoencoders.")
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
+    commands.add_subcommand("train", train_parser(), help="Train a VAE and report its test log-likelihood.")
+    for name, verb in VERBS.items():
+        description = inspect.cleandoc(verb.__doc__ or "").split("\n\nArgs:")[0]
+        verb_parser = Parser(description=description, usage=f"pyro-vae {name} RUN [options]")
+        verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True)
+        commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
+    settings = parser.parse_args(arguments)
+    chosen = settings[settings.command]
+    if settings.command == "train":
+        return train(chosen)
+    VERBS[settings.command](**chosen.as_dict())
+    return 0
+
+
+def train_parser() -> Parser:
+    """The options of `pyro-vae train`; the same parser reads a run's config.yaml."""
+    parser = Parser(
+        description="Train a VAE by SVI, evaluate it, and keep everything in a run folder.",
+        usage="pyro-vae train [options]",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of options, as a run's config.yaml.")
+    for name, base, default, example in PARTS:
+        parser.add_subclass_arguments(
+            base,
+            name,
+            skip=set(FACTS),
+            default={"class_path": default},
+            required=False,
+            help=f"A class and its options, as --{name} {example}.",
+        )
+    skipped: set[str | int] = {name for name in inspect.signature(fit).parameters if name not in FIT_OPTIONS}
+    parser.add_argument("--latent_dim", type=int, default=8, help="L, the length of z.")
+    parser.add_function_arguments(fit, skip=skipped)
+    group = parser.add_argument_group("Evaluation and output")
+    group.add_argument("--particles", type=int, default=1000, help="Importance samples per test datum.")
+    group.add_argument(
+        "--num_data",
+        type=int | None,
+        default=1000,
+        help="Test data for log p(x), by a fixed choice; null for all.",
+    )
+    group.add_argument("--out", type=Path | None, help="Run folder; by default a new one in runs/.")
+    group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
+    group.add_argument(
+        "--resume", type=Path | None, help="Go on with the run in this folder; no other options."
+    )
+    return parser
+
+
+def train(settings: Namespace) -> int:
+    """`pyro-vae train`: returns the exit status."""
+    parser = train_parser()
+    resume: Path | None = settings.resume
+    if resume is not None:
+        settings = _continued(parser, settings, Run(resume))
+    data, vae, options = _build(parser, settings)
+    folder: Path = resume or settings.out or _free_folder(data.name)
+
+    def start() -> None:
+        if resume is None:  # only now, so that bad input never costs the run that is overwritten
+            Run.create(folder, _configuration(parser, settings), overwrite=settings.overwrite)
+
+    try:
+        history = fit(
+            vae,
+            data,
+            **options,
+            checkpoints=folder / "checkpoints",
+            resume=resume is not None,
+            on_start=start,
+            callbacks=[lambda _, history: write_history(Run(folder), history)],
+        )
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: pyro-vae train --resume {folder}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    _finish(Run(folder), vae, data, history, settings)
+    return 0
+
+
+def _finish(run: Run, vae: VAE, data: Dataset, history: History, settings: Namespace) -> None:
+    """The summary, its picture, and the table on the screen."""
+    write_history(run, history)
+    plots.save(
+        plots.history({name: history.column(name) for name in Epoch._fields}), run.folder / "history.png"
+    )
+    vae.eval()
+    evaluated = reports.evaluation(
+        vae,
+        data,
+        split=reports.held_out(data),
+        particles=settings.particles,
+        num_data=settings.num_data,
+        seed=settings.seed,
+    )
+    content = reports.summary(vae, data, history, evaluated)
+    run.write_json("summary.json", content)
+    print(reports.table(content, run.folder))
+
+
+def write_history(run: Run, history: History) -> None:
+    """metrics.csv of all epochs so far."""
+    run.write_metrics(Epoch._fields, history.epochs)
+
+
+def evaluate(
+    run: Path,
+    *,
+    particles: int = 1000,
+    num_data: int | None = None,
+    split: Literal["train", "valid", "test"] = "test",
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """ELBO and importance-sampled log p(x) of a trained run, into its evaluation.json.
+
+    Args:
+        run: Folder of the run.
+        particles: Importance samples per datum.
+        num_data: How many data, by a fixed choice; null for all.
+        split: Which data.
+        seed: Of the importance samples.
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    opened, data, vae = load(run, device)
+    content = reports.evaluation(
+        vae,
+        data,
+        split=split,
+        particles=particles,
+        num_data=num_data,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    if (opened.folder / "evaluation.json").exists():
+        print(f"replacing the earlier {opened.folder / 'evaluation.json'}")
+    opened.write_json("evaluation.json", content)
+    print(reports.table(content, opened.folder))
+
+
+def sample(run: Path, *, num: int = 100, draws: bool = False, seed: int = 0, device: str = "auto") -> None:
+    """A grid of pictures drawn from the prior and decoded.
+
+    Args:
+        run: Folder of the run.
+        num: Number of pictures.
+        draws: Show draws from p(x|z) instead of its means.
+        seed: Of the draws.
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    opened, _, vae = load(run, device)
+    torch.manual_seed(seed)
+    pictures = vae.sample(num, mean=not draws)
+    title = f"x ~ p(x|z), z ~ p(z){'' if draws else '; means of p(x|z)'}"
+    _save(opened, "samples", plots.images(pictures, title=title))
+
+
+def reconstruct(run: Path, *, num: int = 50, seed: int = 0, device: str = "auto") -> None:
+    """Test data over their reconstructions.
+
+    Args:
+        run: Folder of the run.
+        num: Number of test data, by a fixed choice.
+        seed: Of the draw z ~ q(z|x).
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    opened, data, vae = load(run, device)
+    x = data.test.subset(num).batch().to(device=vae.device, dtype=vae.dtype)
+    torch.manual_seed(seed)
+    _save(opened, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)))
+
+
+def traverse(
+    run: Path, *, axes: tuple[int, int] = (0, 1), num: int = 20, seed: int = 0, device: str = "auto"
+) -> None:
+    """The plane of two latent axes, decoded.
+
+    The grid lies at equal steps of probability under the prior: at its inverse CDF where the prior is
+    normal, else at the quantiles of 10,000 draws. The other axes stay at the prior's mean.
+
+    Args:
+        run: Folder of the run.
+        axes: The two latent axes, counted from 0.
+        num: Pictures along each.
+        seed: Of the draws from a prior that is not normal.
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    opened, _, vae = load(run, device)
+    torch.manual_seed(seed)
+    z, across, down = vae.latent_plane(axes, num=num)
+    names = (f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$")
+    _save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), names))
+
+
+#: What can be done with a trained run.
+VERBS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "sample": sample,
+    "reconstruct": reconstruct,
+    "traverse": traverse,
+}
+
+
+def load(folder: Path, device: str = "cpu") -> tuple[Run, Dataset, VAE]:
+    """A trained run: its folder, its data, and its model with the parameters that were kept."""
+    run, parser = Run(folder), train_parser()
+    settings = parser.parse_path(run.config)
+    data, vae, _ = _build(parser, settings)
+    best, last = run.checkpoints / "best.pt", run.checkpoints / "last.pt"
+    path = best if settings.keep == "best" and best.is_file() else last
+    load_parameters(vae, load_checkpoint(path), path)
+    return run, data, vae.to(resolve_device(device)).eval()
+
+
+def _build(parser: Parser, settings: Namespace) -> tuple[Dataset, VAE, dict[str, Any]]:
+    """Data, untrained model, and the options of `fit` that the settings name."""
+
+    def wait(component: Callable[..., object], **choices: object) -> Callable[..., object]:
+        return partial(component, **choices)  # `assemble` calls it with what it must know
+
+    late = [(wait, base, True) for base in (Prior, Likelihood, Posterior)]
+    made = parser.instantiate(settings, instantiators=late)
+    torch.manual_seed(settings.seed)
+    parts = {name: made[name] for name in ("network", "prior", "likelihood", "posterior")}
+    vae = assemble(made.data, latent_dim=made.latent_dim, **parts)
+    return made.data, vae, {name: made[name] for name in FIT_OPTIONS}
+
+
+def _configuration(parser: Parser, settings: Namespace) -> str:
+    """The settings as YAML, without those that say where to write."""
+    kept = settings.clone()
+    for name in ("config", "out", "overwrite", "resume"):
+        kept.pop(name, None)
+    return parser.dump(kept, skip_validation=True)
+
+
+def _continued(parser: Parser, settings: Namespace, run: Run) -> Namespace:
+    """The settings of a run that is resumed."""
+    if _configuration(parser, settings) != _configuration(parser, parser.get_defaults()):
+        raise InputError(f"--resume takes no other options: those of {run.config} are used")
+    return parser.parse_path(run.config)
+
+
+def _free_folder(name: str) -> Path:
+    """The first of runs/NAME-1, runs/NAME-2, … that does not exist."""
+    return next(folder for n in count(1) if not (folder := Path("runs") / f"{name}-{n}").exists())
+
+
+def _save(run: Run, name: str, figure: Figure) -> None:
+    path = run.figures / f"{name}.png"
+    plots.save(figure, path)
+    print(path)

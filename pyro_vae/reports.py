@@ -1,0 +1,143 @@
+"""The numbers that a run ends with, as a dictionary for JSON and as a table for a person."""
+
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from pyro_vae.data import Dataset, Split
+from pyro_vae.errors import InputError
+from pyro_vae.importance import ROWS, elbo, log_evidence
+from pyro_vae.training import History
+from pyro_vae.vae import JointProgram
+
+#: Draws per datum for a reported ELBO.
+ELBO_PARTICLES = 10
+
+
+def bounds(vae: JointProgram, split: Split, *, rows: int = ROWS) -> dict[str, float | int]:
+    """Mean ELBO, reconstruction and KL of a split, in nats per datum, by `ELBO_PARTICLES` draws each."""
+    x = split.batch().to(device=vae.device, dtype=vae.dtype)
+    terms = elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES, rows=rows)
+    means = {name: float(part.double().mean()) for name, part in terms._asdict().items()}
+    return {**means, "num_data": len(split)}
+
+
+def evidence(
+    vae: JointProgram, split: Split, *, particles: int, rows: int = ROWS, progress: bool = False
+) -> dict[str, float | int | str]:
+    """Mean log p(x) of a split by importance sampling, in nats per datum, with its errors."""
+    x = split.batch().to(device=vae.device, dtype=vae.dtype)
+    result = log_evidence(vae.model, vae.guide, x, num_particles=particles, rows=rows, progress=progress)
+    return {
+        "estimate": result.mean,
+        "standard_error": result.mean_standard_error,
+        "monte_carlo_error": result.mean_monte_carlo_error,
+        "method": "importance",
+        "particles": particles,
+        "num_data": len(split),
+    }
+
+
+def held_out(data: Dataset) -> str:
+    """The split to report on: test, or what is nearest to it where there is none."""
+    return next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
+
+
+def evaluation(
+    vae: JointProgram,
+    data: Dataset,
+    *,
+    split: str,
+    particles: int,
+    num_data: int | None,
+    seed: int,
+    rows: int = ROWS,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """ELBO and log p(x) of one split, with all that says what was measured."""
+    part: Split = getattr(data, split).subset(num_data)
+    if not len(part):
+        raise InputError(f"expected {split} data, got none: choose another with --split")
+    start = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        content: dict[str, Any] = {
+            "split": split,
+            "elbo": {split: bounds(vae, part, rows=rows)},
+            "log_evidence": evidence(vae, part, particles=particles, rows=rows, progress=progress),
+        }
+    return {
+        **content,
+        "units": "nats per datum",
+        "protocol": data.protocol,
+        "data_hash": part.hash(),
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+        **circumstances(vae),
+    }
+
+
+def summary(
+    vae: JointProgram, data: Dataset, history: History, evaluated: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All final numbers of a training: the ELBO of every split, and log p(x) from `evaluation`."""
+    splits = {name: getattr(data, name) for name in ("train", "valid", "test")}
+    with torch.random.fork_rng():
+        torch.manual_seed(evaluated["seed"])
+        elbos = {name: bounds(vae, split) for name, split in splits.items() if len(split)}
+    return {
+        "data": data.name,
+        "training": {
+            "epochs": len(history.epochs),
+            "steps": history.epochs[-1].step,
+            "best_epoch": history.best_epoch,
+            "ended_by": history.ended_by,
+            "seconds": sum(history.column("seconds")),
+            "parameters": sum(parameter.numel() for parameter in vae.parameters()),
+        },
+        **evaluated,
+        "elbo": elbos,
+    }
+
+
+def circumstances(vae: JointProgram) -> dict[str, Any]:
+    """Device and versions."""
+    on_gpu = vae.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(vae.device)
+        if on_gpu
+        else f"cpu, {torch.get_num_threads()} threads",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("pyro_vae", "pyro-ppl", "torch", "numpy")},
+        },
+    }
+
+
+def table(content: Mapping[str, Any], folder: object) -> str:
+    """A short table of what `summary` or `evaluation` gave."""
+    lines = [f"{'nats per datum':<15}{'ELBO':>10} = {'reconstruction':>14} − {'KL':>7}"]
+    for name, part in content["elbo"].items():
+        numbers = f"{part['elbo']:>10.3f}   {part['reconstruction']:>14.3f}   {part['kl']:>7.3f}"
+        lines.append(f"{name:<15}{numbers}   {part['num_data']} data")
+    found = content["log_evidence"]
+    lines.append(
+        f"{'log p(x)':<15}{found['estimate']:>10.3f} ± {found['standard_error']:.3f} on {found['num_data']} "
+        f"{content['split']} data, {found['particles']} importance samples each "
+        f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
+    )
+    rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
+    seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
+    if "training" in content:
+        training = content["training"]
+        rows["training"] = (
+            f"{training['epochs']} epochs, {training['steps']} steps, ended by {training['ended_by']}; "
+            f"best epoch {training['best_epoch']}"
+        )
+        seconds = f"{training['seconds']:.1f} s training, {seconds}"
+    rows |= {"time": seconds, "folder": str(folder)}
+    return "\n".join(lines + [f"{name:<15}{value}" for name, value in rows.items()])

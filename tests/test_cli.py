@@ -1,0 +1,416 @@
+"""The command line as a person uses it: what it writes, what it says, and how it refuses."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pyro_vae.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+SMALL = ("--network.hidden_dims", "[8]", "--latent_dim", "2", "--particles", "10")
+
+
+@pytest.fixture
+def pyro_vae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """The command, run in an empty folder: status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["train", "--epochs", "3", *SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_leaves_a_run_folder(pyro_vae: Run) -> None:
+    status, out, _ = pyro_vae("train", "--epochs", 3, *SMALL)
+    run = Path("runs/Digits-1")
+    assert status == 0
+    found = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+    expected = ["checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "history.png", "metrics.csv"]
+    assert found == [*expected, "summary.json"]
+    rows = read_csv(run / "metrics.csv")
+    assert [row["step"] for row in rows] == ["13", "26", "39"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["units"] == "nats per datum"
+    assert summary["data_hash"] == "dbd4130f69d7adaa"
+    assert summary["log_evidence"]["particles"] == 10
+    assert summary["log_evidence"]["num_data"] == 300
+    assert summary["training"]["parameters"] == 65 * 8 + 2 * 9 * 2 + 3 * 8 + 9 * 64
+    for name, number in (("train", 1297), ("valid", 200), ("test", 300)):
+        part = summary["elbo"][name]
+        assert part["num_data"] == number
+        assert part["elbo"] == pytest.approx(part["reconstruction"] - part["kl"], abs=1e-4)
+        row = next(line for line in out.splitlines() if line.startswith(name))
+        assert [float(word) for word in row.split()[1:4]] == pytest.approx(
+            [part["elbo"], part["reconstruction"], part["kl"]], abs=6e-4
+        )
+    assert f"log p(x) {summary['log_evidence']['estimate']:16.3f} ± " in out
+    assert out.splitlines()[-1].split() == ["folder", "runs/Digits-1"]
+    assert pyro_vae("train", "--epochs", 1, *SMALL)[1].splitlines()[-1].endswith("runs/Digits-2")
+
+
+def test_the_configuration_reproduces_the_run(pyro_vae: Run, trained: Path) -> None:
+    status, _, _ = pyro_vae("train", "--config", trained / "config.yaml", "--out", "again")
+    assert status == 0
+    first, again = (torch.load(run / "checkpoints" / "last.pt") for run in (trained, Path("again")))
+    assert all(torch.equal(first["model"][name], again["model"][name]) for name in first["model"])
+    assert (trained / "config.yaml").read_text() == Path("again/config.yaml").read_text()
+
+
+def test_print_config_is_the_configuration(pyro_vae: Run) -> None:
+    status, out, _ = pyro_vae("train", "--prior", "MixturePrior", "--prior.components", 3, "--print_config")
+    assert status == 0
+    assert yaml.safe_load(out)["prior"]["init_args"]["components"] == 3
+
+
+def test_evaluate(pyro_vae: Run, trained: Path) -> None:
+    status, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
+    assert status == 0
+    content = json.loads((trained / "evaluation.json").read_text())
+    assert content["log_evidence"]["method"] == "importance"
+    assert (content["log_evidence"]["particles"], content["log_evidence"]["num_data"]) == (20, 50)
+    assert {"units", "protocol", "data_hash", "elbo", "seed", "device", "versions"} < set(content)
+    assert f"{content['log_evidence']['estimate']:.3f}" in out
+    _, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
+    assert "replacing the earlier" in out
+    again = json.loads((trained / "evaluation.json").read_text())
+    assert again["log_evidence"] == content["log_evidence"]
+
+
+def test_evaluate_uses_the_parameters_that_were_kept(pyro_vae: Run, trained: Path) -> None:
+    """With all test data and the same seed it repeats the training's own numbers."""
+    pyro_vae("evaluate", trained, "--particles", 10)
+    evaluation, summary = (json.loads((trained / f"{n}.json").read_text()) for n in ("evaluation", "summary"))
+    assert evaluation["log_evidence"] == summary["log_evidence"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"), [("sample", "samples"), ("reconstruct", "reconstructions"), ("traverse", "plane")]
+)
+def test_pictures(pyro_vae: Run, trained: Path, verb: str, name: str) -> None:
+    status, out, _ = pyro_vae(verb, trained, "--num", 4)
+    assert status == 0
+    assert Path(out.strip()) == trained / "figures" / f"{name}.png"
+    with Image.open(out.strip()) as picture:
+        assert np.asarray(picture).std() > 10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--prior", "MixturePrior", "--prior.components", "3"),
+        ("--prior", "VampPrior", "--prior.components", "20"),
+        ("--network", "Convolutional", "--network.channels", "[3]", "--network.hidden_dim", "5"),
+        (
+            "--likelihood",
+            "NormalLikelihood",
+            "--likelihood.scale",
+            "per_pixel",
+            "--data.binarization",
+            "none",
+        ),
+        ("--likelihood", "NormalLikelihood", "--likelihood.scale", "0.5", "--data.binarization", "none"),
+        ("--data.binarization", "static", "--data.seed", "3"),
+        ("--optimiser", "RMSprop", "--optimiser.lr", "0.01"),
+        ("--schedule", "CosineAnnealingLR", "--schedule.T_max", "1"),
+        ("--network.activation", "ReLU", "--clip_norm", "1.0", "--patience", "2", "--num_particles", "2"),
+    ],
+    ids=lambda options: " ".join(options[:2]),
+)
+def test_every_part_is_one_option(pyro_vae: Run, options: tuple[str, ...]) -> None:
+    status, _, err = pyro_vae("train", *SMALL[2:], "--epochs", 1, "--out", "run", *options)
+    assert (status, err.count("error")) == (0, 0)
+    assert pyro_vae("evaluate", "run", "--particles", 5, "--num_data", 10)[0] == 0
+    assert pyro_vae("traverse", "run", "--num", 2)[0] == 0
+
+
+OWN = """
+import pyro.distributions as dist
+import torch
+import pyro_vae as pv
+
+class WidePrior(pv.Prior):
+    '''N(0, width²).
+
+    Args:
+        width: Standard deviation.
+    '''
+    def __init__(self, latent_dim: int, *, width: float = 2.0) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.register_buffer("scale", torch.full((latent_dim,), width))
+
+    def forward(self):
+        return dist.Normal(torch.zeros_like(self.scale), self.scale).to_event(1)
+"""
+
+
+def test_a_users_own_class_in_the_current_folder(pyro_vae: Run) -> None:
+    Path("own_part.py").write_text(OWN)
+    options = ("--prior", "own_part.WidePrior", "--prior.width", 3, "--epochs", 1, *SMALL)
+    assert pyro_vae("train", *options, "--out", "run")[0] == 0
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["prior"]["class_path"] == "own_part.WidePrior"
+    assert torch.load("run/checkpoints/last.pt")["model"]["prior.scale"].tolist() == [3, 3]
+    assert pyro_vae("sample", "run")[0] == 0
+
+
+def test_data_without_a_test_split_are_reported_on_what_there_is(pyro_vae: Run) -> None:
+    np.savez("own.npz", train=BITS[:100], valid=BITS[100:])
+    options = ("--data", "ArrayFile", "--data.path", "own.npz", "--epochs", 1, *SMALL)
+    status, out, _ = pyro_vae("train", *options, "--out", "run")
+    assert status == 0
+    assert "on 100 valid data" in out
+    status, _, err = pyro_vae("evaluate", "run")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "expected test data, got none: choose another with --split" in err
+
+
+def test_help_reads_well(pyro_vae: Run) -> None:
+    status, out, _ = pyro_vae("--help")
+    assert status == 0
+    assert all(verb in out for verb in ("train", "evaluate", "sample", "reconstruct", "traverse"))
+    status, out, _ = pyro_vae("train", "--help")
+    assert status == 0
+    for words in (
+        "--prior",
+        "pyro_vae.VampPrior",
+        "--epochs",
+        "Passes over the training data",
+        "--resume RUN",
+    ):
+        assert words in out.replace("--resume runs/mnist", "--resume RUN")
+    status, out, _ = pyro_vae("train", "--prior.help", "VampPrior")
+    assert status == 0
+    assert "--prior.components" in out and "number of pseudo-inputs" in out
+    assert "examples" not in out and "latent_dim" not in out
+
+
+def array(path: str, values: Any) -> tuple[str, ...]:
+    np.save(path, values)
+    return ("--data", "ArrayFile", "--data.path", path)
+
+
+BITS = np.random.RandomState(0).randint(0, 2, (200, 1, 4, 4)).astype(np.uint8)
+
+REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
+    "unknown command": (lambda: ("trian",), "invalid choice: 'trian'"),
+    "no command": (lambda: (), "train,evaluate,sample,reconstruct,traverse"),
+    "unknown option": (lambda: ("train", "--epoch", 3), r"--epoch 3 \(did you mean --epochs"),
+    "unknown component": (
+        lambda: ("train", "--prior", "VampPrio"),
+        r"--prior: expected a class or its import path, got VampPrio \(did you mean VampPrior\?\)",
+    ),
+    "component of another kind": (
+        lambda: ("train", "--prior", "torch.nn.Linear"),
+        "not .* a subclass of Prior",
+    ),
+    "module that is not there": (lambda: ("train", "--prior", "nowhere.Prior"), "No module named 'nowhere'"),
+    "unknown option of a component": (
+        lambda: ("train", "--prior", "MixturePrior", "--prior.component", 3),
+        r"MixturePrior: there is no option component \(did you mean components\?\)",
+    ),
+    "option before its component": (lambda: ("train", "--prior.components", 3), "name the class first"),
+    "option that is filled in": (
+        lambda: ("train", "--prior", "MixturePrior", "--prior.latent_dim", 3),
+        "no option latent_dim, since it is filled in",
+    ),
+    "wrong type": (lambda: ("train", "--epochs", "many"), "--epochs: expected int, got many"),
+    "wrong choice": (
+        lambda: ("train", "--data.binarization", "soft"),
+        "--binarization: expected one of 'dynamic', 'static', 'threshold', 'none', got soft",
+    ),
+    "bad number": (lambda: ("train", "--epochs", 0), "epochs expects a positive whole number, got 0"),
+    "bad scale": (
+        lambda: ("train", "--likelihood", "NormalLikelihood", "--likelihood.scale", -1),
+        "scale expects a positive number, 'shared' or 'per_pixel', got -1",
+    ),
+    "configuration that is not there": (lambda: ("train", "--config", "no.yaml"), "--config: .*no.yaml"),
+    "data folder that is not there": (
+        lambda: ("train", "--data", "MNIST", "--data.root", "nowhere"),
+        "expected the file nowhere/MNIST/raw/train-images-idx3-ubyte, found none: .*--data.download true",
+    ),
+    "data file that is not there": (
+        lambda: ("train", "--data", "ArrayFile", "--data.path", "x.npy"),
+        "x.npy",
+    ),
+    "NaN in the data": (
+        lambda: ("train", *array("nan.npy", np.where(BITS > 0, np.nan, 0))),
+        r"NaN",
+    ),
+    "grey pixels under Bernoulli": (
+        lambda: ("train", "--data.binarization", "none"),
+        r"got 0\.\d+ among values from 0 to 1: binarise the data .*, or use NormalLikelihood",
+    ),
+    "no data": (lambda: ("train", *array("none.npy", BITS[:0])), r"expected .*, got"),
+    "fewer data than a batch": (
+        lambda: ("train", *array("few.npy", BITS[:40])),
+        "expected at least one full batch of 100, got 32 data: reduce the batch size",
+    ),
+    "vectors in a convolutional network": (
+        lambda: ("train", *array("flat.npy", BITS.reshape(200, 16)), "--network", "Convolutional"),
+        r"expects pictures of shape \(C, H, W\), got data of shape \(16,\)",
+    ),
+    "output that cannot be written": (
+        lambda: ("train", "--out", str(Path(__file__) / "run")),
+        "cannot write the output folder",
+    ),
+    "run that is not one": (
+        lambda: ("evaluate", "."),
+        r"expected the folder of a run \(with config.yaml\), got",
+    ),
+    "run that is not there": (lambda: ("sample", "nowhere"), "expected the folder of a run"),
+    "resume of no run": (lambda: ("train", "--resume", "nowhere"), "expected the folder of a run"),
+    "device that is not there": (
+        lambda: ("train", "--device", "cuda:99"),
+        "expected a device such as auto, cpu",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_one_clear_line_and_status_2(pyro_vae: Run, case: str) -> None:
+    make, text = REFUSED[case]
+    status, out, err = pyro_vae(*make())
+    assert (status, out) == (2, "")
+    assert err.startswith("pyro-vae: error: ")
+    assert err.count("\n") == 1 and err.endswith("\n")
+    assert re.search(text, err), err
+    assert not Path("runs").exists()
+
+
+def test_bad_input_for_a_trained_run(pyro_vae: Run, trained: Path) -> None:
+    config = (trained / "config.yaml").read_text()
+    for options, text in [
+        (("train", "--out", trained), "exists: choose another with --out, or give --overwrite true"),
+        (("train", "--resume", trained, "--epochs", 9), "--resume takes no other options"),
+        (("evaluate", trained, "--particles", 0), "num_particles expects a positive whole number, got 0"),
+        (("evaluate", trained, "--num_data", 0), "got 0"),
+        (
+            ("evaluate", trained, "--split", "tests"),
+            "--split: expected one of 'train', 'valid', 'test', got tests",
+        ),
+        (("sample", trained, "--num", 0), "num expects a positive whole number, got 0"),
+        (
+            ("traverse", trained, "--axes", "[0,2]"),
+            r"axes expects two different numbers from 0 to 1, got \[0, 2\]",
+        ),
+        (("traverse", trained, "--axes", "[1,1]"), "axes expects two different numbers"),
+    ]:
+        status, _, err = pyro_vae(*options)
+        assert (status, err.count("\n")) == (2, 1), err
+        assert re.search(text, err), err
+    assert (trained / "config.yaml").read_text() == config
+
+
+def test_overwrite_replaces_a_run_only_when_the_new_one_can_start(pyro_vae: Run) -> None:
+    pyro_vae("train", "--epochs", 2, *SMALL, "--out", "run")
+    before = Path("run/summary.json").read_text()
+    assert pyro_vae("train", "--data.binarization", "none", "--out", "run", "--overwrite", "true")[0] == 2
+    assert pyro_vae("train", "--batch_size", "9999", "--out", "run", "--overwrite", "true")[0] == 2
+    assert Path("run/summary.json").read_text() == before
+    assert pyro_vae("train", "--epochs", 1, *SMALL, "--out", "run", "--overwrite", "true")[0] == 0
+    assert len(read_csv(Path("run/metrics.csv"))) == 1
+
+
+def test_damaged_checkpoints_are_named(pyro_vae: Run) -> None:
+    pyro_vae("train", "--epochs", 1, *SMALL, "--out", "run")
+    best = Path("run/checkpoints/best.pt")
+    content = best.read_bytes()
+    best.write_bytes(content[:2000])
+    status, _, err = pyro_vae("evaluate", "run")
+    assert status == 2
+    assert "the checkpoint run/checkpoints/best.pt is truncated or corrupt: train anew, or use" in err
+    best.write_bytes(content)
+    config = Path("run/config.yaml")
+    config.write_text(config.read_text().replace("latent_dim: 2", "latent_dim: 3"))
+    status, _, err = pyro_vae("evaluate", "run")
+    assert status == 2
+    assert "was made for another model: likelihood.decoder.layers.1.weight expects (8, 3), got (8, 2)" in err
+
+
+def command(*arguments: object) -> list[str]:
+    return [
+        sys.executable,
+        "-c",
+        "from pyro_vae.cli import main; raise SystemExit(main())",
+        *map(str, arguments),
+    ]
+
+
+def interrupted(folder: Path, sent: signal.Signals, *options: object) -> tuple[int, str]:
+    """Start a long run, send it the signal after its third epoch; its status and standard error."""
+    arguments = command("train", *options, "--out", folder)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ}) as process:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if (folder / "metrics.csv").exists() and len(read_csv(folder / "metrics.csv")) >= 3:
+                process.send_signal(sent)
+                break
+            time.sleep(0.01)
+        _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, pyro_vae: Run) -> None:
+    options = ("--epochs", 40, "--patience", 30, *SMALL)
+    status, _ = interrupted(tmp_path / "killed", signal.SIGKILL, *options)
+    assert status == -signal.SIGKILL
+    epochs = len(torch.load(tmp_path / "killed/checkpoints/last.pt")["epochs"])
+    assert 3 <= epochs < 40
+    assert pyro_vae("train", *options, "--out", "whole")[0] == 0
+    assert pyro_vae("train", "--resume", "killed")[0] == 0
+    for name in ("last.pt", "best.pt"):
+        whole, killed = (
+            torch.load(tmp_path / run / "checkpoints" / name)["model"] for run in ("whole", "killed")
+        )
+        assert all(torch.equal(whole[key], killed[key]) for key in whole)
+    rows = [
+        [{**row, "seconds": ""} for row in read_csv(tmp_path / run / "metrics.csv")]
+        for run in ("whole", "killed")
+    ]
+    assert len(rows[0]) == 40
+    assert rows[0] == rows[1]
+    summaries = [json.loads((tmp_path / run / "summary.json").read_text()) for run in ("whole", "killed")]
+    assert summaries[0]["log_evidence"] == summaries[1]["log_evidence"]
+    assert summaries[0]["elbo"] == summaries[1]["elbo"]
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, pyro_vae: Run) -> None:
+    status, err = interrupted(tmp_path / "run", signal.SIGINT, "--epochs", 3000, *SMALL)
+    assert status == 130
+    assert err.endswith(f"interrupted; go on with: pyro-vae train --resume {tmp_path}/run\n")
+    assert "Traceback" not in err
+    assert len(torch.load(tmp_path / "run/checkpoints/last.pt")["epochs"]) >= 3

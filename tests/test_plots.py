@@ -1,0 +1,62 @@
+"""Figures show every datum in its place."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pyro_vae import plots
+
+
+def canvas(figure: Figure) -> np.ndarray:
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def test_pictures_lie_row_by_row() -> None:
+    pictures = torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 1, 2, 3) / 4
+    shown = canvas(plots.images(pictures, columns=2))
+    assert shown.shape == (3 * 3 - 1, 2 * 4 - 1, 3)
+    assert [shown[3 * (i // 2), 4 * (i % 2), 0] for i in range(5)] == [0, 0.25, 0.5, 0.75, 1]
+    assert (shown[6:, 4:] == 1).all()  # the empty place
+    assert (shown[2] == 1).all() and (shown[:, 3] == 1).all()  # the lines between
+
+
+def test_colour_and_vectors() -> None:
+    colour = torch.rand(1, 3, 2, 2)
+    assert torch.equal(torch.tensor(canvas(plots.images(colour))).float(), colour[0].movedim(0, -1))
+    assert canvas(plots.images(torch.rand(4, 6), columns=1)).shape == (7, 6, 3)
+
+
+def test_values_outside_zero_and_one_are_stretched_together() -> None:
+    shown = canvas(plots.images(torch.tensor([-1.0, 3.0]).reshape(2, 1, 1, 1), columns=2))
+    assert shown[0, :, 0].tolist() == [0, 1, 1]
+
+
+def test_originals_stand_over_their_reconstructions() -> None:
+    originals, reconstructed = torch.zeros(3, 1, 1, 1), torch.full((3, 1, 1, 1), 0.5)
+    shown = canvas(plots.reconstructions(originals, reconstructed, columns=2))
+    assert shown[::2, ::2, 0].tolist() == [[0, 0], [0.5, 0.5], [0, 1], [0.5, 1]]
+
+
+def test_the_plane_names_its_coordinates() -> None:
+    figure = plots.plane(torch.rand(6, 1, 2, 2), [-1.0, 0.0, 1.0], [0.5, -0.5], ("a", "b"))
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["-1.00", "0.00", "1.00"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0.50", "-0.50"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
+
+
+@pytest.mark.parametrize("epochs", [1, 30])
+@pytest.mark.parametrize("valid", [True, False])
+def test_history_is_drawn_with_and_without_validation(tmp_path: Path, epochs: int, valid: bool) -> None:
+    rising = [-100.0 / (1 + epoch) for epoch in range(epochs)]
+    other = rising if valid else [float("nan")] * epochs
+    columns = {"epoch": [float(epoch) for epoch in range(epochs)], "train_elbo": rising, "valid_elbo": other}
+    figure = plots.history({**columns, "valid_reconstruction": other, "valid_kl": other})
+    assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == rising
+    plots.save(figure, tmp_path / "history.png")
+    with Image.open(tmp_path / "history.png") as picture:
+        assert picture.size[0] > 500

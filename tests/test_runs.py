@@ -1,0 +1,95 @@
+"""A run's folder: never overwritten silently, never half written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyro_vae.errors import InputError
+from pyro_vae.runs import Run, load_checkpoint, load_parameters, save_checkpoint, write
+
+
+def test_a_new_run_has_its_configuration(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a" / "b", "seed: 1\n")
+    assert run.config.read_text() == "seed: 1\n"
+    assert run.checkpoints.is_dir() and run.figures.is_dir()
+    assert Run(run.folder).config == run.config
+
+
+def test_an_existing_run_is_kept_unless_overwritten(tmp_path: Path) -> None:
+    Run.create(tmp_path / "a", "old")
+    (tmp_path / "a" / "checkpoints" / "best.pt").write_text("old")
+    with pytest.raises(
+        InputError, match=r"the output folder .*a exists: choose another with --out, or give --over"
+    ):
+        Run.create(tmp_path / "a", "new")
+    assert (tmp_path / "a" / "config.yaml").read_text() == "old"
+    run = Run.create(tmp_path / "a", "new", overwrite=True)
+    assert run.config.read_text() == "new"
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    assert Run.create(tmp_path, "x").folder == tmp_path
+
+
+def test_what_is_not_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("work of years")
+    with pytest.raises(InputError, match="is not the folder of a run, so it is not overwritten"):
+        Run.create(tmp_path, "x", overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "work of years"
+    with pytest.raises(InputError, match=r"expected the folder of a run \(with config.yaml\), got"):
+        Run(tmp_path)
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InputError, match=r"cannot write the output folder .*\(Not a directory\): choose another"
+    ):
+        Run.create(tmp_path / "file" / "run", "x")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write(path, b"old")
+
+    def half(file: object) -> None:
+        file.write(b"ne")  # type: ignore[attr-defined]
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write(path, half)
+    assert path.read_bytes() == b"old"
+    write(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_metrics_keep_every_digit(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "x")
+    run.write_metrics(["a", "b"], [[1, 0.1 + 0.2], [2, float("nan")]])
+    assert (tmp_path / "metrics.csv").read_text() == "a,b\n1,0.30000000000000004\n2,nan\n"
+
+
+def test_checkpoints_round_trip(tmp_path: Path) -> None:
+    state = {"model": {"weight": torch.randn(3)}, "epoch": 3, "name": "x", "rows": [[1.5, 2]]}
+    save_checkpoint(tmp_path / "c.pt", state)
+    loaded = load_checkpoint(tmp_path / "c.pt")
+    assert torch.equal(loaded["model"]["weight"], state["model"]["weight"])
+    assert {**loaded, "model": 0} == {**state, "model": 0}
+    with pytest.raises(InputError, match=r"expected a checkpoint at .*none.pt, found none"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_parameters_of_another_model_change_nothing(tmp_path: Path) -> None:
+    model, path = torch.nn.Linear(2, 3), tmp_path / "c.pt"
+    before = model.weight.clone()
+    for given, text in [
+        (torch.nn.Linear(2, 4).state_dict(), r"weight expects \(3, 2\), got \(4, 2\)"),
+        ({"weight": torch.zeros(3, 2)}, r"bias expects \(3,\), got nothing"),
+        ({**model.state_dict(), "more": torch.zeros(1)}, r"more expects nothing, got \(1,\)"),
+    ]:
+        with pytest.raises(InputError, match="c.pt was made for another model: " + text):
+            load_parameters(model, {"model": given}, path)
+        assert torch.equal(model.weight, before)
