@@ -83,7 +83,7 @@ def close_classes(parser: Parser, line: str) -> str:
     found = re.search(r'"(\w+)": - Expected a path but (\S+) ', line)
     if not found or found[1] not in parser.bases:
         return ""
-    names = [each.__name__ for each in _subclasses(parser.bases[found[1]])]
+    names = [each.__name__ for each in subclasses(parser.bases[found[1]])]
     return _did_you_mean(found[2], names) or f": choose among {', '.join(names)}, or give an import path"
 
 
@@ -98,12 +98,12 @@ def close_parameters(line: str) -> str:
     return _did_you_mean(found[2], known) or "; name the class first, as --prior CLASS --prior.option VALUE"
 
 
-def _subclasses(base: type) -> list[type]:
+def subclasses(base: type) -> list[type]:
     """All that can be chosen: the concrete classes that derive from `base`."""
     below: list[type] = []
     child: type
     for child in base.__subclasses__():
-        below += [child, *_subclasses(child)]
+        below += [child, *subclasses(child)]
     return [each for each in below if not inspect.isabstract(each)]
 
 

@@ -36,14 +36,16 @@ def without_time(history: pv.History) -> list[pv.Epoch]:
     return [epoch._replace(seconds=0.0) for epoch in history.epochs]
 
 
-def plain_svi(model: pv.VAE, epochs: int, loss: Trace_ELBO, seed: int = 0) -> list[float]:
+def plain_svi(model: pv.VAE, epochs: int, objective: Trace_ELBO, seed: int = 0) -> list[float]:
     """The loop that a user of Pyro writes, with Pyro's own optimiser; the mean ELBO of each epoch."""
-    svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-3, "fused": True}), loss)
+    svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-3, "fused": True}), objective)
     torch.manual_seed(seed)
     elbos = []
     for epoch in range(1, epochs + 1):
-        losses = [svi.step(x) for x in batches(DATA.train, 100, seed=seed, epoch=epoch)]
-        elbos.append(-sum(losses) / len(DATA.train))
+        loss = 0.0
+        for x in batches(DATA.train, 100, seed=seed, epoch=epoch):
+            loss += svi.step(x)
+        elbos.append(-loss / len(DATA.train))
     return elbos
 
 
@@ -52,8 +54,8 @@ def plain_svi(model: pv.VAE, epochs: int, loss: Trace_ELBO, seed: int = 0) -> li
 def test_equals_a_plain_svi_loop_to_the_last_bit(particles: int, prior: type[pv.Prior]) -> None:
     ours, plain = small(prior=prior), small(prior=prior)
     history = pv.fit(ours, DATA, epochs=3, num_particles=particles, keep="last")
-    loss = Trace_ELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
-    elbos = plain_svi(plain, 3, loss)
+    objective = Trace_ELBO(particles, max_plate_nesting=1, vectorize_particles=particles > 1)
+    elbos = plain_svi(plain, 3, objective)
     assert equal(values(ours), values(plain))
     assert history.column("train_elbo") == elbos
 
@@ -79,17 +81,38 @@ def test_validation_does_not_change_training() -> None:
     assert history.best_epoch == 0
 
 
-def test_leaves_random_state_store_validation_and_mode_as_found() -> None:
+def test_leaves_random_state_store_and_validation_as_found() -> None:
     pyro.param("left", torch.tensor(3.0))
-    model = small().eval()
+    model = small()
     state = torch.get_rng_state()
     pyro.enable_validation(False)
     pv.fit(model, DATA, epochs=1)
     assert torch.equal(torch.get_rng_state(), state)
     assert dict(pyro.get_param_store().items()) == {"left": torch.tensor(3.0)}
     assert not pyro.infer.util.is_validation_enabled()
-    assert not model.training
     pickle.dumps(model)
+
+
+class Modes(nn.Module):
+    """Notes whether it is in training mode at each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(self.training)
+        return x
+
+
+def test_trains_in_training_mode_and_measures_in_evaluation_mode() -> None:
+    model, modes = small(), Modes()
+    model.likelihood.decoder.layers.append(modes)
+    pv.fit(model, DATA, steps=2)
+    checks = 2 + 1 + 1  # splits in chunks of 1000, before training
+    probe = 1  # one datum, to find the plates
+    assert modes.seen == [False] * checks + [True] * 2 + [False] * (probe + 1)
+    assert not model.training
 
 
 def test_two_models_train_in_turn_and_alternately() -> None:

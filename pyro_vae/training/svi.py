@@ -50,7 +50,7 @@ def fit(
     torch's global generator, seeded once with `seed` and given back as it was found. On a CPU, the same
     seed gives the same parameters, to the last bit.
 
-    `vae` is moved to the device and trained in place.
+    `vae` is moved to the device, trained in place, and left in evaluation mode.
 
     Args:
         vae: Module with a Pyro `model` and `guide`.
@@ -90,7 +90,6 @@ def fit(
     trainer.prepare(optimiser, schedule, clip_norm)
     trainer.plan(epochs, steps, patience)
     trainer.folder = None if checkpoints is None else Path(checkpoints)
-    was_training = vae.training
     try:
         with pyro.get_param_store().scope(), own_randomness(seed, place), _bar(trainer, progress) as bar:
             if resume:
@@ -100,7 +99,7 @@ def fit(
                 on_start()
             trainer.run(callbacks, bar)
     finally:
-        vae.train(was_training)
+        vae.eval()
     if keep == "best":
         trainer.restore_best()
     return trainer.history
@@ -112,11 +111,14 @@ def check(vae: JointProgram, data: Dataset) -> None:
     Raises:
         InputError: where the data's shape or values do not fit.
     """
+    was_training = vae.training
+    vae.eval()
     with own_randomness(0, vae.device):
         for split in (data.train, data.valid, data.test):
             for start in range(0, len(split), 1000):
                 x = split.batch(slice(start, start + 1000))
                 vae.check(x.to(device=vae.device, dtype=vae.dtype))
+    vae.train(was_training)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -126,7 +128,7 @@ def resolve_device(device: str) -> torch.device:
     device(type='cpu')
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:

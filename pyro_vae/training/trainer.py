@@ -33,6 +33,7 @@ class Trainer:
 
     folder: Path | None = None
     saved_epoch = 0
+    validated = False
 
     def __init__(
         self,
@@ -107,8 +108,9 @@ class Trainer:
         for x in batches(self.train, self.batch_size, seed=self.seed, epoch=epoch):
             if self.step >= self.total_steps:
                 break
-            with pyro.validation_enabled(self.step == 0):
+            with pyro.validation_enabled(not self.validated):
                 batch_loss = self.svi.step(x.to(self.vae.dtype))
+            self.validated = True
             self.step += 1
             loss, seen = loss + batch_loss, seen + len(x)
             bar.update()

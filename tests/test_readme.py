@@ -1,0 +1,50 @@
+"""README's code runs, and its lists are those of the package."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pyro_vae as pv
+from pyro_vae.arguments import subclasses
+from pyro_vae.cli import PARTS, train_parser
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_python_blocks_run_in_order() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    namespace: dict[str, object] = {"__name__": "readme"}
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        for block in blocks:
+            exec(compile(block, "README.md", "exec"), namespace)
+    result = namespace["result"]
+    assert isinstance(result, pv.LogEvidence)
+    assert result.estimate.shape == result.standard_error.shape == (300,)
+    assert -25 < result.mean < -22
+    assert output.getvalue().startswith("log p(x) = -2")
+
+
+def test_every_class_is_in_the_table() -> None:
+    table = README.read_text()
+    for name, base, _, _ in PARTS:
+        (row,) = (line for line in table.splitlines() if line.startswith(f"| `--{name}`"))
+        listed = {word for word in re.findall(r"`(\w+)`", row)}
+        known = {each.__name__ for each in subclasses(base) if each.__module__.startswith("pyro_vae.")}
+        assert listed == known
+
+
+def test_command_lines_parse() -> None:
+    commands = re.findall(r"^    pyro-vae train (--.*?)(?:  +#.*)?$", README.read_text(), re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        if ".help" not in command and "--help" not in command:
+            train_parser().parse_args(command.split())
+
+
+def test_every_public_name_is_documented() -> None:
+    for name in pv.__all__:
+        text = getattr(pv, name).__doc__
+        assert text and len(text) > 20, name
