@@ -1,4 +1,7 @@
-"""A jsonargparse parser whose errors are one line, with the close matches of a misspelt name."""
+"""The options of the command line, built by jsonargparse from the constructors' signatures.
+
+An error is one line, with the close matches of a misspelt name.
+"""
 
 import difflib
 import inspect
@@ -6,10 +9,50 @@ import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 from pydoc import locate as import_object
 from typing import Any, NoReturn
 
+import torch
+import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from pyro_vae.data import Dataset
+from pyro_vae.errors import InputError
+from pyro_vae.likelihoods import Likelihood
+from pyro_vae.networks import Architecture
+from pyro_vae.posteriors import Posterior
+from pyro_vae.priors import Prior
+from pyro_vae.training import fit
+from pyro_vae.vae import FACTS
+
+#: The exchangeable parts: option, base class, class used by default, example.
+PARTS: tuple[tuple[str, type, str, str], ...] = (
+    ("data", Dataset, "Digits", "MNIST --data.root DATA"),
+    ("network", Architecture, "MLP", "MLP --network.hidden_dims [500,500]"),
+    ("prior", Prior, "StandardNormalPrior", "MixturePrior --prior.components 20"),
+    ("likelihood", Likelihood, "BernoulliLikelihood", "NormalLikelihood --likelihood.scale 0.1"),
+    ("posterior", Posterior, "DiagonalNormalPosterior", "my_module.MyPosterior"),
+)
+
+#: Options of `fit` that the command line takes over.
+FIT_OPTIONS = tuple(
+    name
+    for name in inspect.signature(fit).parameters
+    if name not in {"vae", "data", "checkpoints", "resume", "on_start", "callbacks", "progress"}
+)
+
+EXAMPLES = """examples:
+  pyro-vae train
+  pyro-vae train --data MNIST --data.root ~/data --epochs 50 --out runs/mnist
+  pyro-vae train --prior MixturePrior --prior.components 20 --latent_dim 2
+  pyro-vae train --prior my_module.MyPrior        (a class in my_module.py in this folder)
+  pyro-vae train --prior.help VampPrior           (the options of one class)
+  pyro-vae train --config runs/mnist/config.yaml --seed 1
+  pyro-vae train --resume runs/mnist
+"""
 
 
 class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -28,13 +71,23 @@ class Parser(ArgumentParser):
         self.bases[nested_key] = baseclass
         super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help, without the null of parts that have a default all the same (see `with_defaults`)."""
+        text: str = super().format_help(*args, **kwargs)
+        return re.sub(r"(by\s+default\s+\w+\.\s+\(type:[^)]*?),\s+default:\s+null", r"\1", text)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong in one line and exit with status 2."""
         if not self.exit_on_error:  # a parser inside the parser: the outer one reports
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         line = " ".join(message.split())
-        hint = close_options(parser, line) or close_classes(parser, line) or close_parameters(line)
+        hint = (
+            close_commands(line)
+            or close_options(parser, line)
+            or close_classes(parser, line)
+            or close_parameters(line)
+        )
         sys.stderr.write(f"pyro-vae: error: {readable(line)}{hint}\n")
         sys.exit(2)
 
@@ -45,6 +98,11 @@ WORDS = (
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"NoneType", r"null"),
     (r"Does not validate .*? Subtypes: \[(.*?)\] Errors:.* Given value: (.*)", r"expected \1, got \2"),
+    (
+        r"expected \S*Callable.*, got Namespace\(class_path='[\w.]*?(\w+)'.*",
+        r"\1 lacks an option (see .help)",
+    ),
+    (r"Expected an? tuple(?:\[.*?\])?\. Got value: (.*)", r"expected a list as [1,2], got \1"),
     (r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2"),
     (
         r"- Expected a path but (\S+) either not accessible or invalid",
@@ -70,17 +128,23 @@ def readable(line: str) -> str:
     return line
 
 
+def close_commands(line: str) -> str:
+    """A hint for an unknown command."""
+    found = re.search(r"COMMAND: invalid choice: '(\w+)' \(choose from (.*)\)", line)
+    return _did_you_mean(found[1], re.findall(r"\w+", found[2])) if found else ""
+
+
 def close_options(parser: Parser, line: str) -> str:
     """A hint for unknown options."""
     found = re.search(r"[Uu]nrecognized arguments: (--[\w.]+)", line)
     known = [option for action in parser._actions for option in action.option_strings]
-    known = [option for option in known if not option.endswith(".help")]
+    known = [option for option in known if not option.endswith((".help", "_config"))]
     return _did_you_mean(found[1], known) if found else ""
 
 
 def close_classes(parser: Parser, line: str) -> str:
     """A hint for an unknown class of an exchangeable part."""
-    found = re.search(r'"(\w+)": - Expected a path but (\S+) ', line)
+    found = re.search(r'"(\w+)":(?: - Expected a path but| Expected a dot import path string:) (\S+)', line)
     if not found or found[1] not in parser.bases:
         return ""
     names = [each.__name__ for each in subclasses(parser.bases[found[1]])]
@@ -110,3 +174,70 @@ def subclasses(base: type) -> list[type]:
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
+
+
+def train_parser() -> Parser:
+    """The options of `pyro-vae train`; the same parser reads a run's config.yaml."""
+    parser = Parser(
+        description="Train a VAE by SVI, evaluate it, and keep everything in a run folder.",
+        usage="pyro-vae train [options]",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of options, as a run's config.yaml.")
+    for name, base, default, example in PARTS:
+        parser.add_subclass_arguments(
+            base,
+            name,
+            skip=set(FACTS),
+            default={"class_path": default},
+            required=False,
+            help=f"A class and its options, as --{name} {example}; by default {default}.",
+        )
+    skipped: set[str | int] = {name for name in inspect.signature(fit).parameters if name not in FIT_OPTIONS}
+    parser.add_argument("--latent_dim", type=int, default=8, help="L, the length of z.")
+    parser.add_function_arguments(fit, skip=skipped)
+    # `with_defaults` names the defaults instead
+    parser.set_defaults({name: None for name in (*(part[0] for part in PARTS), "optimiser")})
+    parser.bases |= {"optimiser": torch.optim.Optimizer, "schedule": torch.optim.lr_scheduler.LRScheduler}
+    group = parser.add_argument_group("Evaluation and output")
+    group.add_argument("--particles", type=int, default=1000, help="Importance samples per test datum.")
+    group.add_argument(
+        "--num_data",
+        type=int | None,
+        default=1000,
+        help="Test data for log p(x), by a fixed choice; null for all.",
+    )
+    group.add_argument("--out", type=Path | None, help="Run folder; by default a new one in runs/.")
+    group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
+    group.add_argument(
+        "--resume", type=Path | None, help="Go on with the run in this folder; no other options."
+    )
+    return parser
+
+
+def with_defaults(arguments: list[str]) -> list[str]:
+    """The options of `train`, led by the default class of each part that they do not name.
+
+    The parser itself has no default classes: it would carry the options of the default over to the class
+    that is chosen instead.
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    if "--resume" in words and len(words) > 2:
+        raise InputError("--resume RUN takes no other options: those of the run's config.yaml are used")
+    named = {argument[2:].split("=")[0] for argument in arguments if argument.startswith("--")}
+    named |= _named_in_files(words)
+    leading = [(f"--{name}", default) for name, _, default, _ in PARTS if name not in named]
+    if "optimiser" not in named:
+        leading += [("--optimiser", "Adam"), ("--optimiser.fused", "true")]
+    return [*(word for pair in leading for word in pair), *arguments]
+
+
+def _named_in_files(words: list[str]) -> set[str]:
+    """The keys of the files given by --config; files that cannot be read are left to the parser."""
+    files = [after for before, after in pairwise(words) if before == "--config"]
+    keys: set[str] = set()
+    for file in files:
+        with suppress(OSError, ValueError, yaml.YAMLError):
+            content = yaml.safe_load(Path(file).read_text())
+            keys |= set(content) if isinstance(content, dict) else set()
+    return keys

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from itertools import count
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,58 +15,39 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 
 from pyro_vae import plots, reports
-from pyro_vae.arguments import Parser
+from pyro_vae.arguments import FIT_OPTIONS, Parser, train_parser, with_defaults
 from pyro_vae.data import Dataset
-from pyro_vae.errors import InputError, NonFiniteLossError
+from pyro_vae.errors import InputError, NonFiniteLossError, count, one_line, seed_number
 from pyro_vae.likelihoods import Likelihood
-from pyro_vae.networks import Architecture
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
-from pyro_vae.runs import Run, load_checkpoint, load_parameters
+from pyro_vae.runs import Run, check_settings, load_checkpoint, load_parameters
 from pyro_vae.training import Epoch, History, fit, resolve_device
-from pyro_vae.vae import FACTS, VAE, assemble
-
-#: The exchangeable parts: option, base class, class used by default, example.
-PARTS: tuple[tuple[str, type, str, str], ...] = (
-    ("data", Dataset, "Digits", "MNIST --data.root DATA"),
-    ("network", Architecture, "MLP", "MLP --network.hidden_dims [500,500]"),
-    ("prior", Prior, "StandardNormalPrior", "MixturePrior --prior.components 20"),
-    ("likelihood", Likelihood, "BernoulliLikelihood", "NormalLikelihood --likelihood.scale 0.1"),
-    ("posterior", Posterior, "DiagonalNormalPosterior", "my_module.MyPosterior"),
-)
-
-#: Options of `fit` that the command line takes over.
-FIT_OPTIONS = tuple(
-    name
-    for name in inspect.signature(fit).parameters
-    if name not in {"vae", "data", "checkpoints", "resume", "on_start", "callbacks", "progress"}
-)
-
-EXAMPLES = """examples:
-  pyro-vae train
-  pyro-vae train --data MNIST --data.root ~/data --epochs 50 --out runs/mnist
-  pyro-vae train --prior MixturePrior --prior.components 20 --latent_dim 2
-  pyro-vae train --prior my_module.MyPrior        (a class in my_module.py in this folder)
-  pyro-vae train --prior.help VampPrior           (the options of one class)
-  pyro-vae train --config runs/mnist/config.yaml --seed 1
-  pyro-vae train --resume runs/mnist
-"""
+from pyro_vae.vae import VAE, assemble
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for bad input, 1 for a loss that is not finite."""
-    sys.path.insert(0, os.getcwd())  # a user's own classes in a file of the current folder
+    sys.path.append(os.getcwd())  # a user's own classes in a file of the current folder
     try:
         return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
-        print(f"pyro-vae: error: {error}", file=sys.stderr)
-        return 2
+        return _refuse(one_line(error))
+    except SyntaxError as error:
+        return _refuse(f"{error.filename}, line {error.lineno}: {error.msg}")
+    except OSError as error:
+        return _refuse(f"{error.filename or 'a file'}: {error.strerror or one_line(error)}")
     except NonFiniteLossError as error:
         print(f"pyro-vae: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("pyro-vae: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _refuse(line: str) -> int:
+    print(f"pyro-vae: error: {line}", file=sys.stderr)
+    return 2
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -78,6 +59,8 @@ def _dispatch(arguments: list[str]) -> int:
         verb_parser = Parser(description=description, usage=f"pyro-vae {name} RUN [options]")
         verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True)
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
+    if arguments[:1] == ["train"]:
+        arguments = ["train", *with_defaults(arguments[1:])]
     settings = parser.parse_args(arguments)
     chosen = settings[settings.command]
     if settings.command == "train":
@@ -86,54 +69,24 @@ def _dispatch(arguments: list[str]) -> int:
     return 0
 
 
-def train_parser() -> Parser:
-    """The options of `pyro-vae train`; the same parser reads a run's config.yaml."""
-    parser = Parser(
-        description="Train a VAE by SVI, evaluate it, and keep everything in a run folder.",
-        usage="pyro-vae train [options]",
-        epilog=EXAMPLES,
-    )
-    parser.add_argument("--config", action="config", help="YAML file of options, as a run's config.yaml.")
-    for name, base, default, example in PARTS:
-        parser.add_subclass_arguments(
-            base,
-            name,
-            skip=set(FACTS),
-            default={"class_path": default},
-            required=False,
-            help=f"A class and its options, as --{name} {example}.",
-        )
-    skipped: set[str | int] = {name for name in inspect.signature(fit).parameters if name not in FIT_OPTIONS}
-    parser.add_argument("--latent_dim", type=int, default=8, help="L, the length of z.")
-    parser.add_function_arguments(fit, skip=skipped)
-    group = parser.add_argument_group("Evaluation and output")
-    group.add_argument("--particles", type=int, default=1000, help="Importance samples per test datum.")
-    group.add_argument(
-        "--num_data",
-        type=int | None,
-        default=1000,
-        help="Test data for log p(x), by a fixed choice; null for all.",
-    )
-    group.add_argument("--out", type=Path | None, help="Run folder; by default a new one in runs/.")
-    group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
-    group.add_argument(
-        "--resume", type=Path | None, help="Go on with the run in this folder; no other options."
-    )
-    return parser
-
-
 def train(settings: Namespace) -> int:
     """`pyro-vae train`: returns the exit status."""
     parser = train_parser()
     resume: Path | None = settings.resume
     if resume is not None:
-        settings = _continued(parser, settings, Run(resume))
+        settings = parser.parse_path(Run(resume).config)
+    count("particles", settings.particles)
+    if settings.num_data is not None:
+        count("num_data", settings.num_data)
     data, vae, options = _build(parser, settings)
     folder: Path = resume or settings.out or _free_folder(data.name)
+    started = resume is not None
 
     def start() -> None:
-        if resume is None:  # only now, so that bad input never costs the run that is overwritten
+        nonlocal started
+        if not started:  # only now, so that bad input never costs the run that is overwritten
             Run.create(folder, _configuration(parser, settings), overwrite=settings.overwrite)
+            started = True
 
     try:
         history = fit(
@@ -145,10 +98,12 @@ def train(settings: Namespace) -> int:
             on_start=start,
             callbacks=[lambda _, history: write_history(Run(folder), history)],
         )
+        _finish(Run(folder), vae, data, history, settings)
     except KeyboardInterrupt:
+        if not started:
+            raise
         print(f"\ninterrupted; go on with: pyro-vae train --resume {folder}", file=sys.stderr)
         return 128 + signal.SIGINT
-    _finish(Run(folder), vae, data, history, settings)
     return 0
 
 
@@ -196,6 +151,7 @@ def evaluate(
         seed: Of the importance samples.
         device: Where to compute; `auto` takes a GPU where there is one.
     """
+    count("particles", particles)
     opened, data, vae = load(run, device)
     content = reports.evaluation(
         vae,
@@ -203,7 +159,7 @@ def evaluate(
         split=split,
         particles=particles,
         num_data=num_data,
-        seed=seed,
+        seed=seed_number(seed),
         progress=sys.stderr.isatty(),
     )
     if (opened.folder / "evaluation.json").exists():
@@ -223,14 +179,14 @@ def sample(run: Path, *, num: int = 100, draws: bool = False, seed: int = 0, dev
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened, _, vae = load(run, device)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_number(seed))
     pictures = vae.sample(num, mean=not draws)
     title = f"x ~ p(x|z), z ~ p(z){'' if draws else '; means of p(x|z)'}"
     _save(opened, "samples", plots.images(pictures, title=title))
 
 
 def reconstruct(run: Path, *, num: int = 50, seed: int = 0, device: str = "auto") -> None:
-    """Test data over their reconstructions.
+    """Test data over their reconstructions (validation or training data where there is no test split).
 
     Args:
         run: Folder of the run.
@@ -239,8 +195,8 @@ def reconstruct(run: Path, *, num: int = 50, seed: int = 0, device: str = "auto"
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened, data, vae = load(run, device)
-    x = data.test.subset(num).batch().to(device=vae.device, dtype=vae.dtype)
-    torch.manual_seed(seed)
+    x = getattr(data, reports.held_out(data)).subset(num).batch().to(device=vae.device, dtype=vae.dtype)
+    torch.manual_seed(seed_number(seed))
     _save(opened, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)))
 
 
@@ -260,7 +216,7 @@ def traverse(
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened, _, vae = load(run, device)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_number(seed))
     z, across, down = vae.latent_plane(axes, num=num)
     names = (f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$")
     _save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), names))
@@ -280,9 +236,10 @@ def load(folder: Path, device: str = "cpu") -> tuple[Run, Dataset, VAE]:
     run, parser = Run(folder), train_parser()
     settings = parser.parse_path(run.config)
     data, vae, _ = _build(parser, settings)
-    best, last = run.checkpoints / "best.pt", run.checkpoints / "last.pt"
-    path = best if settings.keep == "best" and best.is_file() else last
-    load_parameters(vae, load_checkpoint(path), path)
+    path = run.checkpoints / ("best.pt" if settings.keep == "best" and len(data.valid) else "last.pt")
+    state = load_checkpoint(path, ("model", "settings"))
+    load_parameters(vae, state, path)
+    check_settings(state["settings"], {"training data": data.train.hash()}, path)
     return run, data, vae.to(resolve_device(device)).eval()
 
 
@@ -294,7 +251,7 @@ def _build(parser: Parser, settings: Namespace) -> tuple[Dataset, VAE, dict[str,
 
     late = [(wait, base, True) for base in (Prior, Likelihood, Posterior)]
     made = parser.instantiate(settings, instantiators=late)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(seed_number(settings.seed))
     parts = {name: made[name] for name in ("network", "prior", "likelihood", "posterior")}
     vae = assemble(made.data, latent_dim=made.latent_dim, **parts)
     return made.data, vae, {name: made[name] for name in FIT_OPTIONS}
@@ -303,21 +260,18 @@ def _build(parser: Parser, settings: Namespace) -> tuple[Dataset, VAE, dict[str,
 def _configuration(parser: Parser, settings: Namespace) -> str:
     """The settings as YAML, without those that say where to write."""
     kept = settings.clone()
+    where = kept.data.get("init_args", Namespace())
+    for name in ("root", "path"):  # so that the run can be used from any folder
+        if where.get(name) is not None:
+            where[name] = where[name].expanduser().absolute()
     for name in ("config", "out", "overwrite", "resume"):
         kept.pop(name, None)
     return parser.dump(kept, skip_validation=True)
 
 
-def _continued(parser: Parser, settings: Namespace, run: Run) -> Namespace:
-    """The settings of a run that is resumed."""
-    if _configuration(parser, settings) != _configuration(parser, parser.get_defaults()):
-        raise InputError(f"--resume takes no other options: those of {run.config} are used")
-    return parser.parse_path(run.config)
-
-
 def _free_folder(name: str) -> Path:
     """The first of runs/NAME-1, runs/NAME-2, … that does not exist."""
-    return next(folder for n in count(1) if not (folder := Path("runs") / f"{name}-{n}").exists())
+    return next(folder for n in numbers(1) if not (folder := Path("runs") / f"{name}-{n}").exists())
 
 
 def _save(run: Run, name: str, figure: Figure) -> None:

@@ -1,6 +1,7 @@
-"""The errors that a user meets, and the check of a number of things."""
+"""The errors that a user meets, and the checks of numbers that many places share."""
 
 from collections.abc import Iterable
+from operator import index
 
 
 class InputError(ValueError):
@@ -16,14 +17,30 @@ class NonFiniteLossError(ArithmeticError):
 
 def count(name: str, value: int) -> int:
     """`value`, refused where it is not a positive whole number."""
-    if not isinstance(value, int) or value < 1:
+    if not _is_whole(value) or value < 1:
         raise InputError(f"{name} expects a positive whole number, got {value}")
-    return value
+    return index(value)
 
 
 def counts(name: str, values: Iterable[int]) -> tuple[int, ...]:
     """`values` as a tuple, refused where one is not a positive whole number."""
     values = tuple(values)
-    if any(not isinstance(value, int) or value < 1 for value in values):
+    if not all(_is_whole(value) and value >= 1 for value in values):
         raise InputError(f"{name} expects positive whole numbers, got {values}")
-    return values
+    return tuple(index(value) for value in values)
+
+
+def seed_number(seed: int) -> int:
+    """`seed`, refused where it is not a whole number that every generator takes."""
+    if not _is_whole(seed) or not 0 <= seed < 2**32:
+        raise InputError(f"seed expects a whole number from 0 to 2**32 - 1, got {seed}")
+    return index(seed)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text in one line, without the trace shapes that Pyro appends."""
+    return " ".join(str(error).split("Trace Shapes:")[0].split())
+
+
+def _is_whole(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)

@@ -6,6 +6,7 @@ components. Units are nats per datum.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import pyro
@@ -13,20 +14,18 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import site_is_subsample
+from pyro.util import check_site_shape
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_vae.errors import InputError, count
+from pyro_vae.errors import InputError, count, one_line
 
 Program = Callable[[Tensor], Any]
 
-#: Rows (particles × data) handled at once; about the fastest on a CPU, whose cache holds the pictures.
-ROWS = 5000
-
 
 class LogEvidence(NamedTuple):
-    """Importance-sampled log p(x), per datum.
+    """Importance-sampled log p(x), per datum, in float64.
 
     A lower bound in expectation (Jensen's inequality), tightening with the number of particles.
     """
@@ -70,7 +69,7 @@ class LogEvidence(NamedTuple):
 
 
 class ELBO(NamedTuple):
-    """The evidence lower bound and its two parts, per datum: elbo = reconstruction − kl."""
+    """The evidence lower bound and its two parts, per datum, in float64: elbo = reconstruction − kl."""
 
     #: E_q[log p(x, z) − log q(z|x)], in nats, (B,).
     elbo: Tensor
@@ -99,25 +98,28 @@ def log_weights(model: Program, guide: Program, x: Tensor, num_particles: int) -
         num_particles: K.
 
     Raises:
-        InputError: where a site lies outside the plate "data", or model and guide differ in their
-            latent sites.
+        InputError: where a site lies outside the plate "data", or its shape does not fit its plates;
+            where model and guide differ in their latent sites; where x lies outside the support.
     """
-    return _log_weights(model, guide, x, num_particles, _plate_depth(model, guide, x))
+    pair = _Pair(model, guide, x)
+    return pair.log_weights(x, count("num_particles", num_particles), validate=True)
 
 
 @torch.no_grad()
-def elbo(model: Program, guide: Program, x: Tensor, *, num_particles: int = 1, rows: int = ROWS) -> ELBO:
+def elbo(
+    model: Program, guide: Program, x: Tensor, *, num_particles: int = 1, rows: int | None = None
+) -> ELBO:
     """The ELBO of each datum, split into reconstruction and KL, by `num_particles` draws.
 
     Kingma & Welling (2014), eq. 3, with the KL estimated by sampling, so that it holds for any pair of
     programs.
 
     Args:
-        model: Pyro program of p(x, z), called with x.
-        guide: Pyro program of q(z|x), called with x.
+        model: Pyro program of p(x, z), called with batches of x of any size.
+        guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape).
         num_particles: Draws of z per datum.
-        rows: Draws handled at once.
+        rows: Draws handled at once; by default as many as fit a CPU's cache, 5000 at the most.
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -127,16 +129,15 @@ def elbo(model: Program, guide: Program, x: Tensor, *, num_particles: int = 1, r
     True
     """
     count("num_particles", num_particles)
-    count("rows", rows)
-    depth = _plate_depth(model, guide, x)
+    pair = _Pair(model, guide, x)
     parts = []
-    for batch in x.split(rows):
-        sums = [batch.new_zeros(()), batch.new_zeros(())]
-        for draws in _counts(num_particles, rows // len(batch)):
-            log_px, log_pz, log_qz = _log_probs(model, guide, batch, draws, depth)
-            sums = [sums[0] + log_px.sum(0), sums[1] + (log_qz - log_pz).sum(0)]
-        parts.append([total / num_particles for total in sums])
-    reconstruction, kl = (torch.cat(part) for part in zip(*parts, strict=True))
+    for batch, chunks in _chunks(x, num_particles, rows):
+        sums = torch.zeros(2, len(batch), dtype=torch.float64, device=x.device)
+        for number, draws in enumerate(chunks):
+            log_px, log_pz, log_qz = pair.log_probs(batch, draws, validate=number == 0)
+            sums += torch.stack([log_px.double().sum(0), (log_qz - log_pz).double().sum(0)])
+        parts.append(sums / num_particles)
+    reconstruction, kl = torch.cat(parts, dim=1)
     return ELBO(reconstruction - kl, reconstruction, kl)
 
 
@@ -147,7 +148,7 @@ def log_evidence(
     x: Tensor,
     *,
     num_particles: int = 1000,
-    rows: int = ROWS,
+    rows: int | None = None,
     progress: bool = False,
 ) -> LogEvidence:
     """Log p(x) of each datum by importance sampling from the guide.
@@ -159,11 +160,11 @@ def log_evidence(
     Rezende, Mohamed & Wierstra (2014), appendix E; Burda, Grosse & Salakhutdinov (2016).
 
     Args:
-        model: Pyro program of p(x, z), called with x.
-        guide: Pyro program of q(z|x), called with x.
+        model: Pyro program of p(x, z), called with batches of x of any size.
+        guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape), on the device of the programs.
         num_particles: K, draws per datum.
-        rows: Draws handled at once.
+        rows: Draws handled at once; by default as many as fit a CPU's cache, 5000 at the most.
         progress: Show a progress bar.
 
     Raises:
@@ -176,11 +177,23 @@ def log_evidence(
     torch.Size([4])
     """
     count("num_particles", num_particles)
-    count("rows", rows)
-    depth = _plate_depth(model, guide, x)
+    pair = _Pair(model, guide, x)
+    # float64: at log w of −2000 a float32 sum would no longer see one more weight among ten thousand
+    sums = torch.full((2, len(x)), -math.inf, dtype=torch.float64, device=x.device)
+    start = 0
     with tqdm(total=len(x) * num_particles, unit="draw", unit_scale=True, disable=not progress) as bar:
-        parts = [_stream(model, guide, batch, num_particles, rows, depth, bar) for batch in x.split(rows)]
-    log_sum, log_sum_squares = (torch.cat(part) for part in zip(*parts, strict=True))
+        for batch, chunks in _chunks(x, num_particles, rows):
+            part = sums[:, start : start + len(batch)]
+            for number, draws in enumerate(chunks):
+                log_w = pair.log_weights(batch, draws, validate=number == 0).double()
+                torch.logaddexp(part, torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)]), out=part)
+                bar.update(draws * len(batch))
+            start += len(batch)
+    return _summarise(sums[0], sums[1], num_particles)
+
+
+def _summarise(log_sum: Tensor, log_sum_squares: Tensor, num_particles: int) -> LogEvidence:
+    """From log Σ w and log Σ w², (B,) each."""
     inverse_ess = (log_sum_squares - 2 * log_sum).exp()
     variance = (inverse_ess - 1 / num_particles).clamp(min=0)
     correction = num_particles / (num_particles - 1) if num_particles > 1 else math.nan
@@ -189,92 +202,123 @@ def log_evidence(
     )
 
 
-def _log_weights(model: Program, guide: Program, x: Tensor, num_particles: int, depth: int) -> Tensor:
-    log_px, log_pz, log_qz = _log_probs(model, guide, x, num_particles, depth)
-    return log_px + log_pz - log_qz
+def _chunks(x: Tensor, num_particles: int, rows: int | None) -> Iterator[tuple[Tensor, list[int]]]:
+    """Batches of x, each with numbers of draws that add up to `num_particles`, `rows` rows at the most."""
+    if rows is None:
+        rows = min(max(2**22 // max(x[0].numel(), 1), 16), 5000)
+    for batch in x.split(count("rows", rows)):
+        chunk = rows // len(batch)
+        full, rest = divmod(num_particles, chunk)
+        yield batch, [chunk] * full + [rest] * (rest > 0)
 
 
-def _stream(
-    model: Program, guide: Program, x: Tensor, num_particles: int, rows: int, depth: int, bar: "tqdm[Any]"
-) -> tuple[Tensor, Tensor]:
-    """Log Σ w and log Σ w² over all particles, (B,) each, for one batch."""
-    log_sum = log_sum_squares = torch.tensor(-math.inf, device=x.device)
-    for draws in _counts(num_particles, rows // len(x)):
-        weights = _log_weights(model, guide, x, draws, depth)
-        log_sum = torch.logaddexp(log_sum, weights.logsumexp(0))
-        log_sum_squares = torch.logaddexp(log_sum_squares, (2 * weights).logsumexp(0))
-        bar.update(draws * len(x))
-    return log_sum, log_sum_squares
+class _Pair:
+    """A model and a guide whose sites are known to lie in the plates as they must.
 
-
-def _counts(total: int, chunk: int) -> Iterator[int]:
-    """Positive numbers of at most max(chunk, 1) that add up to `total`."""
-    chunk = max(chunk, 1)
-    for start in range(0, total, chunk):
-        yield min(chunk, total - start)
-
-
-def _log_probs(
-    model: Program, guide: Program, x: Tensor, num_particles: int, depth: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log p(x|z), log p(z) and log q(z|x) at `num_particles` draws from the guide: (K, B) each."""
-    with pyro.validation_enabled(False), pyro.plate("particles", num_particles, dim=-depth - 1):
-        guide_trace, model_trace = _traces(model, guide, x)
-    latent = set(model_trace.stochastic_nodes)
-    if latent != set(guide_trace.stochastic_nodes):
-        raise InputError(
-            f"expected the guide to sample the model's latent sites {sorted(latent)}, "
-            f"got {sorted(guide_trace.stochastic_nodes)}: give the guide each of them"
-        )
-    shape = (num_particles, len(x))
-    return (
-        _total(model_trace, model_trace.observation_nodes, x.new_zeros(shape)),
-        _total(model_trace, model_trace.stochastic_nodes, x.new_zeros(shape)),
-        _total(guide_trace, guide_trace.stochastic_nodes, x.new_zeros(shape)),
-    )
-
-
-def _traces(model: Program, guide: Program, x: Tensor) -> tuple[Trace, Trace]:
-    """One run of the guide, and of the model on the guide's draws, with their log densities."""
-    guide_trace = poutine.trace(guide).get_trace(x)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
-    traces = [prune_subsample_sites(trace) for trace in (guide_trace, model_trace)]
-    for trace in traces:
-        trace.compute_log_prob()
-    return traces[0], traces[1]
-
-
-def _plate_depth(model: Program, guide: Program, x: Tensor) -> int:
-    """How many plate axes, counted from the right, the two programs use.
-
-    Found by running them on the first datum, with validation on.
+    Found out by running them on two data, with validation on, first as they are and then in a plate of
+    three particles, since shapes that do not fit can otherwise broadcast to plausible numbers.
     """
-    if x.ndim == 0 or len(x) == 0:
-        raise InputError(f"expected data of shape (B, *data_shape) with B at least 1, got {tuple(x.shape)}")
-    with pyro.validation_enabled(True):
-        traces = _traces(model, guide, x[:1])
-    dims = [
-        -frame.dim
-        for trace in traces
-        for name in (*trace.stochastic_nodes, *trace.observation_nodes)
-        for frame in trace.nodes[name]["cond_indep_stack"]
-        if frame.vectorized
+
+    def __init__(self, model: Program, guide: Program, x: Tensor) -> None:
+        if x.ndim == 0 or len(x) == 0:
+            raise InputError(
+                f"expected data of shape (B, *data_shape) with B at least 1, got {tuple(x.shape)}"
+            )
+        self.model, self.guide = model, guide
+        two = torch.cat([x[:1], x[-1:]])
+        self.depth = 0
+        with _refusals():
+            probes = self._traces(two, 1, validate=True)
+            axes = [
+                axis for trace in probes for name in _sites(trace) for axis in _plates(trace, name).values()
+            ]
+            self.depth = max((-axis for axis in axes), default=0)
+            for trace in self._traces(two, 3, validate=True):
+                for name in _sites(trace):
+                    check_site_shape(trace.nodes[name], self.depth + 1)
+
+    def log_weights(self, x: Tensor, num_particles: int, *, validate: bool) -> Tensor:
+        """Log w: (K, B)."""
+        log_px, log_pz, log_qz = self.log_probs(x, num_particles, validate=validate)
+        return log_px + log_pz - log_qz
+
+    def log_probs(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Log p(x|z), log p(z) and log q(z|x) at `num_particles` draws from the guide: (K, B) each."""
+        with _refusals():
+            guide_trace, model_trace = self._traces(x, num_particles, validate=validate)
+        observed, latent, guided = (
+            _sites(model_trace, observed=True),
+            _sites(model_trace, observed=False),
+            _sites(guide_trace, observed=False),
+        )
+        if set(latent) != set(guided):
+            raise InputError(
+                f"expected the guide to sample the model's latent sites {sorted(latent)} and no others, "
+                f"got {sorted(guided)}"
+            )
+        zero = x.new_zeros(num_particles, len(x))
+        return (
+            _total(model_trace, observed, zero),
+            _total(model_trace, latent, zero),
+            _total(guide_trace, guided, zero),
+        )
+
+    def _traces(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Trace, Trace]:
+        """One run of the guide, and of the model on the guide's draws, with their log densities."""
+        with pyro.validation_enabled(validate), ExitStack() as stack:
+            if self.depth:
+                stack.enter_context(pyro.plate("particles", num_particles, dim=-self.depth - 1))
+            guide_trace = poutine.trace(self.guide).get_trace(x)
+            model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
+            for trace in (guide_trace, model_trace):
+                trace.compute_log_prob()
+        return guide_trace, model_trace
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What torch and Pyro refuse, as our own error of one line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(one_line(error)) from error
+    except ValueError as error:
+        raise InputError(f"model or guide cannot be evaluated on these data: {one_line(error)}") from error
+
+
+def _sites(trace: Trace, *, observed: bool | None = None) -> list[str]:
+    """Names of the sample sites that have a density: all, the observed, or the latent ones."""
+    return [
+        name
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        and not site_is_subsample(site)
+        and not site["infer"].get("_deterministic")
+        and observed in (None, site["is_observed"])
     ]
-    return max(dims, default=0)
+
+
+def _plates(trace: Trace, name: str) -> dict[str, int]:
+    """Axes of the plates around a site."""
+    return {frame.name: frame.dim for frame in trace.nodes[name]["cond_indep_stack"] if frame.vectorized}
 
 
 def _total(trace: Trace, names: Iterable[str], total: Tensor) -> Tensor:
     """`total` (K, B) plus the log densities of the named sites, summed over all other plates."""
     for name in names:
-        site = trace.nodes[name]
-        plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
-        if "data" not in plates:
+        site, plates = trace.nodes[name], _plates(trace, name)
+        sizes = {frame.name: frame.size for frame in site["cond_indep_stack"] if frame.vectorized}
+        if sizes.get("data") != total.shape[1]:
             raise InputError(
-                f'expected every site inside a pyro.plate named "data", got the site {name!r} inside '
-                f"{sorted(set(plates) - {'particles'}) or 'none'}: log p(x) per datum needs it there"
+                f'expected every site inside a pyro.plate named "data" of size {total.shape[1]}, that of x, '
+                f"got the site {name!r} inside {_in_words(sizes)}: log p(x) per datum needs it there"
             )
         log_prob = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
         kept = {log_prob.ndim + plates["particles"], log_prob.ndim + plates["data"]}
         others = [axis for axis in range(log_prob.ndim) if axis not in kept]
         total = total + (log_prob.sum(others) if others else log_prob)
     return total
+
+
+def _in_words(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({size})" for name, size in sizes.items() if name != "particles") or "none"

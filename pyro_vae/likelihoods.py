@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_vae.errors import InputError, counts
-from pyro_vae.networks import Shape, bounded, check_bounds, head
+from pyro_vae.networks import Shape, bounded, check_bounds, declared_shape, head
 
 
 class Likelihood(nn.Module, ABC):
@@ -49,8 +49,9 @@ class Likelihood(nn.Module, ABC):
             support = support.base_constraint
         outside = x[~support.check(x)]
         if len(outside):
+            first = float(outside.flatten()[0])
             raise InputError(
-                f"{type(self).__name__} expects {self.support_in_words}, got {float(outside[0]):.4g} among "
+                f"{type(self).__name__} expects {self.support_in_words}, got {first:.4g} among "
                 f"values from {float(x.min()):.4g} to {float(x.max()):.4g}: {self.remedy}"
             )
 
@@ -76,8 +77,9 @@ class BernoulliLikelihood(Likelihood):
 
     def __init__(self, decoder: nn.Module, data_shape: Iterable[int]) -> None:
         super().__init__()
-        self.data_shape = counts("data_shape", data_shape)
         self.decoder = decoder
+        declared_shape(decoder, "output_shape")
+        self.data_shape = counts("data_shape", data_shape)
         self.logits = head(decoder, self.data_shape)
 
     def forward(self, z: Tensor) -> TorchDistribution:
@@ -119,9 +121,10 @@ class NormalLikelihood(Likelihood):
         log_scale_bounds: tuple[float, float] = (-6.0, 6.0),
     ) -> None:
         super().__init__()
+        self.decoder = decoder
+        declared_shape(decoder, "output_shape")
         self.data_shape = counts("data_shape", data_shape)
         self.log_scale_bounds = check_bounds(log_scale_bounds)
-        self.decoder = decoder
         self.loc = head(decoder, self.data_shape)
         self.log_scale: nn.Module | nn.Parameter | None = None
         if scale == "per_pixel":

@@ -1,14 +1,17 @@
 """Optimisers for SVI."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+import numpy as np
 from pyro.optim import PyroOptim
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer, SparseAdam
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, one_line
+
+T = TypeVar("T")
 
 
 class SingleOptimiser(PyroOptim):
@@ -71,3 +74,31 @@ class SingleOptimiser(PyroOptim):
             "hold: register every module in model or guide, freeze what is not to be trained "
             "(requires_grad_(False)), and clear Pyro's parameter store of other models"
         )
+
+
+def make_optimiser(optimiser: Callable[[Iterable[nn.Parameter]], Optimizer], module: nn.Module) -> Optimizer:
+    """The optimiser that `optimiser` makes of the module's parameters that are not frozen.
+
+    Raises:
+        InputError: where there are none, or what is made cannot take plain steps.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError("expected a model with parameters to train, got none: all are frozen")
+    made: object = make("optimiser", optimiser, trained)
+    if not isinstance(made, Optimizer) or isinstance(made, LBFGS | SparseAdam):
+        raise InputError(
+            "optimiser expects a function from parameters to a torch optimiser for dense gradients, "
+            f"got {type(made).__name__}: use Adam, AdamW, SGD or the like"
+        )
+    for group in made.param_groups:  # numpy's numbers could not be loaded without executing code
+        group.update({key: value.item() for key, value in group.items() if isinstance(value, np.generic)})
+    return made
+
+
+def make(role: str, maker: Callable[[Any], T], argument: object) -> T:
+    """What `maker` makes, its refusal being that of one option."""
+    try:
+        return maker(argument)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise InputError(f"the {role} cannot be made: {one_line(error)}") from error

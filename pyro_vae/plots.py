@@ -3,6 +3,7 @@
 Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 """
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ from pyro_vae.runs import write
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` as a PNG, atomically."""
     FigureCanvasAgg(figure)
-    write(path, lambda file: figure.savefig(file, format="png", dpi=150, bbox_inches="tight"))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+    write(path, buffer.getvalue())
 
 
 def history(columns: Mapping[str, Sequence[float]]) -> Figure:

@@ -7,10 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
-from pyro_vae.importance import ROWS, elbo, log_evidence
+from pyro_vae.importance import elbo, log_evidence
 from pyro_vae.training import History
 from pyro_vae.vae import JointProgram
 
@@ -18,27 +19,23 @@ from pyro_vae.vae import JointProgram
 ELBO_PARTICLES = 10
 
 
-def bounds(vae: JointProgram, split: Split, *, rows: int = ROWS) -> dict[str, float | int]:
-    """Mean ELBO, reconstruction and KL of a split, in nats per datum, by `ELBO_PARTICLES` draws each."""
-    x = split.batch().to(device=vae.device, dtype=vae.dtype)
-    terms = elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES, rows=rows)
-    means = {name: float(part.double().mean()) for name, part in terms._asdict().items()}
-    return {**means, "num_data": len(split)}
+def bounds(vae: JointProgram, x: Tensor) -> dict[str, float | int]:
+    """Mean ELBO, reconstruction and KL of data x, in nats per datum, by `ELBO_PARTICLES` draws each."""
+    terms = elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES)
+    means = {name: float(part.mean()) for name, part in terms._asdict().items()}
+    return {**means, "num_data": len(x)}
 
 
-def evidence(
-    vae: JointProgram, split: Split, *, particles: int, rows: int = ROWS, progress: bool = False
-) -> dict[str, float | int | str]:
-    """Mean log p(x) of a split by importance sampling, in nats per datum, with its errors."""
-    x = split.batch().to(device=vae.device, dtype=vae.dtype)
-    result = log_evidence(vae.model, vae.guide, x, num_particles=particles, rows=rows, progress=progress)
+def evidence(vae: JointProgram, x: Tensor, *, particles: int, progress: bool) -> dict[str, float | int | str]:
+    """Mean log p(x) of data x by importance sampling, in nats per datum, with its errors."""
+    result = log_evidence(vae.model, vae.guide, x, num_particles=particles, progress=progress)
     return {
         "estimate": result.mean,
         "standard_error": result.mean_standard_error,
         "monte_carlo_error": result.mean_monte_carlo_error,
         "method": "importance",
         "particles": particles,
-        "num_data": len(split),
+        "num_data": len(x),
     }
 
 
@@ -55,22 +52,23 @@ def evaluation(
     particles: int,
     num_data: int | None,
     seed: int,
-    rows: int = ROWS,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """ELBO and log p(x) of one split, with all that says what was measured."""
+    """ELBO and log p(x) of the same data of one split, with all that says what was measured."""
     part: Split = getattr(data, split).subset(num_data)
     if not len(part):
         raise InputError(f"expected {split} data, got none: choose another with --split")
     start = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        content: dict[str, Any] = {
-            "split": split,
-            "elbo": {split: bounds(vae, part, rows=rows)},
-            "log_evidence": evidence(vae, part, particles=particles, rows=rows, progress=progress),
+        x = part.batch().to(device=vae.device, dtype=vae.dtype)
+        content = {
+            "elbo": {split: bounds(vae, x)},
+            "log_evidence": evidence(vae, x, particles=particles, progress=progress),
         }
     return {
+        "data": data.name,
+        "split": split,
         **content,
         "units": "nats per datum",
         "protocol": data.protocol,
@@ -84,13 +82,17 @@ def evaluation(
 def summary(
     vae: JointProgram, data: Dataset, history: History, evaluated: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All final numbers of a training: the ELBO of every split, and log p(x) from `evaluation`."""
-    splits = {name: getattr(data, name) for name in ("train", "valid", "test")}
+    """All final numbers of a training: what `evaluation` gave, and the ELBO of the other splits."""
+    others = [name for name in ("train", "valid") if len(getattr(data, name)) and name != evaluated["split"]]
     with torch.random.fork_rng():
         torch.manual_seed(evaluated["seed"])
-        elbos = {name: bounds(vae, split) for name, split in splits.items() if len(split)}
+        elbos = {
+            name: bounds(vae, getattr(data, name).batch().to(device=vae.device, dtype=vae.dtype))
+            for name in others
+        }
     return {
-        "data": data.name,
+        **evaluated,
+        "elbo": {**elbos, **evaluated["elbo"]},
         "training": {
             "epochs": len(history.epochs),
             "steps": history.epochs[-1].step,
@@ -99,8 +101,6 @@ def summary(
             "seconds": sum(history.column("seconds")),
             "parameters": sum(parameter.numel() for parameter in vae.parameters()),
         },
-        **evaluated,
-        "elbo": elbos,
     }
 
 

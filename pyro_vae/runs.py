@@ -14,9 +14,10 @@ new one, never half of one.
 import csv
 import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,6 +25,17 @@ from typing import Any
 import torch
 
 from pyro_vae.errors import InputError
+
+#: All that a run writes into its folder.
+OWNED = (
+    "checkpoints",
+    "config.yaml",
+    "evaluation.json",
+    "figures",
+    "history.png",
+    "metrics.csv",
+    "summary.json",
+)
 
 
 class Run:
@@ -52,15 +64,9 @@ class Run:
             InputError: where the folder exists and `overwrite` is not given, or cannot be written.
         """
         folder = Path(folder)
-        if folder.exists() and any_entry(folder):
-            if not overwrite:
-                raise InputError(
-                    f"the output folder {folder} exists: choose another with --out, or give --overwrite true"
-                )
-            if not (folder / "config.yaml").is_file():
-                raise InputError(f"{folder} is not the folder of a run, so it is not overwritten: remove it")
-            shutil.rmtree(folder)
         try:
+            if folder.exists() and any_entry(folder):
+                cls._clear(folder, overwrite)
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             (folder / "figures").mkdir(exist_ok=True)
             write(folder / "config.yaml", config.encode())
@@ -69,6 +75,22 @@ class Run:
                 f"cannot write the output folder {folder} ({error.strerror}): choose another with --out"
             ) from error
         return cls(folder)
+
+    @classmethod
+    def _clear(cls, folder: Path, overwrite: bool) -> None:
+        """Remove what a run has written, and nothing else, where that is allowed."""
+        if not overwrite:
+            raise InputError(
+                f"the output folder {folder} exists: choose another with --out, or give --overwrite true"
+            )
+        if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
+            raise InputError(f"{folder} is not the folder of a run, so it is not overwritten: remove it")
+        for name in OWNED:
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     @property
     def config(self) -> Path:
@@ -94,8 +116,9 @@ class Run:
         write(self.folder / "metrics.csv", text.getvalue().encode())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """`content` as NAME in the folder."""
-        write(self.folder / name, (json.dumps(content, indent=2) + "\n").encode())
+        """`content` as NAME in the folder; numbers that are not finite become null."""
+        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        write(self.folder / name, (text + "\n").encode())
 
 
 def any_entry(folder: Path) -> bool:
@@ -103,35 +126,43 @@ def any_entry(folder: Path) -> bool:
     return not folder.is_dir() or any(folder.iterdir())
 
 
-def write(path: Path, content: bytes | Callable[[Any], None]) -> None:
-    """Write a file atomically: to a temporary name beside it, flushed, renamed.
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
-    `content` is bytes, or a function that writes to the open binary file.
-    """
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file atomically: to a temporary name beside it, flushed, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        if callable(content):
-            content(file)
-        else:
+    try:
+        with open(temporary, "wb") as file:
             file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """A checkpoint of tensors, numbers and strings, written atomically."""
-    write(path, lambda file: torch.save(dict(state), file))
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, keys: Iterable[str] = ("model",)) -> dict[str, Any]:
     """A checkpoint, loaded onto the CPU without executing any code in it.
 
     Raises:
-        InputError: where it is missing, truncated, or would need code to be executed.
+        InputError: where it is missing, truncated, of another kind than `keys` say, or would need code
+            to be executed.
     """
     if not path.is_file():
-        raise InputError(f"expected a checkpoint at {path}, found none: has the run finished an epoch?")
+        raise InputError(f"expected a checkpoint at {path}, found none: train first")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -139,13 +170,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"the checkpoint {path} holds more than tensors and numbers, so loading it could execute code: "
             "refused; use a checkpoint written by pyro-vae"
         ) from error
+    except PermissionError:
+        raise
     except Exception as error:
         raise InputError(
-            f"the checkpoint {path} is truncated or corrupt: train anew, or use another"
+            f"the checkpoint {path} is truncated or corrupt: train anew or use another"
         ) from error
-    if not isinstance(state, dict):
-        raise InputError(f"expected a checkpoint of pyro-vae at {path}, got a {type(state).__name__}")
-    return state
+    missing = set(keys) - set(state) if isinstance(state, dict) else set(keys)
+    if missing:
+        raise InputError(f"expected a checkpoint at {path} with {', '.join(sorted(missing))}, got none of it")
+    return dict(state)
 
 
 def load_parameters(module: torch.nn.Module, state: Mapping[str, Any], path: Path) -> None:
@@ -164,3 +198,13 @@ def load_parameters(module: torch.nn.Module, state: Mapping[str, Any], path: Pat
                 f"the checkpoint {path} was made for another model: {name} expects {expected}, got {got}"
             )
     module.load_state_dict(given)
+
+
+def check_settings(made_with: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on with other settings or data than those of a checkpoint."""
+    for name, value in given.items():
+        if made_with.get(name) != value:
+            raise InputError(
+                f"the checkpoint {path} was made with {name} {made_with.get(name)}, got {value}: "
+                "go on with the same settings and data"
+            )

@@ -99,11 +99,14 @@ class VAE(JointProgram):
 
     def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
         super().__init__()
-        (decoded,) = declared_shape(likelihood.decoder, "input_shape")
-        if not prior.latent_dim == posterior.latent_dim == decoded:
+        _check_role("prior", prior, Prior, "latent_dim")
+        _check_role("likelihood", likelihood, Likelihood, "decoder", "data_shape")
+        _check_role("posterior", posterior, Posterior, "latent_dim", "encoder")
+        decoded = declared_shape(likelihood.decoder, "input_shape")
+        if not (prior.latent_dim,) == (posterior.latent_dim,) == decoded:
             raise InputError(
                 f"expected one latent_dim, got {prior.latent_dim} in the prior, {posterior.latent_dim} in "
-                f"the posterior and {decoded} in the likelihood's decoder: build all with the same"
+                f"the posterior and {decoded} as the input of the likelihood's decoder: build all with one"
             )
         self.prior = prior
         self.likelihood = likelihood
@@ -168,6 +171,8 @@ class VAE(JointProgram):
         Raises:
             InputError: where `axes` are not two different latent axes, or `num` is not positive.
         """
+        if self.prior.latent_dim < 2:
+            raise InputError("a latent plane needs two latent axes, the model has one")
         if len(set(axes)) < 2 or not all(0 <= axis < self.prior.latent_dim for axis in axes):
             raise InputError(
                 f"axes expects two different numbers from 0 to {self.prior.latent_dim - 1}, got {list(axes)}"
@@ -185,6 +190,18 @@ class VAE(JointProgram):
         z = mean.repeat(num, num, 1)
         z[..., axes[0]], z[..., axes[1]] = across, down[:, None]
         return z.flatten(0, 1), across, down
+
+
+def _check_role(role: str, component: object, base: type, *attributes: str) -> None:
+    """Refuse a component of another kind, or one without what its contract asks for."""
+    if not isinstance(component, base):
+        raise InputError(f"the {role} expects a {base.__name__}, got {type(component).__name__}")
+    for attribute in attributes:
+        if not hasattr(component, attribute):
+            raise InputError(
+                f"the {role} {type(component).__name__} has no attribute {attribute}: "
+                f"set self.{attribute} in its constructor"
+            )
 
 
 def assemble(

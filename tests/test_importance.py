@@ -129,8 +129,8 @@ def test_exactly_as_many_draws_as_asked_and_never_more_rows_at_once(num_particle
         sizes.append(shape.numel())
 
     result = pv.log_evidence(ppca.model, guide, ppca.x, num_particles=num_particles, rows=rows)
-    probe, *sizes = sizes
-    assert probe == 1
+    probes, sizes = sizes[:2], sizes[2:]
+    assert probes == [2, 6]  # two data; in a plate of three particles
     assert sum(sizes) == N * num_particles
     assert max(sizes) <= rows
     assert result.estimate.shape == (N,)
@@ -152,7 +152,7 @@ def test_chunks_do_not_change_the_estimate(float64: None) -> None:
             number = (
                 torch.zeros(k.shape) if k.ndim == 1 else torch.arange(count, count + len(k))[:, None] + 0 * k
             )
-            count += len(k) if k.ndim == 2 else 0
+            count += 0 if len(x) == 2 else len(k)  # not when it is only looked at
             pyro.sample("x", dist.Delta(x.expand(k.shape), log_density=number * rows * 0.1), obs=x)
 
     numbers = torch.arange(12)[:, None] * torch.arange(5) * 0.1
@@ -222,9 +222,18 @@ def test_scales_are_left_out_and_masks_count(float64: None) -> None:
     ppca = PPCA()
     scaled = pv.log_weights(poutine.scale(ppca.model, 0.1), poutine.scale(ppca.guide, 7.0), ppca.x, 3)
     torch.testing.assert_close(scaled, ppca.evidence().expand(3, N), rtol=0, atol=1e-10)
-    half = torch.arange(N) % 2 == 0
-    masked = pv.log_weights(poutine.mask(ppca.model, half), poutine.mask(ppca.guide, half), ppca.x, 3)
-    torch.testing.assert_close(masked, (ppca.evidence() * half).expand(3, N), rtol=0, atol=1e-10)
+
+    def masked(program: Program) -> Program:
+        def run(x: Tensor) -> None:
+            with poutine.mask(mask=x[:, 0] > 0):
+                program(x)
+
+        return run
+
+    half = ppca.x[:, 0] > 0
+    assert 0 < half.sum() < N
+    weights = pv.log_weights(masked(ppca.model), masked(ppca.guide), ppca.x, 3)
+    torch.testing.assert_close(weights, (ppca.evidence() * half).expand(3, N), rtol=0, atol=1e-10)
 
 
 def test_summary_of_a_data_set(float64: None) -> None:
@@ -258,9 +267,9 @@ def test_refusals() -> None:
     def nothing(x: Tensor) -> None:
         pass
 
-    with refused("every site inside a pyro.plate named \"data\", got the site 'scale' inside none"):
+    with refused("a pyro.plate named \"data\" of size 7, that of x, got the site 'scale' inside none"):
         pv.log_weights(outside, outside_guide, ppca.x, 2)
-    with refused(r"the model's latent sites \['z'\], got \[\]: give the guide each of them"):
+    with refused(r"the model's latent sites \['z'\] and no others, got \[\]"):
         pv.log_weights(ppca.model, nothing, ppca.x, 2)
     with refused("num_particles expects a positive whole number, got 0"):
         pv.log_evidence(ppca.model, ppca.guide, ppca.x, num_particles=0)
@@ -268,3 +277,96 @@ def test_refusals() -> None:
         pv.log_evidence(ppca.model, ppca.guide, ppca.x, rows=0)
     with refused(r"data of shape \(B, \*data_shape\) with B at least 1, got \(0, 5\)"):
         pv.log_evidence(ppca.model, ppca.guide, ppca.x[:0])
+
+
+def test_shapes_that_would_broadcast_to_plausible_numbers_are_refused() -> None:
+    """A forgotten to_event, where L = 1 or K = B; a subsampled plate; each gave a finite, wrong number."""
+    x = torch.randn(5)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(len(x), 1), 1.0).to_event(1))
+
+    def no_event_in_z(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0))
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+    def no_event_in_x(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, None])
+
+    def subsampled(x: Tensor) -> None:
+        with pyro.plate("data", len(x), subsample_size=1) as index:
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x[index])
+
+    def subsampled_guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x), subsample_size=1):
+            pyro.sample("z", dist.Normal(x.new_zeros(1, 1), 1.0).to_event(1))
+
+    for model, its_guide in [(no_event_in_z, guide), (no_event_in_x, guide), (subsampled, subsampled_guide)]:
+        for particles in (1, 5):
+            with pytest.raises(pv.InputError) as caught:
+                pv.log_evidence(model, its_guide, x, num_particles=particles)
+            assert "\n" not in str(caught.value)
+
+
+def test_every_datum_is_held_against_the_support() -> None:
+    vae = pv.assemble(pv.Digits(), latent_dim=2)
+    x = torch.zeros(6, 1, 8, 8)
+    x[4, 0, 3, 3] = 0.3
+    with refused("model or guide cannot be evaluated on these data: .*within the support"):
+        pv.log_evidence(vae.model, vae.guide, x, num_particles=2)
+    with refused("within the support"):
+        pv.elbo(vae.model, vae.guide, x, rows=2)
+
+
+@pytest.mark.parametrize("level", [-2000.0, -90.0, 700.0])
+def test_many_equal_weights_far_from_zero_lose_nothing(level: float) -> None:
+    """3000 chunks of one particle each, in float32: the sum still sees every one of them."""
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", dist.Delta(x.new_zeros(())))
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Delta(x.new_zeros(())))
+            pyro.sample("x", dist.Delta(x.expand(k.shape), log_density=x.new_full(k.shape, level)), obs=x)
+
+    result = pv.log_evidence(model, guide, torch.zeros(1), num_particles=3000, rows=1)
+    assert result.estimate.item() == pytest.approx(level, abs=1e-9)
+    assert result.effective_sample_size.item() == pytest.approx(3000, rel=1e-9)
+
+
+def test_deterministic_sites_have_no_density(float64: None) -> None:
+    ppca = PPCA()
+
+    def model(x: Tensor) -> None:
+        pyro.deterministic("noted", torch.ones(()))
+        ppca.model(x)
+
+    weights = pv.log_weights(model, ppca.guide, ppca.x, 3)
+    torch.testing.assert_close(weights, ppca.evidence().expand(3, N), rtol=0, atol=1e-10)
+
+
+def test_the_data_plate_may_lie_left_of_another(float64: None) -> None:
+    x = torch.randn(6, 4)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-2):
+            shift = pyro.sample("shift", dist.Normal(x.new_zeros(()), 5**0.5))
+            with pyro.plate("pixels", x.shape[1], dim=-1):
+                pyro.sample("x", dist.Normal(shift, 0.5), obs=x)
+
+    def guide(x: Tensor) -> None:
+        precision = x.shape[1] / 0.25 + 1 / 5
+        with pyro.plate("data", len(x), dim=-2):
+            mean = x.sum(1, keepdim=True) / 0.25 / precision
+            pyro.sample("shift", dist.Normal(mean, precision**-0.5))
+
+    covariance = 5 * torch.ones(4, 4) + 0.25 * torch.eye(4)
+    exact = dist.MultivariateNormal(torch.zeros(4), covariance).log_prob(x)
+    torch.testing.assert_close(pv.log_weights(model, guide, x, 9), exact.expand(9, 6), rtol=0, atol=1e-10)

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import pyro_vae as pv
-from pyro_vae.arguments import subclasses
-from pyro_vae.cli import PARTS, train_parser
+from pyro_vae.arguments import PARTS, subclasses, train_parser, with_defaults
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -41,7 +40,7 @@ def test_command_lines_parse() -> None:
     assert len(commands) >= 5
     for command in commands:
         if ".help" not in command and "--help" not in command:
-            train_parser().parse_args(command.split())
+            train_parser().parse_args(with_defaults(command.split()))
 
 
 def test_every_public_name_is_documented() -> None:

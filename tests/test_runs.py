@@ -1,5 +1,7 @@
 """A run's folder: never overwritten silently, never half written."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,28 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert Run.create(tmp_path, "x").folder == tmp_path
 
 
-def test_what_is_not_a_run_is_never_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("work of years")
+def test_overwriting_removes_only_what_a_run_writes(tmp_path: Path) -> None:
+    Run.create(tmp_path, "old")
+    for name in ("summary.json", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    Run.create(tmp_path, "new", overwrite=True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "figures",
+        "notes.txt",
+    ]
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "config.yaml"])
+def test_what_is_not_a_run_is_never_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("work of years")
     with pytest.raises(InputError, match="is not the folder of a run, so it is not overwritten"):
         Run.create(tmp_path, "x", overwrite=True)
-    assert (tmp_path / "thesis.tex").read_text() == "work of years"
+    assert (tmp_path / name).read_text() == "work of years"
+
+
+def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected the folder of a run \(with config.yaml\), got"):
         Run(tmp_path)
 
@@ -50,26 +69,33 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
         Run.create(tmp_path / "file" / "run", "x")
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "file"
     write(path, b"old")
 
-    def half(file: object) -> None:
-        file.write(b"ne")  # type: ignore[attr-defined]
-        raise RuntimeError("power cut")
+    def power_cut(descriptor: int) -> None:
+        raise KeyboardInterrupt
 
-    with pytest.raises(RuntimeError, match="power cut"):
-        write(path, half)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            write(path, b"new")
     assert path.read_bytes() == b"old"
+    assert [each.name for each in path.parent.iterdir()] == ["file"]
     write(path, b"new")
     assert path.read_bytes() == b"new"
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_metrics_keep_every_digit(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "x")
     run.write_metrics(["a", "b"], [[1, 0.1 + 0.2], [2, float("nan")]])
     assert (tmp_path / "metrics.csv").read_text() == "a,b\n1,0.30000000000000004\n2,nan\n"
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "x")
+    run.write_json("summary.json", {"a": {"b": float("nan"), "c": 1.5}, "d": float("inf")})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"a": {"b": None, "c": 1.5}, "d": None}
 
 
 def test_checkpoints_round_trip(tmp_path: Path) -> None:
@@ -80,6 +106,8 @@ def test_checkpoints_round_trip(tmp_path: Path) -> None:
     assert {**loaded, "model": 0} == {**state, "model": 0}
     with pytest.raises(InputError, match=r"expected a checkpoint at .*none.pt, found none"):
         load_checkpoint(tmp_path / "none.pt")
+    with pytest.raises(InputError, match=r"expected a checkpoint at .*c.pt with optimiser, got none of it"):
+        load_checkpoint(tmp_path / "c.pt", ("model", "optimiser"))
 
 
 def test_parameters_of_another_model_change_nothing(tmp_path: Path) -> None:

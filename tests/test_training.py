@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -109,9 +110,10 @@ def test_trains_in_training_mode_and_measures_in_evaluation_mode() -> None:
     model, modes = small(), Modes()
     model.likelihood.decoder.layers.append(modes)
     pv.fit(model, DATA, steps=2)
-    checks = 2 + 1 + 1  # splits in chunks of 1000, before training
-    probe = 1  # one datum, to find the plates
-    assert modes.seen == [False] * checks + [True] * 2 + [False] * (probe + 1)
+    before, steps = modes.seen.index(True), modes.seen.count(True)
+    assert before > 0
+    assert modes.seen[before : before + steps] == [True] * 2
+    assert len(modes.seen) > before + steps
     assert not model.training
 
 
@@ -245,6 +247,45 @@ def test_keeps_the_best_or_the_last_parameters() -> None:
     assert equal(values(last), seen[2])
 
 
+def test_random_numbers_of_a_callback_change_nothing() -> None:
+    quiet, noisy = small(), small()
+    pv.fit(quiet, DATA, epochs=2, keep="last")
+    pv.fit(noisy, DATA, epochs=2, keep="last", callbacks=[lambda vae, history: bool(torch.rand(()) > 2)])
+    assert equal(values(quiet), values(noisy))
+
+
+def test_gradients_from_before_change_nothing_and_none_are_left() -> None:
+    clean, dirty = small(), small()
+    for parameter in dirty.parameters():
+        parameter.grad = torch.full_like(parameter, math.nan)
+    for model in (clean, dirty):
+        pv.fit(model, DATA, steps=2, keep="last")
+        assert all(parameter.grad is None for parameter in model.parameters())
+    assert equal(values(clean), values(dirty))
+
+
+def test_another_fit_inside_a_callback() -> None:
+    alone, outer, inner = small(), small(), small(3)
+    pv.fit(alone, DATA, epochs=2, keep="last")
+    pv.fit(
+        outer,
+        DATA,
+        epochs=2,
+        keep="last",
+        callbacks=[lambda v, h: bool(pv.fit(inner, DATA, steps=1) is None)],
+    )
+    assert equal(values(alone), values(outer))
+
+
+def test_an_ended_training_stays_ended_when_resumed(tmp_path: Path) -> None:
+    def stop(vae: pv.JointProgram, history: pv.History) -> bool:
+        return len(history.epochs) == 2
+
+    pv.fit(small(), DATA, epochs=6, checkpoints=tmp_path, callbacks=[stop])
+    history = pv.fit(small(), DATA, epochs=6, checkpoints=tmp_path, resume=True)
+    assert (len(history.epochs), history.ended_by) == (2, "callback")
+
+
 def test_a_callback_ends_training() -> None:
     history = pv.fit(small(), DATA, callbacks=[lambda vae, history: len(history.epochs) == 2])
     assert (len(history.epochs), history.ended_by) == (2, "callback")
@@ -269,7 +310,7 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-@pytest.mark.parametrize("stopped", [1, 4])
+@pytest.mark.parametrize("stopped", [2, 5])  # before that epoch is saved
 def test_resumed_training_ends_as_if_never_stopped(tmp_path: Path, stopped: int, keep: Any) -> None:
     whole = small()
     expected = pv.fit(whole, DATA, **OPTIONS, keep=keep)
@@ -316,8 +357,14 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
         pv.fit(model, DATA, **{"epochs": 2, **options}, checkpoints=tmp_path, resume=True)
 
     pv.fit(small(), DATA, epochs=1, checkpoints=tmp_path)
-    with refused("made with batch_size 100, got 50: resume with the same settings"):
+    with refused("made with batch_size 100, got 50: go on with the same settings and data"):
         resume(small(), batch_size=50)
+    with refused("made with optimiser Adam .*'lr': 0.001.*, got Adam .*'lr': 0.002"):
+        resume(small(), optimiser=lambda p: torch.optim.Adam(p, lr=0.002, fused=True))
+    with refused("made with training data [0-9a-f]{16}, got [0-9a-f]{16}"):
+        pv.fit(small(), pv.Digits(binarization="static"), epochs=2, checkpoints=tmp_path, resume=True)
+    with refused("holds the checkpoints of a training: go on with resume=True, or give another folder"):
+        pv.fit(small(), DATA, checkpoints=tmp_path)
     with refused("made for another model: prior.logits expects .10,., got nothing"):
         resume(small(prior=pv.MixturePrior))
     torch.manual_seed(0)
@@ -334,7 +381,14 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
         resume(small())
     assert not (tmp_path / "exploded").exists()
     torch.save([1, 2], tmp_path / "last.pt")
-    with refused("expected a checkpoint of pyro-vae at .*last.pt, got a list"):
+    with refused(r"expected a checkpoint at .*last.pt with epochs, model, optimiser, .*, got none of it"):
+        resume(small())
+    (tmp_path / "last.pt").unlink()
+    pv.fit(small(), DATA, epochs=1, checkpoints=tmp_path)
+    best = torch.load(tmp_path / "best.pt")
+    (tmp_path / "last.pt").unlink()
+    torch.save({**best, "epoch": 7}, tmp_path / "best.pt")
+    with refused("expected last.pt beside .*best.pt, found none, so this training cannot go on"):
         resume(small())
     with refused("resume needs the folder of checkpoints"):
         pv.fit(small(), DATA, resume=True)
@@ -398,12 +452,58 @@ def test_grey_pixels_are_refused_before_training() -> None:
         ({"patience": 0}, "patience expects a positive whole number"),
         ({"clip_norm": 0.0}, "clip_norm expects a positive number, got 0"),
         ({"device": "cpuu"}, "expected a device such as auto, cpu or cuda:0, got 'cpuu'"),
+        ({"device": "meta"}, "expected a device such as auto, cpu or cuda:0, got 'meta'"),
+        ({"seed": -1}, "seed expects a whole number from 0 to"),
+        ({"seed": 2**40}, "seed expects a whole number from 0 to"),
+        ({"keep": "bset"}, "keep expects 'best' or 'last', got 'bset'"),
+        ({"optimiser": torch.optim.LBFGS}, "got LBFGS: use Adam"),
+        ({"optimiser": lambda p: None}, "got NoneType: use Adam"),
+        (
+            {"optimiser": lambda p: torch.optim.SGD(p, lr=-1.0)},
+            "the optimiser cannot be made: Invalid learning rate",
+        ),
+        ({"optimiser": pyro.optim.Adam}, "the optimiser cannot be made|got Adam|got PyroOptim"),
+        ({"schedule": torch.optim.lr_scheduler.StepLR}, "the schedule cannot be made: .*step_size"),
         ({"schedule": torch.optim.lr_scheduler.ReduceLROnPlateau}, "got ReduceLROnPlateau"),
     ],
 )
 def test_options_that_cannot_be_used(options: dict[str, Any], text: str) -> None:
     with refused(text):
         pv.fit(small(), DATA, **options)
+
+
+def test_models_that_cannot_be_trained() -> None:
+    with refused("fit expects a VAE or another JointProgram, got Digits"):
+        pv.fit(DATA, small())  # type: ignore[arg-type]
+    frozen = small()
+    frozen.requires_grad_(False)
+    with refused("expected a model with parameters to train, got none: all are frozen"):
+        pv.fit(frozen, DATA)
+
+
+class Flat(pv.StandardNormalPrior):
+    """Forgets to declare its event axis."""
+
+    def forward(self) -> Any:
+        return dist.Normal(self.loc, self.scale)
+
+
+def test_shapes_that_do_not_fit_are_refused_in_one_line_before_training(tmp_path: Path) -> None:
+    with refused("model or guide cannot be evaluated") as caught:
+        pv.fit(small(prior=Flat), DATA, checkpoints=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_learning_rates_from_numpy_can_be_resumed(tmp_path: Path) -> None:
+    def adam(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=np.float64(1e-3))
+
+    pv.fit(small(), DATA, epochs=1, optimiser=adam, checkpoints=tmp_path / "new" / "folder")
+    history = pv.fit(
+        small(), DATA, epochs=2, optimiser=adam, checkpoints=tmp_path / "new" / "folder", resume=True
+    )
+    assert len(history.epochs) == 2
 
 
 def test_patience_needs_validation_data() -> None:

@@ -146,7 +146,9 @@ def test_refusals() -> None:
     network = pv.MLP((4,))
     likelihood = pv.BernoulliLikelihood(network.decoder(2, (6,)), (6,))
     posterior = pv.DiagonalNormalPosterior(network.encoder((6,)), 3)
-    with refused("expected one latent_dim, got 3 in the prior, 3 in the posterior and 2 in the likelihood"):
+    with refused(
+        r"expected one latent_dim, got 3 in the prior, 3 in the posterior and \(2,\) as the input of"
+    ):
         pv.VAE(pv.StandardNormalPrior(3), likelihood, posterior)
     with refused(
         "expected a network that declares its output_shape, got Linear: wrap it as pyro_vae.Network"

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
+from pyro_vae.importance import elbo
 from pyro_vae.training.history import History
 from pyro_vae.training.trainer import Callback, Trainer, own_randomness
 from pyro_vae.vae import JointProgram
@@ -58,7 +59,7 @@ def fit(
         epochs: Passes over the training data.
         steps: Steps in all, instead of `epochs`; the last epoch may then be a part of one.
         batch_size: Data per step; the last batch of an epoch may be smaller.
-        optimiser: Makes a torch optimiser from the parameters.
+        optimiser: Makes a torch optimiser from the parameters; by default Adam at 1e-3.
         schedule: Makes a learning-rate schedule from the optimiser; it is stepped once per epoch.
         num_particles: Draws of z per datum and step, averaged.
         clip_norm: Bound on the norm of the whole gradient.
@@ -84,21 +85,29 @@ def fit(
     >>> history.epochs[1].train_elbo > history.epochs[0].train_elbo
     True
     """
+    if not isinstance(vae, JointProgram):
+        raise InputError(f"fit expects a VAE or another JointProgram, got {type(vae).__name__}")
+    if keep not in ("best", "last"):
+        raise InputError(f"keep expects 'best' or 'last', got {keep!r}")
     place = resolve_device(device)
     check(vae, data)
     trainer = Trainer(vae.to(place), data, batch_size, seed, num_particles, place)
     trainer.prepare(optimiser, schedule, clip_norm)
     trainer.plan(epochs, steps, patience)
     trainer.folder = None if checkpoints is None else Path(checkpoints)
+    trainer.drop_gradients()
     try:
         with pyro.get_param_store().scope(), own_randomness(seed, place), _bar(trainer, progress) as bar:
+            if on_start is not None:
+                on_start()
             if resume:
                 trainer.load()
                 bar.update(trainer.step)
-            if on_start is not None:
-                on_start()
+            else:
+                _check_free(trainer.folder)
             trainer.run(callbacks, bar)
     finally:
+        trainer.drop_gradients()
         vae.eval()
     if keep == "best":
         trainer.restore_best()
@@ -106,19 +115,31 @@ def fit(
 
 
 def check(vae: JointProgram, data: Dataset) -> None:
-    """Hold all splits of `data`, as they will be used, against the model.
+    """Hold all splits of `data`, as they will be used, against the model, and run both programs once.
 
     Raises:
-        InputError: where the data's shape or values do not fit.
+        InputError: where the data's shape or values do not fit, or the programs' shapes do not.
     """
     was_training = vae.training
     vae.eval()
-    with own_randomness(0, vae.device):
-        for split in (data.train, data.valid, data.test):
-            for start in range(0, len(split), 1000):
-                x = split.batch(slice(start, start + 1000))
-                vae.check(x.to(device=vae.device, dtype=vae.dtype))
-    vae.train(was_training)
+    try:
+        with pyro.get_param_store().scope(), own_randomness(0, vae.device):
+            for split in (data.train, data.valid, data.test):
+                for start in range(0, len(split), 1000):
+                    x = split.batch(slice(start, start + 1000))
+                    vae.check(x.to(device=vae.device, dtype=vae.dtype))
+            few = data.train.batch(slice(0, 2)).to(device=vae.device, dtype=vae.dtype)
+            elbo(vae.model, vae.guide, few)
+    finally:
+        vae.train(was_training)
+
+
+def _check_free(folder: Path | None) -> None:
+    """Refuse to write over the checkpoints of another training."""
+    if folder is not None and (folder / "last.pt").exists():
+        raise InputError(
+            f"{folder} holds the checkpoints of a training: go on with resume=True, or give another folder"
+        )
 
 
 def resolve_device(device: str) -> torch.device:
@@ -130,10 +151,14 @@ def resolve_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=device).device
+        place = torch.zeros(1, device=device)
+        place.item()  # a device without data, such as meta, cannot train
     except (RuntimeError, AssertionError) as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"expected a device such as auto, cpu or cuda:0, got {device!r} ({line})") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"expected a device such as auto, cpu or cuda:0, got {device!r} ({reason})"
+        ) from error
+    return place.device
 
 
 def _bar(trainer: Trainer, progress: bool | None) -> "tqdm[Any]":

@@ -18,10 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 from pyro_vae.data import Dataset, batches
-from pyro_vae.errors import InputError, NonFiniteLossError, count
+from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
 from pyro_vae.importance import elbo
-from pyro_vae.optimisers import SingleOptimiser
-from pyro_vae.runs import load_checkpoint, load_parameters, save_checkpoint
+from pyro_vae.optimisers import SingleOptimiser, make, make_optimiser
+from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.vae import JointProgram
 
@@ -49,7 +49,7 @@ class Trainer:
         self.train = data.train.to(device)
         self.valid = data.valid.to(device)
         self.batch_size = count("batch_size", batch_size)
-        self.seed = seed
+        self.seed = seed_number(seed)
         self.num_particles = count("num_particles", num_particles)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -62,9 +62,8 @@ class Trainer:
         clip_norm: float | None,
     ) -> None:
         """The optimiser, its schedule, and SVI with a loss that stops at NaN."""
-        trained = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]
-        self.optimiser = optimiser(trained)
-        self.schedule = schedule(self.optimiser) if schedule is not None else None
+        self.optimiser = make_optimiser(optimiser, self.vae)
+        self.schedule = make("schedule", schedule, self.optimiser) if schedule is not None else None
         if isinstance(self.schedule, ReduceLROnPlateau):
             raise InputError(
                 "expected a schedule stepped by epoch, got ReduceLROnPlateau: use patience instead"
@@ -94,8 +93,12 @@ class Trainer:
             self.run_epoch(bar)
             if len(self.history.epochs) - self.history.best_epoch >= self.patience:
                 self.history.ended_by = "patience"
+            self.call(callbacks)
             self.save()
-            # every callback is called, also after one that ends the training
+
+    def call(self, callbacks: Sequence[Callback]) -> None:
+        """Call every callback; what they draw changes nothing in training."""
+        with own_randomness(self.seed, self.device):
             if any([callback(self.vae, self.history) for callback in callbacks]):
                 self.history.ended_by = self.history.ended_by or "callback"
 
@@ -140,9 +143,18 @@ class Trainer:
         if latest.valid_elbo > self.history.best_valid_elbo:
             self.history.best_epoch = latest.epoch
             self.best = {name: tensor.clone() for name, tensor in self.vae.state_dict().items()}
-            if self.folder is not None:
-                content = {"model": self.best, "epoch": latest.epoch, "valid_elbo": latest.valid_elbo}
-                save_checkpoint(self.folder / "best.pt", content)
+            self.save_best()
+
+    def save_best(self) -> None:
+        """best.pt: the parameters of the best epoch, for use; last.pt holds them too, for going on."""
+        if self.folder is not None and self.best is not None:
+            content = {
+                "model": self.best,
+                "epoch": self.history.best_epoch,
+                "valid_elbo": self.history.best_valid_elbo,
+                "settings": self.settings(),
+            }
+            save_checkpoint(self.folder / "best.pt", content)
 
     def restore_best(self) -> None:
         """Give the model the parameters of the best epoch, where there is one."""
@@ -174,13 +186,16 @@ class Trainer:
             way_back = f"the last good checkpoint is {self.folder}/last.pt of epoch {self.saved_epoch}"
         return NonFiniteLossError(f"{what}: lower the learning rate or give clip_norm; {way_back}")
 
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, int | str]:
         """What must be the same for a continuation to be exact."""
         return {
             "batch_size": self.batch_size,
             "num_particles": self.num_particles,
             "seed": self.seed,
-            "training data": len(self.train),
+            "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
+            "schedule": type(self.schedule).__name__,
+            "training data": self.train.hash(),
+            "validation data": self.valid.hash(),
         }
 
     def random_state(self) -> list[Tensor]:
@@ -200,6 +215,7 @@ class Trainer:
             return
         state = {
             "model": self.vae.state_dict(),
+            "best": self.best,
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule is not None else {},
             "random_state": self.random_state(),
@@ -218,15 +234,13 @@ class Trainer:
             raise InputError("resume needs the folder of checkpoints, got none: give checkpoints=FOLDER")
         path = self.folder / "last.pt"
         if not path.exists():
+            self.check_nothing_is_lost()
             return  # stopped before the end of its first epoch
-        state = load_checkpoint(path)
+        state = load_checkpoint(
+            path, ("model", "optimiser", "schedule", "random_state", "epochs", "settings")
+        )
         load_parameters(self.vae, state, path)
-        for name, value in self.settings().items():
-            if state["settings"][name] != value:
-                raise InputError(
-                    f"the checkpoint {path} was made with {name} {state['settings'][name]}, got {value}: "
-                    "resume with the same settings"
-                )
+        check_settings(state["settings"], self.settings(), path)
         self.optimiser.load_state_dict(state["optimiser"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
@@ -235,8 +249,22 @@ class Trainer:
         epochs = [Epoch(*row) for row in state["epochs"]]
         self.history = History(epochs, state["best_epoch"], state["ended_by"])
         self.saved_epoch = len(epochs)
-        if self.history.best_epoch:
-            self.best = load_checkpoint(self.folder / "best.pt")["model"]
+        self.best = state["best"]
+        self.save_best()
+
+    def check_nothing_is_lost(self) -> None:
+        """Refuse to start anew where epochs were trained and last.pt is gone."""
+        best = (self.folder or Path()) / "best.pt"
+        if best.exists() and load_checkpoint(best, ("epoch",))["epoch"] > 1:
+            raise InputError(
+                f"expected last.pt beside {best}, found none, so this training cannot go on: "
+                "use best.pt as it is, or train anew in another folder"
+            )
+
+    def drop_gradients(self) -> None:
+        """Leave no gradient behind, nor take one over."""
+        for parameter in self.vae.parameters():
+            parameter.grad = None
 
 
 def non_finite_site(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> str:
