@@ -113,7 +113,6 @@ def _finish(run: Run, vae: VAE, data: Dataset, history: History, settings: Names
     plots.save(
         plots.history({name: history.column(name) for name in Epoch._fields}), run.folder / "history.png"
     )
-    vae.eval()
     evaluated = reports.evaluation(
         vae,
         data,
@@ -121,6 +120,7 @@ def _finish(run: Run, vae: VAE, data: Dataset, history: History, settings: Names
         particles=settings.particles,
         num_data=settings.num_data,
         seed=settings.seed,
+        progress=sys.stderr.isatty(),
     )
     content = reports.summary(vae, data, history, evaluated)
     run.write_json("summary.json", content)

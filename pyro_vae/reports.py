@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo, log_evidence
-from pyro_vae.training import History
+from pyro_vae.training import History, own_randomness
 from pyro_vae.vae import JointProgram
 
 #: Draws per datum for a reported ELBO.
@@ -59,8 +59,7 @@ def evaluation(
     if not len(part):
         raise InputError(f"expected {split} data, got none: choose another with --split")
     start = time.perf_counter()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_randomness(seed, vae.device):
         x = part.batch().to(device=vae.device, dtype=vae.dtype)
         content = {
             "elbo": {split: bounds(vae, x)},
@@ -84,8 +83,7 @@ def summary(
 ) -> dict[str, Any]:
     """All final numbers of a training: what `evaluation` gave, and the ELBO of the other splits."""
     others = [name for name in ("train", "valid") if len(getattr(data, name)) and name != evaluated["split"]]
-    with torch.random.fork_rng():
-        torch.manual_seed(evaluated["seed"])
+    with own_randomness(evaluated["seed"], vae.device):
         elbos = {
             name: bounds(vae, getattr(data, name).batch().to(device=vae.device, dtype=vae.dtype))
             for name in others

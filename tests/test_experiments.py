@@ -56,3 +56,10 @@ def test_the_reference_measures_what_the_library_measures() -> None:
     for closed in (True, False):
         elbo = torch.stack([plain.elbo(x.flatten(1), closed) for _ in range(300)]).mean()
         assert abs(elbo - terms) < 0.02
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.rglob("results/*.json")), ids=lambda path: path.stem)
+def test_tables_show_the_committed_results(path: Path) -> None:
+    found = json.loads(path.read_text())["log_evidence"]
+    estimate = found["estimate"] if isinstance(found, dict) else found
+    assert f"−{abs(estimate):.2f}" in (path.parents[1] / "README.md").read_text()

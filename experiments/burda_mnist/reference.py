@@ -104,6 +104,7 @@ def main() -> None:
         "seed": options.seed,
         "seconds": seconds,
     }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(content, indent=2) + "\n")
     print(f"log p(x) = {content['log_evidence']:.3f} ± {content['standard_error']:.3f} nats per datum")
 

@@ -2,5 +2,6 @@
 
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.svi import check, fit, resolve_device
+from pyro_vae.training.trainer import own_randomness
 
-__all__ = ["Epoch", "History", "check", "fit", "resolve_device"]
+__all__ = ["Epoch", "History", "check", "fit", "own_randomness", "resolve_device"]
