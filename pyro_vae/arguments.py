@@ -5,12 +5,11 @@ An error is one line, with the close matches of a misspelt name.
 
 import difflib
 import inspect
+import json
 import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable
-from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from pydoc import locate as import_object
 from typing import Any, NoReturn
@@ -20,7 +19,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from pyro_vae.data import Dataset
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, one_line
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.networks import Architecture
 from pyro_vae.posteriors import Posterior
@@ -36,6 +35,9 @@ PARTS: tuple[tuple[str, type, str, str], ...] = (
     ("likelihood", Likelihood, "BernoulliLikelihood", "NormalLikelihood --likelihood.scale 0.1"),
     ("posterior", Posterior, "DiagonalNormalPosterior", "my_module.MyPosterior"),
 )
+
+#: The class of each part where none is named; Adam is the default of `fit`, too.
+DEFAULTS = {**{name: default for name, _, default, _ in PARTS}, "optimiser": "Adam"}
 
 #: Options of `fit` that the command line takes over.
 FIT_OPTIONS = tuple(
@@ -159,7 +161,7 @@ def close_parameters(line: str) -> str:
     known = list(inspect.signature(import_object(found[1])).parameters)  # type: ignore[arg-type]
     if found[2] in known:
         return ", since it is filled in"
-    return _did_you_mean(found[2], known) or "; name the class first, as --prior CLASS --prior.option VALUE"
+    return _did_you_mean(found[2], known) or "; name the class that has it, as --prior CLASS"
 
 
 def subclasses(base: type) -> list[type]:
@@ -196,8 +198,8 @@ def train_parser() -> Parser:
     skipped: set[str | int] = {name for name in inspect.signature(fit).parameters if name not in FIT_OPTIONS}
     parser.add_argument("--latent_dim", type=int, default=8, help="L, the length of z.")
     parser.add_function_arguments(fit, skip=skipped)
-    # `with_defaults` names the defaults instead
-    parser.set_defaults({name: None for name in (*(part[0] for part in PARTS), "optimiser")})
+    # default classes made the types; from here on `with_defaults` names them
+    parser.set_defaults(dict.fromkeys(DEFAULTS))
     parser.bases |= {"optimiser": torch.optim.Optimizer, "schedule": torch.optim.lr_scheduler.LRScheduler}
     group = parser.add_argument_group("Evaluation and output")
     group.add_argument("--particles", type=int, default=1000, help="Importance samples per test datum.")
@@ -216,28 +218,54 @@ def train_parser() -> Parser:
 
 
 def with_defaults(arguments: list[str]) -> list[str]:
-    """The options of `train`, led by the default class of each part that they do not name.
+    """The options of `train` in an order and with defaults that give each class its own.
 
-    The parser itself has no default classes: it would carry the options of the default over to the class
-    that is chosen instead.
+    The parser carries options of one class over to another that has options of the same names. So files
+    come first, without the parts that the command line names; then the class of each part, by default that
+    of `PARTS`; then all other options.
     """
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    if "--resume" in words and len(words) > 2:
-        raise InputError("--resume RUN takes no other options: those of the run's config.yaml are used")
-    named = {argument[2:].split("=")[0] for argument in arguments if argument.startswith("--")}
-    named |= _named_in_files(words)
-    leading = [(f"--{name}", default) for name, _, default, _ in PARTS if name not in named]
-    if "optimiser" not in named:
-        leading += [("--optimiser", "Adam"), ("--optimiser.fused", "true")]
-    return [*(word for pair in leading for word in pair), *arguments]
+    if "--resume" in arguments or any(argument.startswith("--resume=") for argument in arguments):
+        if len(arguments) > 1 + ("--resume" in arguments):
+            raise InputError("--resume RUN takes no other options: those of the run's config.yaml are used")
+        return arguments
+    content, classes, others = _sorted_out(arguments)
+    content = {name: value for name, value in content.items() if name not in classes and value is not None}
+    for name, default in DEFAULTS.items():
+        if isinstance(content.get(name), dict):
+            content[name].setdefault("class_path", default)
+        elif name not in content and name not in classes:
+            classes[name] = default
+            others = ["--optimiser.fused=true", *others] if name == "optimiser" else others
+    leading = [f"--config={json.dumps(content)}"] if content else []
+    return [*leading, *(f"--{name}={value}" for name, value in classes.items()), *others]
 
 
-def _named_in_files(words: list[str]) -> set[str]:
-    """The keys of the files given by --config; files that cannot be read are left to the parser."""
-    files = [after for before, after in pairwise(words) if before == "--config"]
-    keys: set[str] = set()
-    for file in files:
-        with suppress(OSError, ValueError, yaml.YAMLError):
-            content = yaml.safe_load(Path(file).read_text())
-            keys |= set(content) if isinstance(content, dict) else set()
-    return keys
+def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """The content of all files given by --config, the class given for each part, and the other words."""
+    content: dict[str, Any] = {}
+    classes: dict[str, str] = {}
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        option, joined, value = word.partition("=")
+        name = option.removeprefix("--")
+        if option == name or name not in {"config", "schedule", *DEFAULTS}:
+            others.append(word)
+            continue
+        value = value if joined else next(words, "")
+        if name == "config":
+            content |= _read(value)
+        else:
+            classes[name] = value
+    return content, classes, others
+
+
+def _read(file: str) -> dict[str, Any]:
+    """The content of a YAML file of options."""
+    try:
+        content = yaml.safe_load(Path(file).expanduser().read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"--config expects a YAML file, cannot read {file!r}: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"--config expects a YAML file of options, got {file!r} with {content!r}")
+    return content

@@ -195,7 +195,7 @@ def reconstruct(run: Path, *, num: int = 50, seed: int = 0, device: str = "auto"
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened, data, vae = load(run, device)
-    x = getattr(data, reports.held_out(data)).subset(num).batch().to(device=vae.device, dtype=vae.dtype)
+    x = vae.place(getattr(data, reports.held_out(data)).subset(num).batch())
     torch.manual_seed(seed_number(seed))
     _save(opened, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)))
 

@@ -12,7 +12,7 @@ class InputError(ValueError):
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss became NaN or infinite; the text names the step, the site and where to go back to."""
+    """The loss, or a parameter, became NaN or infinite; the text names the step, what, and the way back."""
 
 
 def count(name: str, value: int) -> int:

@@ -236,6 +236,7 @@ class _Pair:
             for trace in self._traces(two, 3, validate=True):
                 for name in _sites(trace):
                     check_site_shape(trace.nodes[name], self.depth + 1)
+                    _check_axes(trace, name)
 
     def log_weights(self, x: Tensor, num_particles: int, *, validate: bool) -> Tensor:
         """Log w: (K, B)."""
@@ -282,7 +283,7 @@ def _refusals() -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(one_line(error)) from error
-    except ValueError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"model or guide cannot be evaluated on these data: {one_line(error)}") from error
 
 
@@ -301,6 +302,16 @@ def _sites(trace: Trace, *, observed: bool | None = None) -> list[str]:
 def _plates(trace: Trace, name: str) -> dict[str, int]:
     """Axes of the plates around a site."""
     return {frame.name: frame.dim for frame in trace.nodes[name]["cond_indep_stack"] if frame.vectorized}
+
+
+def _check_axes(trace: Trace, name: str) -> None:
+    """Refuse a log density with an axis of no plate, over which the sum would run silently."""
+    shape, axes = trace.nodes[name]["log_prob"].shape, _plates(trace, name).values()
+    if any(size > 1 and axis - len(shape) not in axes for axis, size in enumerate(shape)):
+        raise InputError(
+            f"expected the log density of the site {name!r} to have an axis for each plate and no other, "
+            f"got shape {tuple(shape)} and plates at {sorted(axes)}: use to_event, or set the plates' dim"
+        )
 
 
 def _total(trace: Trace, names: Iterable[str], total: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def evaluation(
         raise InputError(f"expected {split} data, got none: choose another with --split")
     start = time.perf_counter()
     with own_randomness(seed, vae.device):
-        x = part.batch().to(device=vae.device, dtype=vae.dtype)
+        x = vae.place(part.batch())
         content = {
             "elbo": {split: bounds(vae, x)},
             "log_evidence": evidence(vae, x, particles=particles, progress=progress),
@@ -84,10 +84,7 @@ def summary(
     """All final numbers of a training: what `evaluation` gave, and the ELBO of the other splits."""
     others = [name for name in ("train", "valid") if len(getattr(data, name)) and name != evaluated["split"]]
     with own_randomness(evaluated["seed"], vae.device):
-        elbos = {
-            name: bounds(vae, getattr(data, name).batch().to(device=vae.device, dtype=vae.dtype))
-            for name in others
-        }
+        elbos = {name: bounds(vae, vae.place(getattr(data, name).batch())) for name in others}
     return {
         **evaluated,
         "elbo": {**elbos, **evaluated["elbo"]},

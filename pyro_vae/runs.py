@@ -28,13 +28,13 @@ from pyro_vae.errors import InputError
 
 #: All that a run writes into its folder.
 OWNED = (
-    "checkpoints",
-    "config.yaml",
-    "evaluation.json",
-    "figures",
-    "history.png",
-    "metrics.csv",
     "summary.json",
+    "evaluation.json",
+    "metrics.csv",
+    "history.png",
+    "figures",
+    "checkpoints",
+    "config.yaml",  # last, so that the folder stays one of a run until all is gone
 )
 
 
@@ -83,7 +83,8 @@ class Run:
             raise InputError(
                 f"the output folder {folder} exists: choose another with --out, or give --overwrite true"
             )
-        if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
+        written = {"checkpoints", "metrics.csv", "summary.json"} & {path.name for path in folder.iterdir()}
+        if not (folder / "config.yaml").is_file() or not written:
             raise InputError(f"{folder} is not the folder of a run, so it is not overwritten: remove it")
         for name in OWNED:
             path = folder / name
@@ -142,8 +143,10 @@ def write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk does not say where
         raise
 
 

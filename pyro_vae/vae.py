@@ -72,6 +72,10 @@ class JointProgram(nn.Module, ABC):
         """The type of the parameters; data are cast to it."""
         return next(self.parameters()).dtype
 
+    def place(self, x: Tensor) -> Tensor:
+        """Data x on the device and in the type of the parameters."""
+        return x.to(device=self.device, dtype=self.dtype)
+
 
 class VAE(JointProgram):
     """Variational autoencoder: z ~ p(z), x ~ p(x|z), with z ~ q(z|x) as the guide.

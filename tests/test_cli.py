@@ -136,6 +136,25 @@ def test_a_file_and_options_together(pyro_vae: Run) -> None:
         assert given["prior"]["class_path"] == "pyro_vae.StandardNormalPrior"
 
 
+def test_a_class_has_its_own_defaults_wherever_it_is_named(pyro_vae: Run) -> None:
+    Path("vamp.yaml").write_text("prior:\n  class_path: MixturePrior\n  init_args:\n    components: 20\n")
+    Path("bare.yaml").write_text("data:\n  init_args:\n    seed: 9\nprior: null\n")
+    cases: list[tuple[tuple[Any, ...], str, dict[str, Any]]] = [
+        (("--data.seed", 3, "--data", "MNIST"), "data", {"binarization": "dynamic", "seed": 3}),
+        (("--prior.components", 7, "--prior=VampPrior"), "prior", {"components": 7}),
+        (("--config", "vamp.yaml", "--prior", "VampPrior"), "prior", {"components": 500}),
+        (("--prior", "VampPrior", "--config", "vamp.yaml"), "prior", {"components": 500}),
+        (("--config", "vamp.yaml", "--prior.components", 3), "prior", {"components": 3}),
+        (("--config", "bare.yaml"), "data", {"binarization": "dynamic", "seed": 9}),
+        (("--config", "bare.yaml"), "likelihood", {}),
+    ]
+    for options, part, expected in cases:
+        status, out, err = pyro_vae("train", *options, "--print_config")
+        assert status == 0, err
+        given = yaml.safe_load(out)[part].get("init_args", {})
+        assert {name: given[name] for name in expected} == expected
+
+
 def test_print_config_is_the_configuration(pyro_vae: Run) -> None:
     status, out, _ = pyro_vae("train", "--prior", "MixturePrior", "--prior.components", 3, "--print_config")
     assert status == 0
@@ -295,7 +314,10 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         lambda: ("train", "--prior", "MixturePrior", "--prior.component", 3),
         r"MixturePrior: there is no option component \(did you mean components\?\)",
     ),
-    "option before its component": (lambda: ("train", "--prior.components", 3), "name the class first"),
+    "option of no component": (
+        lambda: ("train", "--prior.components", 3),
+        "StandardNormalPrior: there is no option components; name the class",
+    ),
     "option that is filled in": (
         lambda: ("train", "--prior", "MixturePrior", "--prior.latent_dim", 3),
         "no option latent_dim, since it is filled in",
@@ -339,7 +361,10 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         lambda: ("train", "--likelihood", "NormalLikelihood", "--likelihood.scale", -1),
         "scale expects a positive number, 'shared' or 'per_pixel', got -1",
     ),
-    "configuration that is not there": (lambda: ("train", "--config", "no.yaml"), "--config: .*no.yaml"),
+    "configuration that is not there": (
+        lambda: ("train", "--config", "no.yaml"),
+        "--config expects a YAML file, cannot read 'no.yaml'",
+    ),
     "data folder that is not there": (
         lambda: ("train", "--data", "MNIST", "--data.root", "nowhere"),
         "expected the file nowhere/MNIST/raw/train-images-idx3-ubyte, found none: .*--data.download true",
@@ -425,6 +450,12 @@ def test_other_data_under_the_same_name_are_refused(pyro_vae: Run) -> None:
         status, _, err = pyro_vae(*command)
         assert (status, err.count("\n")) == (2, 1)
         assert re.search("made with training data [0-9a-f]{16}, got [0-9a-f]{16}", err)
+
+
+def test_a_run_whose_name_has_an_equals_sign_is_resumed(pyro_vae: Run) -> None:
+    pyro_vae("train", "--epochs", 1, *SMALL, "--out", "runs/lr=0.1")
+    for option in (("--resume", "runs/lr=0.1"), ("--resume=runs/lr=0.1",)):
+        assert pyro_vae("train", *option)[0] == 0
 
 
 def test_a_run_is_used_from_another_folder(pyro_vae: Run, monkeypatch: pytest.MonkeyPatch) -> None:

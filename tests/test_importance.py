@@ -306,7 +306,22 @@ def test_shapes_that_would_broadcast_to_plausible_numbers_are_refused() -> None:
         with pyro.plate("data", len(x), subsample_size=1):
             pyro.sample("z", dist.Normal(x.new_zeros(1, 1), 1.0).to_event(1))
 
-    for model, its_guide in [(no_event_in_z, guide), (no_event_in_x, guide), (subsampled, subsampled_guide)]:
+    def shifted_guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-2):
+            pyro.sample("z", dist.Normal(x.new_zeros(1, 1, 1), 1.0).to_event(1))
+
+    def event_in_x(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+    broken: list[tuple[Program, Program]] = [
+        (no_event_in_z, guide),
+        (no_event_in_x, guide),
+        (subsampled, subsampled_guide),
+        (event_in_x, shifted_guide),
+    ]
+    for model, its_guide in broken:
         for particles in (1, 5):
             with pytest.raises(pv.InputError) as caught:
                 pv.log_evidence(model, its_guide, x, num_particles=particles)

@@ -254,6 +254,29 @@ def test_random_numbers_of_a_callback_change_nothing() -> None:
     assert equal(values(quiet), values(noisy))
 
 
+def test_trains_inside_no_grad() -> None:
+    outside, inside = small(), small()
+    pv.fit(outside, DATA, epochs=1)
+    with torch.no_grad():
+        pv.fit(inside, DATA, epochs=1)
+    assert equal(values(outside), values(inside))
+
+
+def test_gradients_of_callbacks_and_random_numbers_at_the_start_change_nothing() -> None:
+    def differentiate(vae: pv.JointProgram, history: pv.History) -> None:
+        sum(parameter.sum() for parameter in vae.parameters()).backward()
+
+    quiet, noisy = small(), small()
+    pv.fit(quiet, DATA, epochs=2, keep="last")
+
+    def start() -> None:
+        torch.rand(7)
+        differentiate(noisy, pv.History())
+
+    pv.fit(noisy, DATA, epochs=2, keep="last", on_start=start, callbacks=[differentiate])
+    assert equal(values(quiet), values(noisy))
+
+
 def test_gradients_from_before_change_nothing_and_none_are_left() -> None:
     clean, dirty = small(), small()
     for parameter in dirty.parameters():
@@ -361,6 +384,10 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
         resume(small(), batch_size=50)
     with refused("made with optimiser Adam .*'lr': 0.001.*, got Adam .*'lr': 0.002"):
         resume(small(), optimiser=lambda p: torch.optim.Adam(p, lr=0.002, fused=True))
+    with refused("made with clip_norm None, got 1.0"):
+        resume(small(), clip_norm=1.0)
+    with refused("made with schedule none, got StepLR .*'step_size': 3"):
+        resume(small(), schedule=lambda optimiser: torch.optim.lr_scheduler.StepLR(optimiser, 3))
     with refused("made with training data [0-9a-f]{16}, got [0-9a-f]{16}"):
         pv.fit(small(), pv.Digits(binarization="static"), epochs=2, checkpoints=tmp_path, resume=True)
     with refused("holds the checkpoints of a training: go on with resume=True, or give another folder"):
@@ -383,7 +410,8 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "last.pt")
     with refused(r"expected a checkpoint at .*last.pt with epochs, model, optimiser, .*, got none of it"):
         resume(small())
-    (tmp_path / "last.pt").unlink()
+    for name in ("last.pt", "best.pt"):
+        (tmp_path / name).unlink()
     pv.fit(small(), DATA, epochs=1, checkpoints=tmp_path)
     best = torch.load(tmp_path / "best.pt")
     (tmp_path / "last.pt").unlink()

@@ -1,6 +1,7 @@
 """`fit`: stochastic variational inference for any model and guide in one module."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,14 +71,14 @@ def fit(
         checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
         resume: Go on from last.pt in `checkpoints`, if it is there, ending as if never stopped (on a CPU,
             to the last bit).
-        on_start: Called when all has been checked, before the first step.
+        on_start: Called when model, data and options have been checked, before checkpoints are read.
         callbacks: Called as callback(vae, history) after each epoch; training ends where one returns True.
         progress: Show a progress bar; by default on a terminal only.
 
     Raises:
         InputError: where an argument cannot be used, or the data do not fit the model.
-        NonFiniteLossError: where the loss is NaN or infinite. The parameters are then those before
-            that step.
+        NonFiniteLossError: where the loss is NaN or infinite, the parameters then being those before
+            that step; or where a step has made a parameter so, which is noticed after the epoch.
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -91,15 +92,30 @@ def fit(
         raise InputError(f"keep expects 'best' or 'last', got {keep!r}")
     place = resolve_device(device)
     check(vae, data)
-    trainer = Trainer(vae.to(place), data, batch_size, seed, num_particles, place)
-    trainer.prepare(optimiser, schedule, clip_norm)
-    trainer.plan(epochs, steps, patience)
-    trainer.folder = None if checkpoints is None else Path(checkpoints)
+    trainer = Trainer(
+        vae.to(place),
+        data,
+        place,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        optimiser=optimiser,
+        schedule=schedule,
+        num_particles=num_particles,
+        clip_norm=clip_norm,
+        patience=patience,
+        seed=seed,
+        folder=None if checkpoints is None else Path(checkpoints),
+    )
+    if on_start is not None:
+        on_start()
     trainer.drop_gradients()
     try:
-        with pyro.get_param_store().scope(), own_randomness(seed, place), _bar(trainer, progress) as bar:
-            if on_start is not None:
-                on_start()
+        with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(pyro.get_param_store().scope())
+            stack.enter_context(own_randomness(seed, place))
+            bar = stack.enter_context(_bar(trainer, progress))
             if resume:
                 trainer.load()
                 bar.update(trainer.step)
@@ -127,16 +143,15 @@ def check(vae: JointProgram, data: Dataset) -> None:
             for split in (data.train, data.valid, data.test):
                 for start in range(0, len(split), 1000):
                     x = split.batch(slice(start, start + 1000))
-                    vae.check(x.to(device=vae.device, dtype=vae.dtype))
-            few = data.train.batch(slice(0, 2)).to(device=vae.device, dtype=vae.dtype)
-            elbo(vae.model, vae.guide, few)
+                    vae.check(vae.place(x))
+            elbo(vae.model, vae.guide, vae.place(data.train.batch(slice(0, 2))))
     finally:
         vae.train(was_training)
 
 
 def _check_free(folder: Path | None) -> None:
     """Refuse to write over the checkpoints of another training."""
-    if folder is not None and (folder / "last.pt").exists():
+    if folder is not None and any((folder / name).exists() for name in ("last.pt", "best.pt")):
         raise InputError(
             f"{folder} holds the checkpoints of a training: go on with resume=True, or give another folder"
         )

@@ -31,18 +31,22 @@ Callback = Callable[[JointProgram, History], bool | None]
 class Trainer:
     """The state of a training, as it is saved and continued."""
 
-    folder: Path | None = None
-    saved_epoch = 0
-    validated = False
-
     def __init__(
         self,
         vae: JointProgram,
         data: Dataset,
-        batch_size: int,
-        seed: int,
-        num_particles: int,
         device: torch.device,
+        *,
+        epochs: int,
+        steps: int | None,
+        batch_size: int,
+        optimiser: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Callable[[Optimizer], LRScheduler] | None,
+        num_particles: int,
+        clip_norm: float | None,
+        patience: int | None,
+        seed: int,
+        folder: Path | None,
     ) -> None:
         self.vae = vae
         self.device = device
@@ -51,38 +55,57 @@ class Trainer:
         self.batch_size = count("batch_size", batch_size)
         self.seed = seed_number(seed)
         self.num_particles = count("num_particles", num_particles)
+        self.total_steps, self.patience = self._budget(epochs, steps, patience)
+        self.optimiser = make_optimiser(optimiser, vae)
+        self.schedule = self._make_schedule(schedule)
+        self.svi, self.elbo = self._make_svi(clip_norm)
+        self.settings = self._settings(clip_norm)
+        self.folder = folder
+        self.saved_epoch = 0
+        self.validated = False
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.step = 0
 
-    def prepare(
-        self,
-        optimiser: Callable[[Iterable[nn.Parameter]], Optimizer],
-        schedule: Callable[[Optimizer], LRScheduler] | None,
-        clip_norm: float | None,
-    ) -> None:
-        """The optimiser, its schedule, and SVI with a loss that stops at NaN."""
-        self.optimiser = make_optimiser(optimiser, self.vae)
-        self.schedule = make("schedule", schedule, self.optimiser) if schedule is not None else None
-        if isinstance(self.schedule, ReduceLROnPlateau):
+    def _budget(self, epochs: int, steps: int | None, patience: int | None) -> tuple[int, float]:
+        """Steps in all, and epochs without a better validation ELBO."""
+        batches(self.train, self.batch_size, seed=self.seed, epoch=1)  # refuses what it cannot serve
+        if patience is not None and not len(self.valid):
+            raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
+        total = count("epochs", epochs) * math.ceil(len(self.train) / self.batch_size)
+        return (
+            total if steps is None else count("steps", steps),
+            math.inf if patience is None else count("patience", patience),
+        )
+
+    def _make_schedule(self, schedule: Callable[[Optimizer], LRScheduler] | None) -> LRScheduler | None:
+        made = make("schedule", schedule, self.optimiser) if schedule is not None else None
+        if isinstance(made, ReduceLROnPlateau):
             raise InputError(
                 "expected a schedule stepped by epoch, got ReduceLROnPlateau: use patience instead"
             )
+        return made
+
+    def _make_svi(self, clip_norm: float | None) -> tuple[SVI, Trace_ELBO]:
+        """SVI with a loss that stops at NaN, and the ELBO behind it."""
         single = SingleOptimiser(self.optimiser, clip_norm=clip_norm)
         several = self.num_particles > 1
-        self.elbo = Trace_ELBO(self.num_particles, max_plate_nesting=1, vectorize_particles=several)
-        self.svi = SVI(self.vae.model, self.vae.guide, single, self.elbo.loss, self.loss_and_grads)
+        elbo = Trace_ELBO(self.num_particles, max_plate_nesting=1, vectorize_particles=several)
+        return SVI(self.vae.model, self.vae.guide, single, elbo.loss, self.loss_and_grads), elbo
 
-    def plan(self, epochs: int, steps: int | None, patience: int | None) -> None:
-        """How long to train."""
-        batches(self.train, self.batch_size, seed=self.seed, epoch=1)  # refuses what it cannot serve
-        steps_per_epoch = math.ceil(len(self.train) / self.batch_size)
-        self.total_steps = count("epochs", epochs) * steps_per_epoch
-        if steps is not None:
-            self.total_steps = count("steps", steps)
-        self.patience = math.inf if patience is None else count("patience", patience)
-        if patience is not None and not len(self.valid):
-            raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
+    def _settings(self, clip_norm: float | None) -> dict[str, int | float | str | None]:
+        """What must be the same for a continuation to be exact."""
+        schedule = self.schedule
+        return {
+            "batch_size": self.batch_size,
+            "num_particles": self.num_particles,
+            "seed": self.seed,
+            "clip_norm": clip_norm,
+            "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
+            "schedule": f"{type(schedule).__name__} {schedule.state_dict()}" if schedule else "none",
+            "training data": self.train.hash(),
+            "validation data": self.valid.hash(),
+        }
 
     def run(self, callbacks: Sequence[Callback], bar: "tqdm[Any]") -> None:
         """Epochs until the budget, the patience or a callback ends it."""
@@ -101,6 +124,7 @@ class Trainer:
         with own_randomness(self.seed, self.device):
             if any([callback(self.vae, self.history) for callback in callbacks]):
                 self.history.ended_by = self.history.ended_by or "callback"
+        self.drop_gradients()
 
     def run_epoch(self, bar: "tqdm[Any]") -> None:
         """One pass over the training data, and the validation after it."""
@@ -152,7 +176,7 @@ class Trainer:
                 "model": self.best,
                 "epoch": self.history.best_epoch,
                 "valid_elbo": self.history.best_valid_elbo,
-                "settings": self.settings(),
+                "settings": self.settings,
             }
             save_checkpoint(self.folder / "best.pt", content)
 
@@ -186,18 +210,6 @@ class Trainer:
             way_back = f"the last good checkpoint is {self.folder}/last.pt of epoch {self.saved_epoch}"
         return NonFiniteLossError(f"{what}: lower the learning rate or give clip_norm; {way_back}")
 
-    def settings(self) -> dict[str, int | str]:
-        """What must be the same for a continuation to be exact."""
-        return {
-            "batch_size": self.batch_size,
-            "num_particles": self.num_particles,
-            "seed": self.seed,
-            "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
-            "schedule": type(self.schedule).__name__,
-            "training data": self.train.hash(),
-            "validation data": self.valid.hash(),
-        }
-
     def random_state(self) -> list[Tensor]:
         """States of torch's global generators: of the CPU, and of the GPU where that is used."""
         on_gpu = self.device.type == "cuda"
@@ -223,7 +235,7 @@ class Trainer:
             "epochs": [list(epoch) for epoch in self.history.epochs],
             "best_epoch": self.history.best_epoch,
             "ended_by": self.history.ended_by,
-            "settings": self.settings(),
+            "settings": self.settings,
         }
         save_checkpoint(self.folder / "last.pt", state)
         self.saved_epoch = len(self.history.epochs)
@@ -240,7 +252,7 @@ class Trainer:
             path, ("model", "optimiser", "schedule", "random_state", "epochs", "settings")
         )
         load_parameters(self.vae, state, path)
-        check_settings(state["settings"], self.settings(), path)
+        check_settings(state["settings"], self.settings, path)
         self.optimiser.load_state_dict(state["optimiser"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
