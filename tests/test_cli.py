@@ -3,7 +3,6 @@
 import csv
 import inspect
 import json
-import os
 import re
 import signal
 import subprocess
@@ -510,26 +509,29 @@ def test_damaged_checkpoints_are_named(pyro_vae: Run) -> None:
     assert "was made for another model: likelihood.decoder.layers.1.weight expects (8, 3), got (8, 2)" in err
 
 
-def command(*arguments: object) -> list[str]:
-    return [
-        sys.executable,
-        "-c",
-        "from pyro_vae.cli import main; raise SystemExit(main())",
-        *map(str, arguments),
-    ]
+# a process started in the background inherits that Ctrl-C is ignored
+START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pyro_vae.cli import main
+raise SystemExit(main())
+"""
 
 
 def interrupted(folder: Path, sent: signal.Signals, *options: object) -> tuple[int, str]:
     """Start a long run, send it the signal after its third epoch; its status and standard error."""
-    arguments = command("train", *options, "--out", folder)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ}) as process:
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if (folder / "metrics.csv").exists() and len(read_csv(folder / "metrics.csv")) >= 3:
-                process.send_signal(sent)
-                break
-            time.sleep(0.01)
-        _, err = process.communicate(timeout=60)
+    arguments = [sys.executable, "-c", START, "train", *map(str, options), "--out", str(folder)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < deadline:
+                if (folder / "metrics.csv").exists() and len(read_csv(folder / "metrics.csv")) >= 3:
+                    process.send_signal(sent)
+                    break
+                time.sleep(0.01)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, err
 
 
