@@ -235,8 +235,10 @@ def with_defaults(arguments: list[str]) -> list[str]:
             content[name].setdefault("class_path", default)
         elif name not in content and name not in classes:
             classes[name] = default
-            others = ["--optimiser.fused=true", *others] if name == "optimiser" else others
-    leading = [f"--config={json.dumps(content)}"] if content else []
+            if name == "optimiser":
+                others.insert(0, "--optimiser.fused=true")
+    # dates and the like as text: the parser says what it expects
+    leading = [f"--config={json.dumps(content, default=str)}"] if content else []
     return [*leading, *(f"--{name}={value}" for name, value in classes.items()), *others]
 
 
@@ -253,6 +255,8 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
             others.append(word)
             continue
         value = value if joined else next(words, "")
+        if not value:
+            raise InputError(f"--{name} expects a value, got none")
         if name == "config":
             content |= _read(value)
         else:

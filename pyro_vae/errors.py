@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from operator import index
+from typing import SupportsIndex, TypeGuard
 
 
 class InputError(ValueError):
@@ -17,7 +18,7 @@ class NonFiniteLossError(ArithmeticError):
 
 def count(name: str, value: int) -> int:
     """`value`, refused where it is not a positive whole number."""
-    if not _is_whole(value) or value < 1:
+    if not _is_whole(value) or index(value) < 1:
         raise InputError(f"{name} expects a positive whole number, got {value}")
     return index(value)
 
@@ -25,16 +26,21 @@ def count(name: str, value: int) -> int:
 def counts(name: str, values: Iterable[int]) -> tuple[int, ...]:
     """`values` as a tuple, refused where one is not a positive whole number."""
     values = tuple(values)
-    if not all(_is_whole(value) and value >= 1 for value in values):
+    if not all(_is_whole(value) and index(value) >= 1 for value in values):
         raise InputError(f"{name} expects positive whole numbers, got {values}")
     return tuple(index(value) for value in values)
 
 
 def seed_number(seed: int) -> int:
     """`seed`, refused where it is not a whole number that every generator takes."""
-    if not _is_whole(seed) or not 0 <= seed < 2**32:
+    if not is_seed(seed):
         raise InputError(f"seed expects a whole number from 0 to 2**32 - 1, got {seed}")
     return index(seed)
+
+
+def is_seed(seed: object) -> bool:
+    """Whether `seed` is a whole number that torch's and NumPy's generators take."""
+    return _is_whole(seed) and 0 <= index(seed) < 2**32
 
 
 def one_line(error: BaseException) -> str:
@@ -42,5 +48,5 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split("Trace Shapes:")[0].split())
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[SupportsIndex]:
     return hasattr(value, "__index__") and not isinstance(value, bool)

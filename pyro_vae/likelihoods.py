@@ -11,8 +11,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_vae.errors import InputError, counts
-from pyro_vae.networks import Shape, bounded, check_bounds, declared_shape, head
+from pyro_vae.errors import InputError
+from pyro_vae.networks import Shape, bounded, check_bounds, head
 
 
 class Likelihood(nn.Module, ABC):
@@ -78,9 +78,8 @@ class BernoulliLikelihood(Likelihood):
     def __init__(self, decoder: nn.Module, data_shape: Iterable[int]) -> None:
         super().__init__()
         self.decoder = decoder
-        declared_shape(decoder, "output_shape")
-        self.data_shape = counts("data_shape", data_shape)
-        self.logits = head(decoder, self.data_shape)
+        self.logits = head(decoder, data_shape)
+        self.data_shape = self.logits.output_shape
 
     def forward(self, z: Tensor) -> TorchDistribution:
         """p(x|z): batch shape (...), event shape `data_shape`."""
@@ -121,11 +120,10 @@ class NormalLikelihood(Likelihood):
         log_scale_bounds: tuple[float, float] = (-6.0, 6.0),
     ) -> None:
         super().__init__()
-        self.decoder = decoder
-        declared_shape(decoder, "output_shape")
-        self.data_shape = counts("data_shape", data_shape)
         self.log_scale_bounds = check_bounds(log_scale_bounds)
-        self.loc = head(decoder, self.data_shape)
+        self.decoder = decoder
+        self.loc = head(decoder, data_shape)
+        self.data_shape = self.loc.output_shape
         self.log_scale: nn.Module | nn.Parameter | None = None
         if scale == "per_pixel":
             self.log_scale = head(decoder, self.data_shape)

@@ -179,10 +179,10 @@ def head(network: nn.Module, output_shape: Iterable[int]) -> Network:
     otherwise.
 
     Raises:
-        InputError: where `network` does not say its `output_shape`.
+        InputError: where `network` does not say its `output_shape`, or a size is not positive.
     """
-    output_shape = tuple(output_shape)
     features = declared_shape(network, "output_shape")
+    output_shape = counts("data_shape", output_shape)  # latent_dim has been checked
     if len(features) == len(output_shape) == 3 and features[1:] == output_shape[1:]:
         return Network(nn.Conv2d(features[0], output_shape[0], 3, padding=1), features, output_shape)
     dense = nn.Linear(math.prod(features), math.prod(output_shape))

@@ -287,6 +287,12 @@ def array(path: str, values: Any) -> tuple[str, ...]:
     return ("--data", "ArrayFile", "--data.path", path)
 
 
+def dated(path: str) -> tuple[str, ...]:
+    """A file of options in which YAML reads a date."""
+    Path(path).write_text("seed: 2020-01-01\n")
+    return ("train", "--config", path)
+
+
 def own(text: str) -> tuple[str, ...]:
     """The prior WidePrior of own_broken.py in the current folder, new to Python."""
     sys.modules.pop("own_broken", None)
@@ -313,6 +319,9 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         lambda: ("train", "--prior", "MixturePrior", "--prior.component", 3),
         r"MixturePrior: there is no option component \(did you mean components\?\)",
     ),
+    "part without a value": (lambda: ("train", "--prior"), "--prior expects a value, got none"),
+    "file without a name": (lambda: ("train", "--seed", 1, "--config"), "--config expects a value, got none"),
+    "date for a number": (lambda: dated("dated.yaml"), "--seed: expected int, got 2020-01-01"),
     "option of no component": (
         lambda: ("train", "--prior.components", 3),
         "StandardNormalPrior: there is no option components; name the class",

@@ -320,6 +320,7 @@ def with_value(value: float) -> np.ndarray[Any, Any]:
         (lambda: Dataset(GREY, binarization="threshold", maximum=16), r"got \[0, 15.9375\] .* by 16"),
         (lambda: made(binarization="median"), "among dynamic, static, threshold, none, got 'median'"),
         (lambda: made(seed=-1), r"seed from 0 to 4294967295 .*, got -1"),
+        (lambda: made(seed=1.5), r"seed from 0 to 4294967295 .*, got 1.5"),
         (lambda: made(seed=2**32), "got 4294967296: choose another seed"),
         (lambda: made(maximum=0), "expected a positive finite maximum, got 0"),
         (lambda: made(maximum=float("nan")), "expected a positive finite maximum, got nan"),

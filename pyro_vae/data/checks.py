@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, is_seed
 
 Array = NDArray[Any] | Tensor
 
@@ -112,5 +112,5 @@ def check_grey(values: Mapping[str, Tensor], maximum: float, binarization: str) 
 
 def check_seed(seed: int) -> None:
     """Refuse a seed that NumPy's RandomState does not take."""
-    if not 0 <= seed < 2**32:
+    if not is_seed(seed):
         raise InputError(f"expected a seed from 0 to 4294967295 (2**32 - 1), got {seed}: choose another seed")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.checks import check_seed
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, one_line
 
 
 class Parts(TypedDict, total=False):
@@ -38,7 +38,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
 
 def flat(error: Exception) -> str:
     """Return type and text of an exception on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return f"{type(error).__name__}: {one_line(error)}".removesuffix(": ")
 
 
 def existing(path: Path, remedy: str) -> Path:

@@ -136,7 +136,7 @@ class Trainer:
             if self.step >= self.total_steps:
                 break
             with pyro.validation_enabled(not self.validated):
-                batch_loss = self.svi.step(x.to(self.vae.dtype))
+                batch_loss = self.svi.step(self.vae.place(x))
             self.validated = True
             self.step += 1
             loss, seen = loss + batch_loss, seen + len(x)
@@ -157,7 +157,7 @@ class Trainer:
             return math.nan, math.nan, math.nan
         self.vae.eval()
         with own_randomness(self.seed, self.device):
-            terms = elbo(self.vae.model, self.vae.guide, self.valid.batch().to(self.vae.dtype))
+            terms = elbo(self.vae.model, self.vae.guide, self.vae.place(self.valid.batch()))
         means = [float(part.mean()) for part in terms]
         return means[0], means[1], means[2]
 
@@ -246,7 +246,7 @@ class Trainer:
             raise InputError("resume needs the folder of checkpoints, got none: give checkpoints=FOLDER")
         path = self.folder / "last.pt"
         if not path.exists():
-            self.check_nothing_is_lost()
+            check_nothing_is_lost(self.folder / "best.pt")
             return  # stopped before the end of its first epoch
         state = load_checkpoint(
             path, ("model", "optimiser", "schedule", "random_state", "epochs", "settings")
@@ -264,19 +264,19 @@ class Trainer:
         self.best = state["best"]
         self.save_best()
 
-    def check_nothing_is_lost(self) -> None:
-        """Refuse to start anew where epochs were trained and last.pt is gone."""
-        best = (self.folder or Path()) / "best.pt"
-        if best.exists() and load_checkpoint(best, ("epoch",))["epoch"] > 1:
-            raise InputError(
-                f"expected last.pt beside {best}, found none, so this training cannot go on: "
-                "use best.pt as it is, or train anew in another folder"
-            )
-
     def drop_gradients(self) -> None:
         """Leave no gradient behind, nor take one over."""
         for parameter in self.vae.parameters():
             parameter.grad = None
+
+
+def check_nothing_is_lost(best: Path) -> None:
+    """Refuse to start anew where epochs were trained and last.pt is gone."""
+    if best.exists() and load_checkpoint(best, ("epoch",))["epoch"] > 1:
+        raise InputError(
+            f"expected last.pt beside {best}, found none, so this training cannot go on: "
+            "use best.pt as it is, or train anew in another folder"
+        )
 
 
 def non_finite_site(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> str:
