@@ -19,10 +19,32 @@ from pyro_vae.data import (
 from pyro_vae.errors import InputError, NonFiniteLossError
 from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence, log_weights
 from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood
-from pyro_vae.networks import MLP, Architecture, Convolutional, Network, head
+from pyro_vae.networks import (
+    MLP,
+    Architecture,
+    Convolutional,
+    GatedMLP,
+    Network,
+    ResidualConvolutional,
+    head,
+)
 from pyro_vae.optimisers import SingleOptimiser
-from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
-from pyro_vae.priors import MixturePrior, Prior, StandardNormalPrior, VampPrior
+from pyro_vae.posteriors import (
+    DiagonalNormalPosterior,
+    FlowPosterior,
+    FullNormalPosterior,
+    LowRankNormalPosterior,
+    Posterior,
+)
+from pyro_vae.priors import (
+    FlowPrior,
+    LaplacePrior,
+    MixturePrior,
+    Prior,
+    StandardNormalPrior,
+    StudentTPrior,
+    VampPrior,
+)
 from pyro_vae.training import Epoch, History, fit
 from pyro_vae.vae import VAE, JointProgram, assemble
 
@@ -40,13 +62,19 @@ __all__ = [
     "Digits",
     "Epoch",
     "FashionMNIST",
+    "FlowPosterior",
+    "FlowPrior",
     "FreyFaces",
+    "FullNormalPosterior",
+    "GatedMLP",
     "History",
     "ImageFolder",
     "InputError",
     "JointProgram",
+    "LaplacePrior",
     "Likelihood",
     "LogEvidence",
+    "LowRankNormalPosterior",
     "MixturePrior",
     "Network",
     "NonFiniteLossError",
@@ -54,9 +82,11 @@ __all__ = [
     "Omniglot",
     "Posterior",
     "Prior",
+    "ResidualConvolutional",
     "SingleOptimiser",
     "StandardNormalPrior",
     "StaticMNIST",
+    "StudentTPrior",
     "VampPrior",
     "assemble",
     "elbo",

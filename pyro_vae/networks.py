@@ -103,8 +103,31 @@ class MLP(Architecture):
     def _network(self, input_shape: Shape, widths: Shape) -> Network:
         layers: list[nn.Module] = [nn.Flatten()]
         for width_in, width_out in pairwise(widths):
-            layers += [nn.Linear(width_in, width_out), self.activation()]
+            layers += self._layer(width_in, width_out)
         return Network(nn.Sequential(*layers), input_shape, (widths[-1],))
+
+    def _layer(self, width_in: int, width_out: int) -> list[nn.Module]:
+        return [nn.Linear(width_in, width_out), self.activation()]
+
+
+class GatedMLP(MLP):
+    """Fully connected gated layers, h = (W x + b) ⊙ σ(V x + c), in place of a nonlinearity.
+
+    Dauphin et al., "Language Modeling with Gated Convolutional Networks" (2017); the dense network of
+    Tomczak & Welling, "VAE with a VampPrior" (2018), has hidden_dims (300, 300).
+
+    Args:
+        hidden_dims: Widths of the encoder's hidden layers; the decoder's are the same in reverse.
+
+    >>> GatedMLP().decoder(5, (1, 8, 8)).output_shape
+    (300,)
+    """
+
+    def __init__(self, hidden_dims: tuple[int, ...] = (300, 300)) -> None:
+        super().__init__(hidden_dims)
+
+    def _layer(self, width_in: int, width_out: int) -> list[nn.Module]:
+        return [nn.Linear(width_in, 2 * width_out), nn.GLU()]
 
 
 class Convolutional(Architecture):
@@ -142,7 +165,8 @@ class Convolutional(Architecture):
         data_shape = picture(data_shape)
         layers: list[nn.Module] = []
         for channels_in, channels_out in pairwise((data_shape[0], *self.channels)):
-            layers += [nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1), self.activation()]
+            layers.append(nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1))
+            layers += self._after(channels_out)
         flat = self.channels[-1] * math.prod(self._sizes(data_shape)[-1])
         layers += [nn.Flatten(), nn.Linear(flat, self.hidden_dim), self.activation()]
         return Network(nn.Sequential(*layers), data_shape, (self.hidden_dim,))
@@ -161,8 +185,12 @@ class Convolutional(Architecture):
             layers.append(
                 nn.ConvTranspose2d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=even)
             )
-            layers.append(self.activation())
+            layers += self._after(channels_out)
         return Network(nn.Sequential(*layers), (latent_dim,), (self.channels[0], *data_shape[1:]))
+
+    def _after(self, channels: int) -> list[nn.Module]:
+        """What follows a (transposed) convolution that ends in so many channels."""
+        return [self.activation()]
 
     def _sizes(self, data_shape: Shape) -> list[Shape]:
         """Height and width before the first convolution and after each."""
@@ -170,6 +198,61 @@ class Convolutional(Architecture):
         for _ in self.channels:
             sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
         return sizes
+
+
+class ResidualConvolutional(Convolutional):
+    """`Convolutional` with residual blocks of group-normalised 3×3 convolutions at every size.
+
+    After each (transposed) convolution of stride 2 come `blocks` blocks h + f(h), f being twice group
+    normalisation, nonlinearity and convolution, as He et al., "Identity Mappings in Deep Residual
+    Networks" (2016), with the normalisation of Wu & He, "Group Normalization" (2018), which, unlike that
+    of a batch, treats each datum on its own, so that p(x|z) and q(z|x) stay densities of one datum.
+
+    Args:
+        channels: Channels after each convolution of stride 2 of the encoder.
+        hidden_dim: Width of the encoder's last, dense layer.
+        blocks: Residual blocks at every size.
+        groups: Groups of channels normalised together; where it does not divide the channels, their
+            greatest common divisor.
+        activation: Nonlinearity.
+
+    >>> ResidualConvolutional().decoder(2, (3, 9, 5)).output_shape
+    (32, 9, 5)
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (32, 64),
+        hidden_dim: int = 256,
+        blocks: int = 1,
+        groups: int = 8,
+        activation: Callable[[], nn.Module] = nn.SiLU,
+    ) -> None:
+        super().__init__(channels, hidden_dim, activation)
+        self.blocks = count("blocks", blocks)
+        self.groups = count("groups", groups)
+
+    def _after(self, channels: int) -> list[nn.Module]:
+        groups = math.gcd(self.groups, channels)
+        blocks = [ResidualBlock(channels, groups, self.activation) for _ in range(self.blocks)]
+        return [*blocks, nn.GroupNorm(groups, channels), self.activation()]
+
+
+class ResidualBlock(nn.Module):
+    """Return h + f(h), f being twice group normalisation, nonlinearity and 3×3 convolution."""
+
+    def __init__(self, channels: int, groups: int, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.GroupNorm(groups, channels), activation()]
+            layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        residual: Tensor = self.layers(h)
+        return h + residual
 
 
 def head(network: nn.Module, output_shape: Iterable[int]) -> Network:

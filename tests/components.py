@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import torch
+from zuko.flows import NSF
 
-import pyro_vae as pv
+import pyro_vae as pv  # before zuko, which switches validation off where it comes first
 
 DATA_SHAPE = (1, 5, 4)
 LATENT_DIM = 3
@@ -13,11 +14,21 @@ SMALL = pv.MLP((7, 6))
 ARCHITECTURES: dict[str, Callable[[], pv.Architecture]] = {
     "MLP": lambda: SMALL,
     "MLP without hidden layers": lambda: pv.MLP(()),
+    "GatedMLP": lambda: pv.GatedMLP((7, 6)),
     "Convolutional": lambda: pv.Convolutional((3, 4), hidden_dim=6),
+    "ResidualConvolutional": lambda: pv.ResidualConvolutional((4, 6), hidden_dim=6, groups=2),
 }
 
 POSTERIORS: dict[str, Callable[[tuple[int, ...], int], pv.Posterior]] = {
     "DiagonalNormal": lambda shape, dim: pv.DiagonalNormalPosterior(SMALL.encoder(shape), dim),
+    "FullNormal": lambda shape, dim: pv.FullNormalPosterior(SMALL.encoder(shape), dim),
+    "LowRankNormal": lambda shape, dim: pv.LowRankNormalPosterior(SMALL.encoder(shape), dim),
+    "Flow, inverse autoregressive": lambda shape, dim: pv.FlowPosterior(
+        SMALL.encoder(shape), dim, hidden_dims=(8,)
+    ),
+    "Flow, neural spline": lambda shape, dim: pv.FlowPosterior(
+        SMALL.encoder(shape), dim, flow=NSF, hidden_dims=(8,)
+    ),
 }
 
 LIKELIHOODS: dict[str, Callable[[tuple[int, ...], int], pv.Likelihood]] = {
@@ -34,10 +45,14 @@ DISCRETE = {"Bernoulli"}
 
 PRIORS: dict[str, Callable[[int], pv.Prior]] = {
     "StandardNormal": pv.StandardNormalPrior,
+    "Laplace": pv.LaplacePrior,
+    "StudentT": pv.StudentTPrior,
     "Mixture": lambda dim: pv.MixturePrior(dim, components=4),
     "Vamp": lambda dim: pv.VampPrior(
         POSTERIORS["DiagonalNormal"](DATA_SHAPE, dim), torch.rand(9, *DATA_SHAPE), components=4
     ),
+    "Flow, masked autoregressive": lambda dim: pv.FlowPrior(dim, hidden_dims=(8,)),
+    "Flow, neural spline": lambda dim: pv.FlowPrior(dim, flow=NSF, hidden_dims=(8,)),
 }
 
 
