@@ -28,6 +28,7 @@ from pyro_vae.networks import (
     ResidualConvolutional,
     head,
 )
+from pyro_vae.objectives import FreeBitsELBO, ImportanceWeightedELBO, KLWeight
 from pyro_vae.optimisers import SingleOptimiser
 from pyro_vae.posteriors import (
     DiagonalNormalPosterior,
@@ -64,13 +65,16 @@ __all__ = [
     "FashionMNIST",
     "FlowPosterior",
     "FlowPrior",
+    "FreeBitsELBO",
     "FreyFaces",
     "FullNormalPosterior",
     "GatedMLP",
     "History",
     "ImageFolder",
+    "ImportanceWeightedELBO",
     "InputError",
     "JointProgram",
+    "KLWeight",
     "LaplacePrior",
     "Likelihood",
     "LogEvidence",

@@ -17,11 +17,13 @@ from typing import Any, NoReturn
 import torch
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from pyro.infer import ELBO
 
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, one_line
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.networks import Architecture
+from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.training import fit
@@ -34,6 +36,7 @@ PARTS: tuple[tuple[str, type, str, str], ...] = (
     ("prior", Prior, "StandardNormalPrior", "MixturePrior --prior.components 20"),
     ("likelihood", Likelihood, "BernoulliLikelihood", "NormalLikelihood --likelihood.scale 0.1"),
     ("posterior", Posterior, "DiagonalNormalPosterior", "my_module.MyPosterior"),
+    ("objective", ELBO, "Trace_ELBO", "ImportanceWeightedELBO --num_particles 50"),
 )
 
 #: The class of each part where none is named; Adam is the default of `fit`, too.
@@ -190,14 +193,14 @@ def train_parser() -> Parser:
         parser.add_subclass_arguments(
             base,
             name,
-            skip=set(FACTS),
+            skip=set(FACTS | PLUMBING),
             default={"class_path": default},
             required=False,
             help=f"A class and its options, as --{name} {example}; by default {default}.",
         )
     skipped: set[str | int] = {name for name in inspect.signature(fit).parameters if name not in FIT_OPTIONS}
     parser.add_argument("--latent_dim", type=int, default=8, help="L, the length of z.")
-    parser.add_function_arguments(fit, skip=skipped)
+    parser.add_function_arguments(fit, skip=skipped | {"objective"})  # it is one of the parts
     # default classes made the types; from here on `with_defaults` names them
     parser.set_defaults(dict.fromkeys(DEFAULTS))
     parser.bases |= {"optimiser": torch.optim.Optimizer, "schedule": torch.optim.lr_scheduler.LRScheduler}

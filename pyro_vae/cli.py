@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse import Namespace
 from matplotlib.figure import Figure
+from pyro.infer import ELBO
 
 from pyro_vae import plots, reports
 from pyro_vae.arguments import FIT_OPTIONS, Parser, train_parser, with_defaults
@@ -249,7 +250,7 @@ def _build(parser: Parser, settings: Namespace) -> tuple[Dataset, VAE, dict[str,
     def wait(component: Callable[..., object], **choices: object) -> Callable[..., object]:
         return partial(component, **choices)  # `assemble` calls it with what it must know
 
-    late = [(wait, base, True) for base in (Prior, Likelihood, Posterior)]
+    late = [(wait, base, True) for base in (Prior, Likelihood, Posterior, ELBO)]
     made = parser.instantiate(settings, instantiators=late)
     torch.manual_seed(seed_number(settings.seed))
     parts = {name: made[name] for name in ("network", "prior", "likelihood", "posterior")}

@@ -1,8 +1,10 @@
 """The errors that a user meets, and the checks of numbers that many places share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import index
-from typing import SupportsIndex, TypeGuard
+from typing import Any, SupportsIndex, TypeGuard, TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -46,6 +48,14 @@ def is_seed(seed: object) -> bool:
 def one_line(error: BaseException) -> str:
     """An error's text in one line, without the trace shapes that Pyro appends."""
     return " ".join(str(error).split("Trace Shapes:")[0].split())
+
+
+def make(role: str, maker: Callable[[Any], T], argument: object) -> T:
+    """What `maker` makes, its refusal being that of one option."""
+    try:
+        return maker(argument)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise InputError(f"the {role} cannot be made: {one_line(error)}") from error
 
 
 def _is_whole(value: object) -> TypeGuard[SupportsIndex]:

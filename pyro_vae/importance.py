@@ -5,7 +5,7 @@ components. Units are nats per datum.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -230,11 +230,11 @@ class _Pair:
         with _refusals():
             probes = self._traces(two, 1, validate=True)
             axes = [
-                axis for trace in probes for name in _sites(trace) for axis in _plates(trace, name).values()
+                axis for trace in probes for name in sites(trace) for axis in plates(trace, name).values()
             ]
             self.depth = max((-axis for axis in axes), default=0)
             for trace in self._traces(two, 3, validate=True):
-                for name in _sites(trace):
+                for name in sites(trace):
                     check_site_shape(trace.nodes[name], self.depth + 1)
                     _check_axes(trace, name)
 
@@ -248,9 +248,9 @@ class _Pair:
         with _refusals():
             guide_trace, model_trace = self._traces(x, num_particles, validate=validate)
         observed, latent, guided = (
-            _sites(model_trace, observed=True),
-            _sites(model_trace, observed=False),
-            _sites(guide_trace, observed=False),
+            sites(model_trace, observed=True),
+            sites(model_trace, observed=False),
+            sites(guide_trace, observed=False),
         )
         if set(latent) != set(guided):
             raise InputError(
@@ -259,9 +259,9 @@ class _Pair:
             )
         zero = x.new_zeros(num_particles, len(x))
         return (
-            _total(model_trace, observed, zero),
-            _total(model_trace, latent, zero),
-            _total(guide_trace, guided, zero),
+            per_datum(model_trace, observed, zero),
+            per_datum(model_trace, latent, zero),
+            per_datum(guide_trace, guided, zero),
         )
 
     def _traces(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Trace, Trace]:
@@ -287,7 +287,7 @@ def _refusals() -> Iterator[None]:
         raise InputError(f"model or guide cannot be evaluated on these data: {one_line(error)}") from error
 
 
-def _sites(trace: Trace, *, observed: bool | None = None) -> list[str]:
+def sites(trace: Trace, *, observed: bool | None = None) -> list[str]:
     """Names of the sample sites that have a density: all, the observed, or the latent ones."""
     return [
         name
@@ -299,14 +299,14 @@ def _sites(trace: Trace, *, observed: bool | None = None) -> list[str]:
     ]
 
 
-def _plates(trace: Trace, name: str) -> dict[str, int]:
+def plates(trace: Trace, name: str) -> dict[str, int]:
     """Axes of the plates around a site."""
     return {frame.name: frame.dim for frame in trace.nodes[name]["cond_indep_stack"] if frame.vectorized}
 
 
 def _check_axes(trace: Trace, name: str) -> None:
     """Refuse a log density with an axis of no plate, over which the sum would run silently."""
-    shape, axes = trace.nodes[name]["log_prob"].shape, _plates(trace, name).values()
+    shape, axes = trace.nodes[name]["log_prob"].shape, plates(trace, name).values()
     if any(size > 1 and axis - len(shape) not in axes for axis, size in enumerate(shape)):
         raise InputError(
             f"expected the log density of the site {name!r} to have an axis for each plate and no other, "
@@ -314,21 +314,31 @@ def _check_axes(trace: Trace, name: str) -> None:
         )
 
 
-def _total(trace: Trace, names: Iterable[str], total: Tensor) -> Tensor:
-    """`total` (K, B) plus the log densities of the named sites, summed over all other plates."""
+def per_datum(trace: Trace, names: Iterable[str], total: Tensor, *, scaled: bool = False) -> Tensor:
+    """`total` (K, B) plus the log densities of the named sites, summed over all other plates.
+
+    With `scaled`, times the scales that handlers have set.
+    """
     for name in names:
-        site, plates = trace.nodes[name], _plates(trace, name)
+        site, axes = trace.nodes[name], plates(trace, name)
         sizes = {frame.name: frame.size for frame in site["cond_indep_stack"] if frame.vectorized}
         if sizes.get("data") != total.shape[1]:
             raise InputError(
                 f'expected every site inside a pyro.plate named "data" of size {total.shape[1]}, that of x, '
                 f"got the site {name!r} inside {_in_words(sizes)}: log p(x) per datum needs it there"
             )
-        log_prob = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
-        kept = {log_prob.ndim + plates["particles"], log_prob.ndim + plates["data"]}
+        log_prob = (
+            site["log_prob"] if scaled else scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
+        )
+        kept = {log_prob.ndim + axes["particles"], log_prob.ndim + axes["data"]}
         others = [axis for axis in range(log_prob.ndim) if axis not in kept]
         total = total + (log_prob.sum(others) if others else log_prob)
     return total
+
+
+def unscaled(site: Mapping[str, Any]) -> Tensor:
+    """The log density at a site, masked, without the scales that handlers have set."""
+    return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
 
 
 def _in_words(sizes: dict[str, int]) -> str:

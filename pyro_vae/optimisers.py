@@ -1,7 +1,7 @@
 """Optimisers for SVI."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from pyro.optim import PyroOptim
@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import LBFGS, Optimizer, SparseAdam
 
-from pyro_vae.errors import InputError, one_line
-
-T = TypeVar("T")
+from pyro_vae.errors import InputError, make
 
 
 class SingleOptimiser(PyroOptim):
@@ -94,11 +92,3 @@ def make_optimiser(optimiser: Callable[[Iterable[nn.Parameter]], Optimizer], mod
     for group in made.param_groups:  # numpy's numbers could not be loaded without executing code
         group.update({key: value.item() for key, value in group.items() if isinstance(value, np.generic)})
     return made
-
-
-def make(role: str, maker: Callable[[Any], T], argument: object) -> T:
-    """What `maker` makes, its refusal being that of one option."""
-    try:
-        return maker(argument)
-    except (AssertionError, TypeError, ValueError) as error:
-        raise InputError(f"the {role} cannot be made: {one_line(error)}") from error

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 
 class Epoch(NamedTuple):
-    """What is known after one epoch; ELBOs are means in nats per datum."""
+    """What is known after one epoch; ELBOs are means in nats per datum, with weight 1 on the KL term."""
 
     #: Counted from 1.
     epoch: int
@@ -22,6 +22,8 @@ class Epoch(NamedTuple):
     valid_kl: float
     #: During the epoch.
     learning_rate: float
+    #: Weight of the KL term in training, at the end of the epoch.
+    kl_weight: float
     #: Time of the epoch, validation included.
     seconds: float
 

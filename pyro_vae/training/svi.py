@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pyro
 import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo
+from pyro_vae.objectives import check_mean_field
 from pyro_vae.training.history import History
 from pyro_vae.training.trainer import Callback, Trainer, own_randomness
 from pyro_vae.vae import JointProgram
@@ -31,7 +33,10 @@ def fit(
         parameters, lr=1e-3, fused=True
     ),
     schedule: Callable[[Optimizer], LRScheduler] | None = None,
+    objective: Callable[..., ELBO] = Trace_ELBO,
     num_particles: int = 1,
+    kl_weight: float = 1.0,
+    kl_warm_up: int = 0,
     clip_norm: float | None = None,
     patience: int | None = None,
     keep: Literal["best", "last"] = "best",
@@ -43,13 +48,13 @@ def fit(
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
 ) -> History:
-    """Train a model and guide by stochastic variational inference on `Trace_ELBO`.
+    """Train a model and guide by stochastic variational inference.
 
-    Each step is `pyro.infer.SVI(vae.model, vae.guide, optimiser, Trace_ELBO(num_particles)).step(x)`
-    on a batch x, with one torch optimiser over all parameters, and with Pyro's validation on for the
-    first step and off after. The data lie in memory on the device. Epoch e takes its order and its
-    binarisation noise from `data.batches(..., seed=seed, epoch=e)`, and all draws of z come from
-    torch's global generator, seeded once with `seed` and given back as it was found. On a CPU, the same
+    Each step is `pyro.infer.SVI(vae.model, vae.guide, optimiser, objective(num_particles)).step(x)` on a
+    batch x, both programs under `KLWeight` where β is not 1, with one torch optimiser over all parameters,
+    and with Pyro's validation on for the first step and off after. The data lie in memory on the device.
+    Epoch e takes its order and its binarisation noise from `data.batches(..., seed=seed, epoch=e)`, and all
+    draws of z come from torch's global generator, seeded once with `seed` and given back as it was found. On a CPU, the same
     seed gives the same parameters, to the last bit.
 
     `vae` is moved to the device, trained in place, and left in evaluation mode.
@@ -62,7 +67,14 @@ def fit(
         batch_size: Data per step; the last batch of an epoch may be smaller.
         optimiser: Makes a torch optimiser from the parameters; by default Adam at 1e-3.
         schedule: Makes a learning-rate schedule from the optimiser; it is stepped once per epoch.
-        num_particles: Draws of z per datum and step, averaged.
+        objective: Makes what is maximised from the number of particles: an ELBO of Pyro's, as `Trace_ELBO`
+            or `TraceMeanField_ELBO` (analytic KL), or of this package, as `ImportanceWeightedELBO` or
+            `FreeBitsELBO`; or a `partial` of one with its own choices. Whatever it is, the ELBO without
+            weights is what is logged, and what the best epoch is chosen by.
+        num_particles: Draws of z per datum and step.
+        kl_weight: β on the KL term in training (β-VAE, Higgins et al. 2017).
+        kl_warm_up: Epochs over which β rises linearly to `kl_weight`, step by step, from its share of one
+            step (Bowman et al. 2016, Sønderby et al. 2016).
         clip_norm: Bound on the norm of the whole gradient.
         patience: Stop after so many epochs without a higher validation ELBO.
         keep: Which parameters the model has in the end, those of the best epoch or of the last.
@@ -101,12 +113,18 @@ def fit(
         batch_size=batch_size,
         optimiser=optimiser,
         schedule=schedule,
+        objective=objective,
         num_particles=num_particles,
+        kl_weight=kl_weight,
+        kl_warm_up=kl_warm_up,
         clip_norm=clip_norm,
         patience=patience,
         seed=seed,
         folder=None if checkpoints is None else Path(checkpoints),
     )
+    if isinstance(trainer.objective, TraceMeanField_ELBO):
+        with pyro.get_param_store().scope(), own_randomness(0, place):
+            check_mean_field(vae.model, vae.guide, vae.place(trainer.train.batch(slice(0, 2))))
     if on_start is not None:
         on_start()
     trainer.drop_gradients()

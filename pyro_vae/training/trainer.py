@@ -11,16 +11,17 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import ELBO, SVI, Trace_ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 from pyro_vae.data import Dataset, batches
-from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
+from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_number
 from pyro_vae.importance import elbo
-from pyro_vae.optimisers import SingleOptimiser, make, make_optimiser
+from pyro_vae.objectives import Bound, ELBORecorder, KLWeight, in_words, make_objective
+from pyro_vae.optimisers import SingleOptimiser, make_optimiser
 from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.vae import JointProgram
@@ -42,7 +43,10 @@ class Trainer:
         batch_size: int,
         optimiser: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Callable[[Optimizer], LRScheduler] | None,
+        objective: Callable[..., ELBO],
         num_particles: int,
+        kl_weight: float,
+        kl_warm_up: int,
         clip_norm: float | None,
         patience: int | None,
         seed: int,
@@ -54,11 +58,13 @@ class Trainer:
         self.valid = data.valid.to(device)
         self.batch_size = count("batch_size", batch_size)
         self.seed = seed_number(seed)
-        self.num_particles = count("num_particles", num_particles)
         self.total_steps, self.patience = self._budget(epochs, steps, patience)
+        self.kl_weight = self._make_kl_weight(kl_weight, kl_warm_up)
         self.optimiser = make_optimiser(optimiser, vae)
         self.schedule = self._make_schedule(schedule)
-        self.svi, self.elbo = self._make_svi(clip_norm)
+        self.objective = make_objective(objective, num_particles)
+        self.recorder = self._make_recorder()
+        self.svi = self._make_svi(clip_norm)
         self.settings = self._settings(clip_norm)
         self.folder = folder
         self.saved_epoch = 0
@@ -67,12 +73,17 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.step = 0
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches."""
+        return math.ceil(len(self.train) / self.batch_size)
+
     def _budget(self, epochs: int, steps: int | None, patience: int | None) -> tuple[int, float]:
         """Steps in all, and epochs without a better validation ELBO."""
         batches(self.train, self.batch_size, seed=self.seed, epoch=1)  # refuses what it cannot serve
         if patience is not None and not len(self.valid):
             raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
-        total = count("epochs", epochs) * math.ceil(len(self.train) / self.batch_size)
+        total = count("epochs", epochs) * self.steps_per_epoch
         return (
             total if steps is None else count("steps", steps),
             math.inf if patience is None else count("patience", patience),
@@ -86,19 +97,39 @@ class Trainer:
             )
         return made
 
-    def _make_svi(self, clip_norm: float | None) -> tuple[SVI, Trace_ELBO]:
-        """SVI with a loss that stops at NaN, and the ELBO behind it."""
+    def _make_kl_weight(self, kl_weight: float, kl_warm_up: int) -> KLWeight | None:
+        """The weight of the KL term, where it is not 1 throughout."""
+        if not 0 <= kl_weight < math.inf:
+            raise InputError(f"kl_weight expects a number that is not negative, got {kl_weight}")
+        if kl_warm_up:
+            count("kl_warm_up", kl_warm_up)
+        self.full_kl_weight = kl_weight
+        self.warm_up_steps = kl_warm_up * self.steps_per_epoch
+        if kl_weight == 1 and not kl_warm_up:
+            return None
+        return KLWeight(torch.tensor(float(kl_weight), device=self.device, dtype=self.vae.dtype))
+
+    def _make_recorder(self) -> ELBORecorder | None:
+        """Gives the ELBO that is logged, where minus the loss of a step is none."""
+        is_elbo = isinstance(self.objective, Trace_ELBO) and not isinstance(self.objective, Bound)
+        return None if is_elbo and self.kl_weight is None else ELBORecorder(self.objective)
+
+    def _make_svi(self, clip_norm: float | None) -> SVI:
+        """SVI with a loss that stops at NaN."""
         single = SingleOptimiser(self.optimiser, clip_norm=clip_norm)
-        several = self.num_particles > 1
-        elbo = Trace_ELBO(self.num_particles, max_plate_nesting=1, vectorize_particles=several)
-        return SVI(self.vae.model, self.vae.guide, single, elbo.loss, self.loss_and_grads), elbo
+        model, guide = self.vae.model, self.vae.guide
+        if self.kl_weight is not None:
+            model, guide = self.kl_weight(model), self.kl_weight(guide)
+        return SVI(model, guide, single, self.objective.loss, self.loss_and_grads)
 
     def _settings(self, clip_norm: float | None) -> dict[str, int | float | str | None]:
         """What must be the same for a continuation to be exact."""
         schedule = self.schedule
         return {
             "batch_size": self.batch_size,
-            "num_particles": self.num_particles,
+            "objective": in_words(self.objective),
+            "kl_weight": self.full_kl_weight,
+            "kl_warm_up": self.warm_up_steps,
             "seed": self.seed,
             "clip_norm": clip_norm,
             "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
@@ -130,26 +161,36 @@ class Trainer:
         """One pass over the training data, and the validation after it."""
         start, epoch = time.perf_counter(), len(self.history.epochs) + 1
         learning_rate = float(self.optimiser.param_groups[0]["lr"])
-        loss, seen = 0.0, 0
+        elbo, seen = 0.0, 0
         self.vae.train()
         for x in batches(self.train, self.batch_size, seed=self.seed, epoch=epoch):
             if self.step >= self.total_steps:
                 break
-            with pyro.validation_enabled(not self.validated):
-                batch_loss = self.svi.step(self.vae.place(x))
-            self.validated = True
-            self.step += 1
-            loss, seen = loss + batch_loss, seen + len(x)
+            batch_elbo = self.take_step(self.vae.place(x))
+            elbo, seen = elbo + batch_elbo, seen + len(x)
             bar.update()
             if not bar.disable:
-                bar.set_postfix_str(f"epoch {epoch}, ELBO {-batch_loss / len(x):.2f}", refresh=False)
+                bar.set_postfix_str(f"epoch {epoch}, ELBO {batch_elbo / len(x):.2f}", refresh=False)
         self.check_parameters()
         if self.schedule is not None:
             self.schedule.step()
         valid = self.validate()
         seconds = time.perf_counter() - start
-        self.history.epochs.append(Epoch(epoch, self.step, -loss / seen, *valid, learning_rate, seconds))
+        beta = self.full_kl_weight if self.kl_weight is None else float(self.kl_weight.weight)
+        self.history.epochs.append(Epoch(epoch, self.step, elbo / seen, *valid, learning_rate, beta, seconds))
         self.remember_best()
+
+    def take_step(self, x: Tensor) -> float:
+        """One step of SVI; returns the unweighted ELBO of the batch, summed over its data."""
+        if self.kl_weight is not None and self.step < self.warm_up_steps:
+            self.kl_weight.weight.fill_(self.full_kl_weight * (self.step + 1) / self.warm_up_steps)
+        elif self.kl_weight is not None:
+            self.kl_weight.weight.fill_(self.full_kl_weight)
+        with pyro.validation_enabled(not self.validated):
+            loss: float = self.svi.step(x)
+        self.validated = True
+        self.step += 1
+        return -loss if self.recorder is None else self.recorder.take()
 
     def validate(self) -> tuple[float, float, float]:
         """Validation ELBO, reconstruction and KL by the same draws in every epoch."""
@@ -186,11 +227,11 @@ class Trainer:
             self.vae.load_state_dict(self.best)
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> float:
-        """The loss of `Trace_ELBO`, stopping before the step where it is not finite."""
+        """The loss of the objective, stopping before the step where it is not finite."""
         random_state = self.random_state()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN")  # it is raised as an error below
-            loss: float = self.elbo.loss_and_grads(model, guide, x)
+            loss: float = self.objective.loss_and_grads(model, guide, x)
         if math.isfinite(loss):
             return loss
         self.set_random_state(random_state)
