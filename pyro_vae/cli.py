@@ -122,7 +122,8 @@ def _finish(run: Run, vae: VAE, data: Dataset, history: History, settings: Names
         seed=settings.seed,
         progress=sys.stderr.isatty(),
     )
-    content = reports.summary(vae, data, history, evaluated)
+    content = reports.summary(vae, data, history, evaluated.content)
+    run.write_arrays("per_datum.npz", evaluated.per_datum)
     run.write_json("summary.json", content)
     print(reports.table(content, run.folder))
 
@@ -153,7 +154,7 @@ def evaluate(
     """
     count("particles", particles)
     opened, data, vae = load(run, device)
-    content = reports.evaluation(
+    content, per_datum = reports.evaluation(
         vae,
         data,
         split=split,
@@ -164,6 +165,7 @@ def evaluate(
     )
     if (opened.folder / "evaluation.json").exists():
         print(f"replacing the earlier {opened.folder / 'evaluation.json'}")
+    opened.write_arrays("per_datum.npz", per_datum)
     opened.write_json("evaluation.json", content)
     print(reports.table(content, opened.folder))
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pyro_vae.arguments import PARTS, subclasses
 from pyro_vae.cli import main
+from pyro_vae.runs import load_arrays
 from pyro_vae.vae import FACTS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -62,7 +63,7 @@ def test_train_leaves_a_run_folder(pyro_vae: Run) -> None:
     assert status == 0
     found = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     expected = ["checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "history.png", "metrics.csv"]
-    assert found == [*expected, "summary.json"]
+    assert found == [*expected, "per_datum.npz", "summary.json"]
     rows = read_csv(run / "metrics.csv")
     assert [row["step"] for row in rows] == ["13", "26", "39"]
     summary = json.loads((run / "summary.json").read_text())
@@ -172,6 +173,27 @@ def test_evaluate(pyro_vae: Run, trained: Path) -> None:
     assert "replacing the earlier" in out
     again = json.loads((trained / "evaluation.json").read_text())
     assert again["log_evidence"] == content["log_evidence"]
+
+
+def test_the_numbers_of_each_datum_are_those_of_the_latest_result(pyro_vae: Run, trained: Path) -> None:
+    pyro_vae("train", "--config", trained / "config.yaml", "--out", "again")
+    path = Path("again/per_datum.npz")
+    for name, options, number in (
+        ("summary", (), 300),
+        ("evaluation", ("--particles", 20, "--num_data", 50, "--seed", 4), 50),
+    ):
+        if options:
+            assert pyro_vae("evaluate", "again", *options)[0] == 0
+        content, arrays = json.loads(Path(f"again/{name}.json").read_text()), load_arrays(path, ())
+        found = content["log_evidence"]
+        for key in ("elbo", "log_evidence", "standard_error", "effective_sample_size"):
+            assert arrays[key].shape == (number,) and arrays[key].dtype == np.float64
+        assert arrays["elbo"].mean() == pytest.approx(content["elbo"]["test"]["elbo"], rel=1e-12)
+        assert arrays["log_evidence"].mean() == pytest.approx(found["estimate"], rel=1e-12)
+        assert (arrays["effective_sample_size"] <= found["particles"] * (1 + 1e-9)).all()
+        expected = (content["data_hash"], found["particles"], content["seed"], content["split"])
+        names = ("data_hash", "particles", "seed", "split")
+        assert tuple(arrays[key].item() for key in names) == expected
 
 
 def test_evaluate_uses_the_parameters_that_were_kept(pyro_vae: Run, trained: Path) -> None:
