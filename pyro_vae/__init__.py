@@ -5,6 +5,7 @@ p(x|z), `posterior(x)` is q(z|x). `VAE` makes a Pyro model and guide of the thre
 `log_evidence` estimates log p(x).
 """
 
+from pyro_vae.comparison import Comparison, compare
 from pyro_vae.data import (
     MNIST,
     ArrayFile,
@@ -34,6 +35,7 @@ __all__ = [
     "Architecture",
     "ArrayFile",
     "BernoulliLikelihood",
+    "Comparison",
     "Convolutional",
     "Dataset",
     "DiagonalNormalPosterior",
@@ -59,6 +61,7 @@ __all__ = [
     "StaticMNIST",
     "VampPrior",
     "assemble",
+    "compare",
     "elbo",
     "fit",
     "head",
