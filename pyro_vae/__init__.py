@@ -5,6 +5,7 @@ p(x|z), `posterior(x)` is q(z|x). `VAE` makes a Pyro model and guide of the thre
 `log_evidence` estimates log p(x).
 """
 
+from pyro_vae.comparison import Comparison, compare
 from pyro_vae.data import (
     MNIST,
     ArrayFile,
@@ -57,6 +58,7 @@ __all__ = [
     "Architecture",
     "ArrayFile",
     "BernoulliLikelihood",
+    "Comparison",
     "Convolutional",
     "Dataset",
     "DiagonalNormalPosterior",
@@ -93,6 +95,7 @@ __all__ = [
     "StudentTPrior",
     "VampPrior",
     "assemble",
+    "compare",
     "elbo",
     "fit",
     "head",

@@ -19,6 +19,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from pyro.infer import ELBO
 
+from pyro_vae.comparison import Reference
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, one_line
 from pyro_vae.likelihoods import Likelihood
@@ -119,6 +120,7 @@ WORDS = (
     (r"[Oo]ption '(\w+)' is not accepted", r"there is no option \1"),
     (r"[Pp]arser key \"([\w.]+)\":", r"--\1:"),
     (r"(evaluate|sample|reconstruct|traverse)\.run", r"RUN, the folder of a run"),
+    (r"compare\.runs", r"RUN RUN, the folders of runs"),
 )
 
 
@@ -216,6 +218,22 @@ def train_parser() -> Parser:
     group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
     group.add_argument(
         "--resume", type=Path | None, help="Go on with the run in this folder; no other options."
+    )
+    return parser
+
+
+def compare_parser(description: str) -> Parser:
+    """The options of `pyro-vae compare`, by hand, since a function's list is no sequence of words."""
+    parser = Parser(description=description, usage="pyro-vae compare RUN RUN ... [options]")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="Folders of two runs or more.")
+    parser.add_argument(
+        "--reference",
+        type=Reference,
+        default="first",
+        help="The run to compare with: the best is by log p(x).",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(), help="Folder of comparison.csv and comparison.png."
     )
     return parser
 

@@ -15,14 +15,14 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from pyro.infer import ELBO
 
-from pyro_vae import plots, reports
-from pyro_vae.arguments import FIT_OPTIONS, Parser, train_parser, with_defaults
+from pyro_vae import comparison, plots, reports
+from pyro_vae.arguments import FIT_OPTIONS, Parser, compare_parser, train_parser, with_defaults
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, count, one_line, seed_number
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
-from pyro_vae.runs import Run, check_settings, load_checkpoint, load_parameters
+from pyro_vae.runs import Run, check_settings, load_checkpoint, load_parameters, write
 from pyro_vae.training import Epoch, History, fit, resolve_device
 from pyro_vae.vae import VAE, assemble
 
@@ -60,13 +60,15 @@ def _dispatch(arguments: list[str]) -> int:
         verb_parser = Parser(description=description, usage=f"pyro-vae {name} RUN [options]")
         verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True)
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
+    description = inspect.cleandoc(compare.__doc__ or "").split("\n\nArgs:")[0]
+    commands.add_subcommand("compare", compare_parser(description), help=description.split("\n")[0])
     if arguments[:1] == ["train"]:
         arguments = ["train", *with_defaults(arguments[1:])]
     settings = parser.parse_args(arguments)
     chosen = settings[settings.command]
     if settings.command == "train":
         return train(chosen)
-    VERBS[settings.command](**chosen.as_dict())
+    {**VERBS, "compare": compare}[settings.command](**chosen.as_dict())
     return 0
 
 
@@ -123,7 +125,8 @@ def _finish(run: Run, vae: VAE, data: Dataset, history: History, settings: Names
         seed=settings.seed,
         progress=sys.stderr.isatty(),
     )
-    content = reports.summary(vae, data, history, evaluated)
+    content = reports.summary(vae, data, history, evaluated.content)
+    run.write_arrays("per_datum.npz", evaluated.per_datum)
     run.write_json("summary.json", content)
     print(reports.table(content, run.folder))
 
@@ -154,7 +157,7 @@ def evaluate(
     """
     count("particles", particles)
     opened, data, vae = load(run, device)
-    content = reports.evaluation(
+    content, per_datum = reports.evaluation(
         vae,
         data,
         split=split,
@@ -165,6 +168,7 @@ def evaluate(
     )
     if (opened.folder / "evaluation.json").exists():
         print(f"replacing the earlier {opened.folder / 'evaluation.json'}")
+    opened.write_arrays("per_datum.npz", per_datum)
     opened.write_json("evaluation.json", content)
     print(reports.table(content, opened.folder))
 
@@ -221,6 +225,42 @@ def traverse(
     z, across, down = vae.latent_plane(axes, num=num)
     names = (f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$")
     _save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), names))
+
+
+def compare(runs: list[Path], *, reference: comparison.Reference, out: Path) -> None:
+    """Differences between runs in log p(x), on the same test data, with 95 % intervals.
+
+    One table: the options in which the runs differ, parameters, ELBO, log p(x), and the difference in
+    log p(x) to the first run (or the best), datum by datum, so that the interval is a narrow one. It is
+    within noise where the interval contains 0. Intervals are per pair, not simultaneous, and of these
+    trained parameters: what another seed of the training would change is not in them. Of each run the
+    latest evaluation counts. The table is kept as comparison.csv, its picture as comparison.png.
+
+    Args:
+        runs: Folders of the runs.
+        reference: The run to compare with.
+        out: Folder to write into.
+    """
+    found = comparison.compare(runs, reference=reference)
+    print(f"{found}\n")
+    for name in ("comparison.csv", "comparison.png"):
+        if (out / name).exists():
+            print(f"replacing the earlier {out / name}")
+    write(out / "comparison.csv", found.csv().encode())
+    plots.save(_picture(found), out / "comparison.png")
+    print(out / "comparison.csv", out / "comparison.png", sep="\n")
+
+
+def _picture(found: comparison.Comparison) -> Figure:
+    runs = found.runs
+    return plots.differences(
+        [f"{run.name}\n{comparison.in_words(run.options)}" for run in runs],
+        [run.difference for run in runs],
+        [run.interval for run in runs],
+        [run.verdict for run in runs],
+        reference=found.reference,
+        units=found.units,
+    )
 
 
 #: What can be done with a trained run.

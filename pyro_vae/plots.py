@@ -7,9 +7,11 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -105,6 +107,66 @@ def plane(
     axes.set_yticks(rows * (height + 1) + height / 2 - 0.5, [f"{down[i]:.2f}" for i in rows])
     axes.set(xlabel=labels[0], ylabel=labels[1])
     return figure
+
+
+#: Colour and sign of a verdict: blue and vermilion of Okabe & Ito (2008), told apart by the colour-blind.
+_VERDICTS = {
+    "better": ("#0072B2", ">"),
+    "worse": ("#D55E00", "<"),
+    "within noise": ("0.5", "o"),
+    "reference": ("black", "D"),
+}
+
+
+def differences(
+    labels: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    verdicts: Sequence[str],
+    *,
+    reference: str,
+    units: str = "nats per datum",
+) -> Figure:
+    """Differences in log p(x) to one run, with their intervals, one row per run from top to bottom.
+
+    Args:
+        labels: Of the rows; long lines are wrapped.
+        values: The differences; 0 for the reference.
+        intervals: Lower and upper end of each.
+        verdicts: "better", "worse", "within noise" or "reference".
+        reference: Name of the reference.
+        units: Of the differences.
+    """
+    texts = ["\n".join(fill(line, 60) for line in label.split("\n")) for label in labels]
+    heights = np.array([0.2 + 0.14 * (1 + text.count("\n")) for text in texts])  # inches
+    rows = heights.cumsum() - heights / 2
+    figure = Figure(figsize=(9, heights.sum() + 0.9), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_yticks(rows, texts, fontsize=8, parse_math=False)
+    axes.set_ylim(heights.sum(), 0)
+    what, how = f"difference in log p(x) to {reference}", f"({units}, paired 95 % interval)"
+    axes.set_xlabel(f"{fill(what, 70)}{' ' if len(what + how) < 80 else chr(10)}{how}", parse_math=False)
+    _intervals(axes, rows, values, intervals, verdicts)
+    figure.legend(loc="outside upper right", ncols=len(_VERDICTS), frameon=False, fontsize=8)
+    return figure
+
+
+def _intervals(
+    axes: Axes,
+    rows: np.ndarray,
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    verdicts: Sequence[str],
+) -> None:
+    for verdict, (colour, marker) in _VERDICTS.items():
+        chosen = [number for number, each in enumerate(verdicts) if each == verdict]
+        if chosen:
+            lower, upper = ([intervals[i][end] for i in chosen] for end in (0, 1))
+            axes.hlines(rows[chosen], lower, upper, color=colour, linewidth=2)
+            points = [values[i] for i in chosen]
+            axes.plot(points, rows[chosen], marker, color=colour, markersize=5, label=verdict)
 
 
 def _canvas(canvas: np.ndarray, title: str) -> Figure:

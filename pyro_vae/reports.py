@@ -4,14 +4,15 @@ import platform
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
-from pyro_vae.importance import elbo, log_evidence
+from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence
 from pyro_vae.training import History, own_randomness
 from pyro_vae.vae import JointProgram
 
@@ -19,24 +20,47 @@ from pyro_vae.vae import JointProgram
 ELBO_PARTICLES = 10
 
 
-def bounds(vae: JointProgram, x: Tensor) -> dict[str, float | int]:
-    """Mean ELBO, reconstruction and KL of data x, in nats per datum, by `ELBO_PARTICLES` draws each."""
-    terms = elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES)
+class Evaluation(NamedTuple):
+    """What `evaluation` found."""
+
+    #: Means and circumstances, for JSON.
+    content: dict[str, Any]
+    #: elbo, log_evidence, standard_error and effective_sample_size, (B,) float64 each, in the order of the
+    #: data, with the data_hash, particles, seed and split that say to which result they belong.
+    per_datum: dict[str, Any]
+
+
+def bounds(terms: ELBO) -> dict[str, float | int]:
+    """Mean ELBO, reconstruction and KL, in nats per datum."""
     means = {name: float(part.mean()) for name, part in terms._asdict().items()}
-    return {**means, "num_data": len(x)}
+    return {**means, "num_data": len(terms.elbo)}
 
 
-def evidence(vae: JointProgram, x: Tensor, *, particles: int, progress: bool) -> dict[str, float | int | str]:
-    """Mean log p(x) of data x by importance sampling, in nats per datum, with its errors."""
-    result = log_evidence(vae.model, vae.guide, x, num_particles=particles, progress=progress)
+def evidence(result: LogEvidence) -> dict[str, float | int | str]:
+    """Mean log p(x) by importance sampling, in nats per datum, with its errors."""
     return {
         "estimate": result.mean,
         "standard_error": result.mean_standard_error,
         "monte_carlo_error": result.mean_monte_carlo_error,
         "method": "importance",
-        "particles": particles,
-        "num_data": len(x),
+        "particles": result.num_particles,
+        "num_data": len(result.estimate),
     }
+
+
+def per_datum(terms: ELBO, result: LogEvidence) -> dict[str, np.ndarray]:
+    """ELBO, log p(x), its standard error and effective sample size of each datum, (B,) float64 each."""
+    arrays = {
+        "elbo": terms.elbo,
+        "log_evidence": result.estimate,
+        "standard_error": result.standard_error,
+        "effective_sample_size": result.effective_sample_size,
+    }
+    return {name: array.double().cpu().numpy() for name, array in arrays.items()}
+
+
+def _terms(vae: JointProgram, x: Tensor) -> ELBO:
+    return elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES)
 
 
 def held_out(data: Dataset) -> str:
@@ -53,7 +77,7 @@ def evaluation(
     num_data: int | None,
     seed: int,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Evaluation:
     """ELBO and log p(x) of the same data of one split, with all that says what was measured."""
     part: Split = getattr(data, split).subset(num_data)
     if not len(part):
@@ -61,14 +85,13 @@ def evaluation(
     start = time.perf_counter()
     with own_randomness(seed, vae.device):
         x = vae.place(part.batch())
-        content = {
-            "elbo": {split: bounds(vae, x)},
-            "log_evidence": evidence(vae, x, particles=particles, progress=progress),
-        }
-    return {
+        terms = _terms(vae, x)
+        result = log_evidence(vae.model, vae.guide, x, num_particles=particles, progress=progress)
+    content = {
         "data": data.name,
         "split": split,
-        **content,
+        "elbo": {split: bounds(terms)},
+        "log_evidence": evidence(result),
         "units": "nats per datum",
         "protocol": data.protocol,
         "data_hash": part.hash(),
@@ -76,15 +99,17 @@ def evaluation(
         "seconds": time.perf_counter() - start,
         **circumstances(vae),
     }
+    belongs = {name: content[name] for name in ("data_hash", "seed", "split")}
+    return Evaluation(content, {**per_datum(terms, result), "particles": particles, **belongs})
 
 
 def summary(
     vae: JointProgram, data: Dataset, history: History, evaluated: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All final numbers of a training: what `evaluation` gave, and the ELBO of the other splits."""
+    """All final numbers of a training: the content of `evaluation`, and the ELBO of the other splits."""
     others = [name for name in ("train", "valid") if len(getattr(data, name)) and name != evaluated["split"]]
     with own_randomness(evaluated["seed"], vae.device):
-        elbos = {name: bounds(vae, vae.place(getattr(data, name).batch())) for name in others}
+        elbos = {name: bounds(_terms(vae, vae.place(getattr(data, name).batch()))) for name in others}
     return {
         **evaluated,
         "elbo": {**elbos, **evaluated["elbo"]},

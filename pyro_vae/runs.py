@@ -5,6 +5,7 @@
     history.png     the same as a picture
     checkpoints/    last.pt, from which training goes on; best.pt, by validation ELBO
     summary.json    the final numbers, with all that is needed to compare them
+    per_datum.npz   ELBO and log p(x) of each datum, of the latest evaluation
     figures/        pictures made by the other commands
 
 Every file is written under a temporary name, flushed and renamed, so a kill leaves the old or the
@@ -22,6 +23,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 
 from pyro_vae.errors import InputError
@@ -30,6 +32,7 @@ from pyro_vae.errors import InputError
 OWNED = (
     "summary.json",
     "evaluation.json",
+    "per_datum.npz",
     "metrics.csv",
     "history.png",
     "figures",
@@ -121,6 +124,12 @@ class Run:
         text = json.dumps(_finite(content), indent=2, allow_nan=False)
         write(self.folder / name, (text + "\n").encode())
 
+    def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """`arrays` (arrays, numbers and strings) as NAME, an .npz, in the folder."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write(self.folder / name, buffer.getvalue())
+
 
 def any_entry(folder: Path) -> bool:
     """Whether `folder` is a file or a folder with something in it."""
@@ -183,6 +192,28 @@ def load_checkpoint(path: Path, keys: Iterable[str] = ("model",)) -> dict[str, A
     if missing:
         raise InputError(f"expected a checkpoint at {path} with {', '.join(sorted(missing))}, got none of it")
     return dict(state)
+
+
+def load_arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, loaded without executing any code in it.
+
+    Raises:
+        InputError: where it is truncated or no .npz, holds Python objects, or lacks one of `keys`.
+    """
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with np.load(content, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:
+        raise InputError(
+            f"expected arrays in {path}, got a file that is truncated or corrupt: evaluate the run anew"
+        ) from error
+    missing = set(keys) - set(arrays)
+    if missing:
+        raise InputError(
+            f"expected {path} with {', '.join(sorted(missing))}, got none of it: evaluate the run anew"
+        )
+    return arrays
 
 
 def load_parameters(module: torch.nn.Module, state: Mapping[str, Any], path: Path) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pyro_vae.arguments import PARTS, subclasses
 from pyro_vae.cli import main
+from pyro_vae.runs import load_arrays
 from pyro_vae.vae import FACTS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -62,7 +63,7 @@ def test_train_leaves_a_run_folder(pyro_vae: Run) -> None:
     assert status == 0
     found = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     expected = ["checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "history.png", "metrics.csv"]
-    assert found == [*expected, "summary.json"]
+    assert found == [*expected, "per_datum.npz", "summary.json"]
     rows = read_csv(run / "metrics.csv")
     assert [row["step"] for row in rows] == ["13", "26", "39"]
     summary = json.loads((run / "summary.json").read_text())
@@ -174,6 +175,109 @@ def test_evaluate(pyro_vae: Run, trained: Path) -> None:
     assert again["log_evidence"] == content["log_evidence"]
 
 
+def test_the_numbers_of_each_datum_are_those_of_the_latest_result(pyro_vae: Run, trained: Path) -> None:
+    pyro_vae("train", "--config", trained / "config.yaml", "--out", "again")
+    path = Path("again/per_datum.npz")
+    for name, options, number in (
+        ("summary", (), 300),
+        ("evaluation", ("--particles", 20, "--num_data", 50, "--seed", 4), 50),
+    ):
+        if options:
+            assert pyro_vae("evaluate", "again", *options)[0] == 0
+        content, arrays = json.loads(Path(f"again/{name}.json").read_text()), load_arrays(path, ())
+        found = content["log_evidence"]
+        for key in ("elbo", "log_evidence", "standard_error", "effective_sample_size"):
+            assert arrays[key].shape == (number,) and arrays[key].dtype == np.float64
+        assert arrays["elbo"].mean() == pytest.approx(content["elbo"]["test"]["elbo"], rel=1e-12)
+        assert arrays["log_evidence"].mean() == pytest.approx(found["estimate"], rel=1e-12)
+        assert (arrays["effective_sample_size"] <= found["particles"] * (1 + 1e-9)).all()
+        expected = (content["data_hash"], found["particles"], content["seed"], content["split"])
+        names = ("data_hash", "particles", "seed", "split")
+        assert tuple(arrays[key].item() for key in names) == expected
+
+
+def test_compare(pyro_vae: Run, trained: Path) -> None:
+    pyro_vae("train", "--config", trained / "config.yaml", "--out", "same")
+    pyro_vae("train", "--config", trained / "config.yaml", "--seed", 1, "--epochs", 20, "--out", "longer")
+    options = ("--prior", "MixturePrior", "--prior.components", 3)
+    pyro_vae("train", *SMALL, "--epochs", 3, *options, "--out", "mixture")
+    pyro_vae("evaluate", trained, "--particles", 10)
+    status, out, err = pyro_vae("compare", trained, "same", "longer", "mixture")
+    assert (status, err) == (0, "")
+    assert re.search(
+        r"^same +\S+ +\S+ +\S+ ± \S+ +10 +\+0.000 \[\+0.000, \+0.000\]  within noise$", out, re.M
+    )
+    assert re.search(r"^longer .*\]  better$", out, re.M)
+    assert re.search(r"^longer +prior StandardNormalPrior, epochs 20, seed 1$", out, re.M)
+    assert re.search(r"^mixture +prior MixturePrior, prior.components 3, ", out, re.M)
+    assert "mean of the same 300 test data of Digits" in " ".join(out.split())
+    assert out.splitlines()[-2:] == ["comparison.csv", "comparison.png"]
+    rows = read_csv(Path("comparison.csv"))
+    assert [row["verdict"] for row in rows[:3]] == ["reference", "within noise", "better"]
+    assert [row["prior.components"] for row in rows] == ["", "", "", "3"]
+    summary = json.loads(Path("longer/summary.json").read_text())
+    assert float(rows[2]["log_evidence"]) == pytest.approx(summary["log_evidence"]["estimate"])
+    assert float(rows[2]["standard_error"]) == pytest.approx(summary["log_evidence"]["standard_error"])
+    assert float(rows[2]["elbo"]) == pytest.approx(summary["elbo"]["test"]["elbo"])
+    with Image.open("comparison.png") as picture:
+        assert np.asarray(picture).std() > 10
+
+
+def test_compare_to_the_best_in_another_folder(pyro_vae: Run, trained: Path) -> None:
+    pyro_vae("train", "--config", trained / "config.yaml", "--epochs", 20, "--out", "longer")
+    pyro_vae("evaluate", trained, "--particles", 20)
+    for said in (False, True):
+        status, out, _ = pyro_vae("compare", trained, "longer", "--reference", "best", "--out", "some/where")
+        assert status == 0
+        assert ("replacing the earlier some/where/comparison.csv" in out) == said
+    assert [row["verdict"] for row in read_csv(Path("some/where/comparison.csv"))] == ["worse", "reference"]
+    assert "10 to 20: the fewer, the lower the estimate" in out
+    assert Path("some/where/comparison.png").is_file()
+
+
+def test_runs_on_other_data_are_not_compared(pyro_vae: Run, trained: Path) -> None:
+    """Nor are those without numbers of each datum; the remedies work."""
+    pyro_vae("train", "--config", trained / "config.yaml", "--data.seed", 3, "--out", "other")
+    pyro_vae("train", "--config", trained / "config.yaml", "--num_data", 50, "--out", "fewer")
+    pyro_vae("evaluate", trained, "--particles", 10)
+    for run, text in (
+        (
+            "other",
+            r"other was evaluated on other data than .*digits: expected protocol .*\(seed 0\), "
+            r"got .*\(seed 3\): compare runs on one test set, binarised once",
+        ),
+        (
+            "fewer",
+            "expected num_data 300, got 50: use (pyro-vae) (evaluate fewer --split test --num_data 300)",
+        ),
+    ):
+        status, out, err = pyro_vae("compare", trained, run)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        found = re.search(text, err)
+        assert found, err
+        assert not Path("comparison.csv").exists()
+    assert pyro_vae(*found[2].split(), "--particles", 10)[0] == 0
+    Path("fewer/per_datum.npz").unlink()
+    _, _, err = pyro_vae("compare", trained, "fewer")
+    assert err.endswith("found none: evaluate the run anew with pyro-vae evaluate fewer\n")
+    assert pyro_vae("evaluate", "fewer", "--particles", 10)[0] == 0
+    assert pyro_vae("compare", trained, "fewer")[0] == 0
+
+
+def test_training_data_binarised_anew_are_other_data(pyro_vae: Run, trained: Path) -> None:
+    """The hash is that of the grey levels, the bits are drawn by the seed of the evaluation."""
+    pyro_vae("train", "--config", trained / "config.yaml", "--out", "same")
+    options = ("--particles", 5, "--num_data", 50, "--split", "train")
+    pyro_vae("evaluate", trained, *options)
+    pyro_vae("evaluate", "same", *options, "--seed", 2)
+    status, _, err = pyro_vae("compare", trained, "same")
+    assert status == 2
+    remedy = "pyro-vae evaluate same --split train --num_data 50 --seed 0"
+    assert f"expected binarisation seed 0, got 2: use {remedy}\n" in err
+    assert pyro_vae(*remedy.split()[1:], "--particles", 5)[0] == 0
+    assert "+0.000 [+0.000, +0.000]  within noise" in pyro_vae("compare", trained, "same")[1]
+
+
 def test_evaluate_uses_the_parameters_that_were_kept(pyro_vae: Run, trained: Path) -> None:
     """With all test data and the same seed it repeats the training's own numbers."""
     pyro_vae("evaluate", trained, "--particles", 10)
@@ -265,7 +369,7 @@ def test_data_without_a_test_split_are_reported_on_what_there_is(pyro_vae: Run) 
 def test_help_reads_well(pyro_vae: Run) -> None:
     status, out, _ = pyro_vae("--help")
     assert status == 0
-    assert all(verb in out for verb in ("train", "evaluate", "sample", "reconstruct", "traverse"))
+    assert all(verb in out for verb in ("train", "evaluate", "sample", "reconstruct", "traverse", "compare"))
     status, out, _ = pyro_vae("train", "--help")
     assert status == 0
     for words in (
@@ -407,6 +511,27 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         r"expected the folder of a run \(with config.yaml\), got",
     ),
     "run that is not there": (lambda: ("sample", "nowhere"), "expected the folder of a run"),
+    "comparison of nothing": (
+        lambda: ("compare",),
+        "the following arguments are required: RUN RUN, the folders of runs",
+    ),
+    "comparison of one": (
+        lambda: ("compare", "runs/a"),
+        "expected the folders of at least two runs, got runs/a: name another to compare with",
+    ),
+    "comparison of a run with itself": (
+        lambda: ("compare", "runs/a", "runs/../runs/a"),
+        "expected different runs, got runs/../runs/a twice: name each once",
+    ),
+    "comparison with what is no run": (lambda: ("compare", ".", "nowhere"), "expected the folder of a run"),
+    "comparison with another reference": (
+        lambda: ("compare", "a", "b", "--reference", "bets"),
+        "--reference: expected one of 'first', 'best', got bets",
+    ),
+    "unknown option of the comparison": (
+        lambda: ("compare", "a", "b", "--referense", "best"),
+        r"--referense best \(did you mean --reference\?\)",
+    ),
     "resume of no run": (lambda: ("train", "--resume", "nowhere"), "expected the folder of a run"),
     "device that is not there": (
         lambda: ("train", "--device", "cuda:99"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -47,6 +48,30 @@ def test_the_plane_names_its_coordinates() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["-1.00", "0.00", "1.00"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.50", "-0.50"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
+
+
+@pytest.mark.parametrize("number", [2, 20])
+def test_differences_stand_row_by_row(tmp_path: Path, number: int) -> None:
+    labels = [f"runs/a$_{i}$" + 30 * "x" * i + "\nprior VampPrior, " * i for i in range(number)]
+    values, verdicts = [float(i) for i in range(number)], ["reference", *["better"] * (number - 1)]
+    intervals = [(value - 0.5 * (value > 0), value + 0.5 * (value > 0)) for value in values]
+    figure = plots.differences(labels, values, intervals, verdicts, reference="a run" * number)
+    axes = figure.axes[0]
+    points = {line.get_label(): np.asarray(line.get_xdata()).tolist() for line in axes.lines[1:]}
+    assert points == {"better": values[1:], "reference": [0]}
+    drawn = axes.collections[0]
+    assert isinstance(drawn, LineCollection)
+    segments = [np.asarray(segment)[:, 0].tolist() for segment in drawn.get_segments()]
+    assert segments == [list(interval) for interval in intervals[1:]]
+    assert [label.get_text().split("x")[0].split("\n")[0] for label in axes.get_yticklabels()] == [
+        label.split("x")[0].split("\n")[0] for label in labels
+    ]
+    rows = axes.get_yticks()
+    assert (np.diff(rows) > 0).all() and axes.get_ylim()[0] > axes.get_ylim()[1]  # downwards
+    assert axes.get_xlabel().endswith("(nats per datum, paired 95 % interval)")
+    plots.save(figure, tmp_path / "differences.png")
+    with Image.open(tmp_path / "differences.png") as picture:
+        assert picture.size[0] > 500
 
 
 @pytest.mark.parametrize("epochs", [1, 30])

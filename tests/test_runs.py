@@ -1,14 +1,16 @@
 """A run's folder: never overwritten silently, never half written."""
 
+import io
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pyro_vae.errors import InputError
-from pyro_vae.runs import Run, load_checkpoint, load_parameters, save_checkpoint, write
+from pyro_vae.runs import Run, load_arrays, load_checkpoint, load_parameters, save_checkpoint, write
 
 
 def test_a_new_run_has_its_configuration(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 def test_overwriting_removes_only_what_a_run_writes(tmp_path: Path) -> None:
     Run.create(tmp_path, "old")
-    for name in ("summary.json", "notes.txt"):
+    for name in ("summary.json", "per_datum.npz", "notes.txt"):
         (tmp_path / name).write_text("old")
     Run.create(tmp_path, "new", overwrite=True)
     assert sorted(each.name for each in tmp_path.iterdir()) == [
@@ -96,6 +98,33 @@ def test_json_is_strict(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "x")
     run.write_json("summary.json", {"a": {"b": float("nan"), "c": 1.5}, "d": float("inf")})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"a": {"b": None, "c": 1.5}, "d": None}
+
+
+def test_arrays_round_trip(tmp_path: Path) -> None:
+    run, path = Run.create(tmp_path, "x"), tmp_path / "a.npz"
+    run.write_arrays("a.npz", {"values": np.array([1.5, -np.inf]), "number": 3, "name": "test"})
+    loaded = load_arrays(path, ("values", "number"))
+    assert loaded["values"].tolist() == [1.5, -np.inf]
+    assert (loaded["number"].item(), loaded["name"].item()) == (3, "test")
+    with pytest.raises(
+        InputError, match=r"expected .*a.npz with more, got none of it: evaluate the run anew"
+    ):
+        load_arrays(path, ("values", "more"))
+
+
+def test_damaged_arrays_are_one_clear_line(tmp_path: Path) -> None:
+    path, good = tmp_path / "a.npz", io.BytesIO()
+    np.savez(good, values=np.arange(100.0))
+    objects, single = io.BytesIO(), io.BytesIO()
+    np.savez(objects, values=np.array([print], dtype=object))
+    np.save(single, np.arange(3))
+    flipped = bytearray(good.getvalue())
+    flipped[300] ^= 1
+    contents = (b"", b"text", good.getvalue()[:300], flipped, objects.getvalue(), single.getvalue())
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"expected arrays in .*a.npz, got a file that is trunc.*: eval"):
+            load_arrays(path, ())
 
 
 def test_checkpoints_round_trip(tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""What a run folder holds of its latest evaluation."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from pyro_vae.errors import InputError, one_line
+from pyro_vae.runs import Run, load_arrays
+
+#: Results of two runs are compared only where these are equal.
+SAME = ("data", "split", "num_data", "units", "protocol", "data_hash", "binarisation seed")
+
+#: What says to which result the numbers of each datum belong.
+_LABELS = ("data_hash", "particles", "seed", "split")
+
+_ANEW = "write it anew with pyro-vae train --resume or pyro-vae evaluate"
+
+
+class Result(NamedTuple):
+    """What a run folder holds of its latest evaluation."""
+
+    name: str
+    config: dict[str, Any]
+    parameters: int
+    particles: int
+    #: By the names of `SAME`.
+    facts: dict[str, Any]
+    elbo: np.ndarray
+    log_evidence: np.ndarray
+
+
+def read(folder: Path) -> Result:
+    """The latest evaluation of a run: that of `pyro-vae evaluate`, or else of the end of training.
+
+    Raises:
+        InputError: where there is none, it is damaged, or it has no finite log p(x) of at least two data.
+    """
+    run = Run(folder)
+    summary = _json(run.folder / "summary.json")
+    if summary is None:
+        raise InputError(
+            f"expected summary.json in {folder}, found none: finish training with "
+            f"pyro-vae train --resume {folder}"
+        )
+    evaluation = _json(run.folder / "evaluation.json")
+    results = {"evaluation.json": evaluation, "summary.json": summary}
+    content, arrays = _latest(run, {name: each for name, each in results.items() if each is not None})
+    try:
+        parameters, facts = int(summary["training"]["parameters"]), _facts(content, len(arrays["elbo"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"expected the results of a run in {folder}, got some without {one_line(error)}: {_ANEW}"
+        ) from error
+    log_evidence = _finite(arrays["log_evidence"], folder)
+    particles = int(arrays["particles"])
+    return Result(str(folder), _config(run), parameters, particles, facts, arrays["elbo"], log_evidence)
+
+
+def _latest(run: Run, results: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The result that the numbers of each datum belong to, and these numbers."""
+    for name, content in results.items():
+        if not isinstance(content.get("log_evidence"), Mapping):
+            raise InputError(
+                f"expected log p(x) in {run.folder / name}, got none: a model without a density of x, as "
+                "an autoencoder, cannot be compared; leave it out"
+            )
+    arrays = _per_datum(run)
+    for content in results.values():
+        if _belongs(arrays, content):
+            return content, arrays
+    raise InputError(
+        f"{run.folder / 'per_datum.npz'} belongs to another result than {' and '.join(results)}: "
+        f"evaluate the run anew with pyro-vae evaluate {run.folder}"
+    )
+
+
+def _per_datum(run: Run) -> dict[str, np.ndarray]:
+    path, vectors = run.folder / "per_datum.npz", ("elbo", "log_evidence")
+    remedy = f"evaluate the run anew with pyro-vae evaluate {run.folder}"
+    if not path.is_file():
+        raise InputError(f"expected per_datum.npz in {run.folder}, found none: {remedy}")
+    arrays = load_arrays(path, (*vectors, *_LABELS))
+    shapes = {arrays[name].shape for name in vectors}
+    if len(shapes) > 1 or any(arrays[name].ndim != 1 or arrays[name].dtype.kind != "f" for name in vectors):
+        raise InputError(f"expected one number for each datum in {path}, got shapes {shapes}: {remedy}")
+    return arrays
+
+
+def _belongs(arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> bool:
+    """Whether the numbers of each datum are those of a result: made alike, with the same mean."""
+    found = {**content, **content["log_evidence"]}
+    if any(str(arrays[name]) != str(found.get(name)) for name in _LABELS):
+        return False
+    values, estimate = arrays["log_evidence"], found.get("estimate")
+    if estimate is None:  # JSON's word for a mean that is not finite
+        return not np.isfinite(values).all()
+    return bool(np.isclose(values.mean(), estimate, rtol=1e-9, atol=0))
+
+
+def _facts(content: Mapping[str, Any], num_data: int) -> dict[str, Any]:
+    """What must be the same where runs are compared."""
+    facts = {"num_data": num_data, "binarisation seed": None}
+    # the training data are binarised anew at each evaluation
+    if content["split"] == "train" and str(content["protocol"]).startswith("dynamic"):
+        facts["binarisation seed"] = content["seed"]
+    return {name: facts[name] if name in facts else content[name] for name in SAME}
+
+
+def _finite(log_evidence: np.ndarray, folder: Path) -> np.ndarray:
+    """`log_evidence`, refused where a mean or an interval of it means nothing."""
+    if len(log_evidence) < 2:
+        raise InputError(
+            f"expected {folder} evaluated on at least 2 data, got {len(log_evidence)}: an interval needs more"
+        )
+    bad = int((~np.isfinite(log_evidence)).sum())
+    if bad:
+        raise InputError(
+            f"expected finite log p(x) in {folder}, got {bad} of {len(log_evidence)} data where it is not: "
+            "train the run anew"
+        )
+    return log_evidence
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """The content of a result's file, None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"expected JSON in {path}, cannot read it ({one_line(error)}): {_ANEW}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"expected the results of a run in {path}, got {content!r}: {_ANEW}")
+    return content
+
+
+def _config(run: Run) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(run.config.read_bytes())
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            f"expected YAML in {run.config}, cannot read it ({one_line(error)}): train anew"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"expected the options of a run in {run.config}, got {content!r}: train anew")
+    return content

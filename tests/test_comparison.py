@@ -1,0 +1,345 @@
+"""Runs are compared datum by datum, on the same data only."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+import pyro_vae as pv
+from pyro_vae.comparison import Reference, paired_difference
+from pyro_vae.comparison.options import differing
+from pyro_vae.runs import Run
+
+Make = Callable[..., Path]
+RANDOM = np.random.RandomState(0)
+#: log p(x) of 200 data, some of them harder than others.
+VALUES = RANDOM.normal(-100, 10, 200)
+
+DEFAULT = {
+    "prior": {"class_path": "pyro_vae.StandardNormalPrior"},
+    "network": {"class_path": "pyro_vae.MLP", "init_args": {"hidden_dims": [200, 200]}},
+    "seed": 0,
+    "particles": 10,
+    "num_data": None,
+}
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A run folder in the current one, with given log p(x) of each datum."""
+    monkeypatch.chdir(tmp_path)
+
+    def made(
+        name: str,
+        values: Any,
+        *,
+        config: dict[str, Any] | None = None,
+        per_datum: dict[str, Any] | None = None,
+        file: str = "summary.json",
+        **given: Any,
+    ) -> Path:
+        run = Run(name) if Path(name).exists() else Run.create(name, yaml.safe_dump(DEFAULT | (config or {})))
+        values = np.asarray(values, dtype=np.float64)
+        mean, particles = float(values.mean()), given.pop("particles", 10)
+        content = {
+            "data": "Digits",
+            "split": "test",
+            "log_evidence": {"estimate": mean, "particles": particles},
+            "units": "nats per datum",
+            "protocol": "binarised at grey > 1/2",
+            "data_hash": "0123456789abcdef",
+            "seed": 0,
+            "training": {"parameters": 1234},
+            **given,
+        }
+        labels = {name: content[name] for name in ("data_hash", "seed", "split")}
+        arrays = {"elbo": values - 1, "log_evidence": values, "particles": particles, **labels}
+        run.write_arrays("per_datum.npz", {**arrays, **(per_datum or {})})
+        run.write_json(file, content)
+        return run.folder
+
+    return made
+
+
+def test_the_difference_is_that_of_a_paired_t_test(make: Make) -> None:
+    others = [VALUES + RANDOM.normal(shift, 1, 200) for shift in (0.5, -0.5, 0)]
+    folders = [make(name, values) for name, values in zip("abcd", [VALUES, *others], strict=True)]
+    found = pv.compare(folders)
+    assert [run.verdict for run in found.runs] == ["reference", "better", "worse", "within noise"]
+    for run, values in zip(found.runs[1:], others, strict=True):
+        interval = stats.ttest_rel(values, VALUES).confidence_interval(0.95)
+        assert run.interval == pytest.approx((interval.low, interval.high), rel=1e-12)
+        assert run.difference == pytest.approx((values - VALUES).mean(), rel=1e-12)
+        assert run.log_evidence == pytest.approx(values.mean(), rel=1e-12)
+        assert run.elbo == pytest.approx(values.mean() - 1, rel=1e-12)
+        assert run.standard_error == pytest.approx(stats.sem(values), rel=1e-12)
+        unpaired = stats.ttest_ind(values, VALUES).confidence_interval(0.95)
+        assert np.diff(run.interval) < 0.1 * (unpaired.high - unpaired.low)
+    assert found.runs[0][7:9] == (0, (0, 0))
+
+
+def test_the_interval_covers_the_truth_in_95_of_100_repeats() -> None:
+    """Data of varying hardness, a skewed difference of mean 0.3, and Monte Carlo noise in either run."""
+    random, covered = np.random.RandomState(0), 0
+    for _ in range(1000):
+        hard = random.normal(-100, 10, 300)
+        other = hard + random.gamma(2, 0.5, 300) - 0.7
+        low, high = paired_difference(*(each + random.normal(0, 0.1, 300) for each in (other, hard)))[1]
+        covered += low <= 0.3 <= high
+    assert 925 <= covered <= 975
+
+
+def test_equal_runs_are_within_noise(make: Make) -> None:
+    references: tuple[Reference, ...] = ("first", "best")
+    for reference in references:
+        found = pv.compare([make("a", VALUES), make("b", VALUES)], reference=reference)
+        assert found.reference == "a"
+        assert found.runs[1][7:] == (0, (0, 0), "within noise")
+        assert found.runs[0].options == found.runs[1].options == {}
+        assert re.search("^b +equal options$", repr(found), re.M)
+
+
+def test_a_constant_difference_is_certain(make: Make) -> None:
+    values = np.arange(4.0)
+    found = pv.compare([make("a", values), make("b", values + 0.5)])
+    assert found.runs[1][7:] == (0.5, (0.5, 0.5), "better")
+
+
+def test_the_best_is_the_reference_and_the_order_is_kept(make: Make) -> None:
+    folders = [make(name, VALUES + shift) for name, shift in (("b", 0), ("a", 2), ("c", 1))]
+    found = pv.compare(folders, reference="best")
+    assert [run.name for run in found.runs] == ["b", "a", "c"]
+    assert found.reference == "a"
+    assert [run.verdict for run in found.runs] == ["worse", "reference", "worse"]
+    assert [run.difference for run in found.runs] == pytest.approx([-2, 0, -1])
+    with pytest.raises(pv.InputError, match="reference expects first or best, got 'last'"):
+        pv.compare(folders, reference="last")  # type: ignore[arg-type]
+
+
+def test_the_latest_evaluation_counts(make: Make) -> None:
+    make("a", VALUES)
+    make("a", VALUES[:50] + 3, file="evaluation.json", data_hash="fedcba9876543210", particles=50)
+    make("b", VALUES[:50], data_hash="fedcba9876543210", particles=50)
+    found = pv.compare(["a", "b"])
+    assert (found.num_data, found.data_hash) == (50, "fedcba9876543210")
+    assert found.runs[1].difference == pytest.approx(-3)
+    make("a", VALUES)  # trained on after that evaluation
+    make("b", VALUES)
+    assert pv.compare(["a", "b"]).num_data == 200
+
+
+def test_other_particles_and_seeds_are_allowed_and_noted(make: Make) -> None:
+    make("a", VALUES, particles=1000)
+    assert "lower the estimate" not in repr(pv.compare(["a", make("b", VALUES, particles=1000, seed=7)]))
+    found = pv.compare(["a", make("c", VALUES, particles=10, seed=7)])
+    assert [run.particles for run in found.runs] == [1000, 10]
+    note = "particles   10 to 1000: the fewer, the lower the estimate of log p(x) in expectation"
+    assert note in repr(found)
+
+
+def test_an_elbo_that_is_not_finite_costs_no_comparison(make: Make) -> None:
+    elbo = np.where(VALUES > -100, VALUES, np.nan)
+    found = pv.compare([make("a", VALUES), make("b", VALUES, per_datum={"elbo": elbo})])
+    assert np.isnan(found.runs[1].elbo)
+    assert re.search(r"^b +1,234 +nan ", repr(found), re.M)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"data": "MNIST"}, "on other data than a: expected data Digits, got MNIST: compare runs on one"),
+        ({"split": "valid"}, "expected split test, got valid: use pyro-vae evaluate b --split test --num"),
+        ({"units": "bits"}, "in other units than a: expected units nats per datum, got bits: compare runs"),
+        (
+            {"protocol": "static binarisation"},
+            "b was evaluated on other data than a: expected protocol binarised at grey > 1/2, got static "
+            "binarisation: compare runs on one test set, binarised once, in the same units",
+        ),
+        ({"data_hash": "f"}, "expected data_hash 0123456789abcdef, got f: compare runs on one test set"),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_what_was_measured_otherwise_is_refused(make: Make, given: dict[str, Any], text: str) -> None:
+    with pytest.raises(pv.InputError, match=re.escape(text)):
+        pv.compare([make("a", VALUES), make("b", VALUES, **given)])
+
+
+def test_another_number_of_data_is_refused_with_the_way_to_the_same(make: Make) -> None:
+    text = "expected num_data 200, got 50: use pyro-vae evaluate b --split test --num_data 200"
+    with pytest.raises(pv.InputError, match=text):
+        pv.compare([make("a", VALUES), make("b", VALUES[:50])])
+
+
+def test_training_data_that_are_binarised_anew_need_the_same_seed(make: Make) -> None:
+    given = {"split": "train", "protocol": "dynamic binarisation, evaluated on one fixed draw (seed 0)"}
+    make("a", VALUES, **given, seed=3)
+    assert pv.compare(["a", make("b", VALUES, **given, seed=3)]).split == "train"
+    text = "expected binarisation seed 3, got 4: use .* --split train --num_data 200 --seed 3"
+    with pytest.raises(pv.InputError, match=text):
+        pv.compare(["a", make("c", VALUES, **given, seed=4)])
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "text"),
+    [
+        (
+            VALUES,
+            {"log_evidence": None},
+            "expected log p(x) in b/summary.json, got none: a model without a density of x, as an "
+            "autoencoder, cannot be compared; leave it out",
+        ),
+        (
+            [1.0, np.nan, -np.inf],
+            {},
+            "expected finite log p(x) in b, got 2 of 3 data where it is not: train the run anew",
+        ),
+        ([1.0], {}, "expected b evaluated on at least 2 data, got 1: an interval needs more"),
+        (VALUES, {"training": {}}, "expected the results of a run in b, got some without 'parameters': wri"),
+        (
+            VALUES,
+            {"per_datum": {"seed": 3}},
+            "b/per_datum.npz belongs to another result than summary.json: evaluate the run anew with pyro-",
+        ),
+        (VALUES, {"per_datum": {"log_evidence": VALUES + 1e-6}}, "per_datum.npz belongs to another result"),
+        (
+            VALUES,
+            {"per_datum": {"elbo": VALUES[:3]}},
+            "expected one number for each datum in b/per_datum.npz",
+        ),
+    ],
+    ids=["no density", "not finite", "one datum", "no parameters", "other result", "other mean", "shapes"],
+)
+def test_results_that_cannot_be_used_are_refused(
+    make: Make, values: Any, given: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(pv.InputError, match=re.escape(text)):
+        pv.compare([make("a", VALUES), make("b", values, **given)])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "text"),
+    [
+        (
+            "summary.json",
+            None,
+            "expected summary.json in b, found none: finish training with pyro-vae train ",
+        ),
+        ("summary.json", "{", "expected JSON in b/summary.json, cannot read it (Expecting property name"),
+        ("summary.json", "[]", "expected the results of a run in b/summary.json, got []: write it anew"),
+        ("evaluation.json", "x", "expected JSON in b/evaluation.json, cannot read it"),
+        (
+            "per_datum.npz",
+            None,
+            "expected per_datum.npz in b, found none: evaluate the run anew with pyro-vae",
+        ),
+        ("per_datum.npz", "x", "expected arrays in b/per_datum.npz, got a file that is truncated or corrupt"),
+        ("config.yaml", None, "expected the folder of a run (with config.yaml), got b"),
+        ("config.yaml", "a: [", "expected YAML in b/config.yaml, cannot read it (while parsing"),
+        ("config.yaml", "a", "expected the options of a run in b/config.yaml, got 'a': train anew"),
+    ],
+)
+def test_damaged_folders_are_refused_in_one_line(
+    make: Make, file: str, content: str | None, text: str
+) -> None:
+    folders = [make("a", VALUES), make("b", VALUES)]
+    if content is None:
+        Path("b", file).unlink()
+    else:
+        Path("b", file).write_text(content)
+    with pytest.raises(pv.InputError, match=re.escape(text)) as error:
+        pv.compare(folders)
+    assert "\n" not in str(error.value)
+
+
+def test_fewer_than_two_runs_are_refused(make: Make) -> None:
+    make("a", VALUES)
+    for folders, got in (([], "none"), (["a"], "a"), ("a", "a")):
+        with pytest.raises(pv.InputError, match=f"at least two runs, got {got}: name another"):
+            pv.compare(folders)
+    Path("link").symlink_to("a")
+    for other in ("a/../a", Path("a").absolute(), "link"):
+        with pytest.raises(pv.InputError, match=r"expected different runs, got .* twice: name each once"):
+            pv.compare(["a", other])
+
+
+def test_options_that_differ_are_named_as_on_the_command_line() -> None:
+    vamp = {"prior": {"class_path": "pyro_vae.VampPrior", "init_args": {"components": 500}}}
+    tanh = {"hidden_dims": [300], "activation": {"class_path": "torch.nn.Tanh"}}
+    network = {"network": {"class_path": "pyro_vae.MLP", "init_args": tanh}}
+    others = {"seed": 1, "fast": True, "schedule": {"class_path": "StepLR", "init_args": {"gamma": 1e-08}}}
+    assert differing([DEFAULT, DEFAULT | vamp, DEFAULT | network | others | {"particles": 99}]) == [
+        {
+            "prior": "StandardNormalPrior",
+            "network.hidden_dims": "[200,200]",
+            "network.activation": "null",
+            "seed": "0",
+            "fast": "null",
+            "schedule": "null",
+        },
+        {
+            "prior": "VampPrior",
+            "prior.components": "500",
+            "network.hidden_dims": "[200,200]",
+            "network.activation": "null",
+            "seed": "0",
+            "fast": "null",
+            "schedule": "null",
+        },
+        {
+            "prior": "StandardNormalPrior",
+            "network.hidden_dims": "[300]",
+            "network.activation": "Tanh",
+            "seed": "1",
+            "fast": "true",
+            "schedule": "StepLR",
+            "schedule.gamma": "1e-08",
+        },
+    ]
+
+
+def test_classes_of_one_name_go_by_their_paths() -> None:
+    configs = [{"prior": {"class_path": f"{module}.WidePrior"}} for module in ("mine", "yours")]
+    assert differing(configs) == [{"prior": "mine.WidePrior"}, {"prior": "yours.WidePrior"}]
+
+
+def test_the_table_is_aligned_and_readable(make: Make) -> None:
+    names = ["runs/normal", "runs/a_folder_whose_name_says_all_that_was_tried_in_it", "runs/c"]
+    many = {f"option_{i}": i for i in range(20)}
+    make(names[0], VALUES)
+    make(names[1], VALUES + RANDOM.normal(20, 10, 200), config=many)
+    make(names[2], VALUES - 1, config={"seed": 1}, training={"parameters": 12345678})
+    lines = repr(pv.compare(names)).splitlines()
+    assert all(len(line) <= 110 for line in lines)
+    assert lines[2] == names[1]  # on its own line
+    table = [lines[0], lines[1], lines[3], lines[4]]
+    ends = [re.search(r"log p\(x\)|± \S+", line) for line in table]
+    assert len({found.end() for found in ends if found}) == 1
+    assert lines[4].startswith("runs/c ") and " 12,345,678 " in lines[4] and lines[4].endswith("  worse")
+    assert sum("option_19 19" in line for line in lines) == 1
+    assert lines[-1].startswith("protocol ") and lines[-1].endswith("hash 0123456789abcdef")
+
+
+def test_csv_has_every_digit_and_says_what_was_measured(make: Make) -> None:
+    config = {"prior": {"class_path": "pyro_vae.VampPrior", "init_args": {"bounds": [1, 2]}}}
+    found = pv.compare([make("a", VALUES), make("b, too", VALUES + 0.1 + RANDOM.randn(200), config=config)])
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert [row["run"] for row in rows] == ["a", "b, too"]
+    assert [(row["prior"], row["prior.bounds"]) for row in rows] == [
+        ("StandardNormalPrior", ""),
+        ("VampPrior", "[1,2]"),
+    ]
+    run = found.runs[1]
+    numbers = [float(rows[1][name]) for name in ("log_evidence", "difference", "lower", "upper")]
+    assert numbers == [run.log_evidence, run.difference, *run.interval]
+    assert {"reference": "a", "data_set": "Digits", "split": "test", "num_data": "200"}.items() <= rows[
+        1
+    ].items()
+    assert json.dumps(rows[1]).count("0123456789abcdef") == 1
