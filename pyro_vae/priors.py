@@ -8,10 +8,11 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.distributions import DiagonalNormalMixture
 from pyro_vae.errors import InputError, count
 from pyro_vae.flows import MAF, FlowDistribution, make_flow
 from pyro_vae.networks import bounded, check_bounds
-from pyro_vae.posteriors import Posterior
+from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 
 
 class Prior(nn.Module, ABC):
@@ -143,8 +144,7 @@ class MixturePrior(Prior):
     def forward(self) -> TorchDistribution:
         """p(z): batch shape (), event shape (L,)."""
         scale = bounded(self.log_scale, self.log_scale_bounds).exp()
-        components = dist.Normal(self.loc, scale).to_event(1)
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+        return DiagonalNormalMixture(self.logits, self.loc, scale)
 
 
 class VampPrior(Prior):
@@ -186,9 +186,10 @@ class VampPrior(Prior):
 
     def forward(self) -> TorchDistribution:
         """p(z): batch shape (), event shape (L,)."""
-        return dist.MixtureSameFamily(
-            dist.Categorical(logits=self.logits), self.posterior(self.pseudo_inputs)
-        )
+        components = self.posterior(self.pseudo_inputs)
+        if isinstance(self.posterior, DiagonalNormalPosterior):
+            return DiagonalNormalMixture(self.logits, components.base_dist.loc, components.base_dist.scale)
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
 class FlowPrior(Prior):
