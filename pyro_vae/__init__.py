@@ -16,9 +16,22 @@ from pyro_vae.data import (
     Omniglot,
     StaticMNIST,
 )
+from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, NonFiniteLossError
 from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence, log_weights
-from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood
+from pyro_vae.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    ContinuousBernoulliLikelihood,
+    DiscretizedLogisticLikelihood,
+    DiscretizedLogisticMixtureLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    NegativeBinomialLikelihood,
+    NormalLikelihood,
+    PoissonLikelihood,
+    bits_per_dim,
+)
 from pyro_vae.networks import MLP, Architecture, Convolutional, Network, head
 from pyro_vae.optimisers import SingleOptimiser
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
@@ -34,10 +47,16 @@ __all__ = [
     "Architecture",
     "ArrayFile",
     "BernoulliLikelihood",
+    "CategoricalLikelihood",
+    "ContinuousBernoulli",
+    "ContinuousBernoulliLikelihood",
     "Convolutional",
     "Dataset",
     "DiagonalNormalPosterior",
     "Digits",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticLikelihood",
+    "DiscretizedLogisticMixtureLikelihood",
     "Epoch",
     "FashionMNIST",
     "FreyFaces",
@@ -45,13 +64,17 @@ __all__ = [
     "ImageFolder",
     "InputError",
     "JointProgram",
+    "LaplaceLikelihood",
+    "Lattice",
     "Likelihood",
     "LogEvidence",
     "MixturePrior",
+    "NegativeBinomialLikelihood",
     "Network",
     "NonFiniteLossError",
     "NormalLikelihood",
     "Omniglot",
+    "PoissonLikelihood",
     "Posterior",
     "Prior",
     "SingleOptimiser",
@@ -59,6 +82,7 @@ __all__ = [
     "StaticMNIST",
     "VampPrior",
     "assemble",
+    "bits_per_dim",
     "elbo",
     "fit",
     "head",
