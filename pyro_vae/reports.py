@@ -7,11 +7,13 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo, log_evidence
+from pyro_vae.likelihoods import bits_per_dim
 from pyro_vae.training import History, own_randomness
 from pyro_vae.vae import JointProgram
 
@@ -39,6 +41,30 @@ def evidence(vae: JointProgram, x: Tensor, *, particles: int, progress: bool) ->
     }
 
 
+@torch.no_grad()
+def is_mass(vae: JointProgram, x: Tensor) -> bool:
+    """Whether p(x) is a probability, not a density: whether all that the model observes is discrete."""
+    with own_randomness(0, vae.device):
+        nodes = poutine.trace(vae.model).get_trace(x[:1]).nodes.values()
+    observed = [site for site in nodes if site["type"] == "sample" and site["is_observed"]]
+    made_up = {"_deterministic", "is_auxiliary"}  # pyro.deterministic and pyro.factor
+    return all(site["fn"].support.is_discrete for site in observed if not made_up & site["infer"].keys())
+
+
+def units(data: Dataset, mass: bool) -> str:
+    """What a number of nats is of: a probability where `mass`, else a density of the data as they are."""
+    if mass:
+        return "nats per datum"
+    kind = " of uniformly dequantised data" if data.bin_width else ""
+    return f"nats per datum, of a density{kind}"
+
+
+def bits(data: Dataset, mass: bool, log_px: float) -> dict[str, float]:
+    """Bits per dimension of grey levels, where the data are levels or dequantised levels; else nothing."""
+    bin_width = 1.0 if mass and (data.levels or 0) > 2 else None if mass else data.bin_width
+    return {"bits_per_dim": bits_per_dim(log_px, data.data_shape, bin_width=bin_width)} if bin_width else {}
+
+
 def held_out(data: Dataset) -> str:
     """The split to report on: test, or what is nearest to it where there is none."""
     return next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
@@ -61,15 +87,17 @@ def evaluation(
     start = time.perf_counter()
     with own_randomness(seed, vae.device):
         x = vae.place(part.batch())
-        content = {
+        content: dict[str, Any] = {
             "elbo": {split: bounds(vae, x)},
             "log_evidence": evidence(vae, x, particles=particles, progress=progress),
         }
+        mass = is_mass(vae, x)
+        content["log_evidence"] |= bits(data, mass, content["log_evidence"]["estimate"])
     return {
         "data": data.name,
         "split": split,
         **content,
-        "units": "nats per datum",
+        "units": units(data, mass),
         "protocol": data.protocol,
         "data_hash": part.hash(),
         "seed": seed,
@@ -125,7 +153,10 @@ def table(content: Mapping[str, Any], folder: object) -> str:
         f"{content['split']} data, {found['particles']} importance samples each "
         f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
     )
-    rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
+    rows = {"bits per dim": f"{found['bits_per_dim']:10.4f}"} if "bits_per_dim" in found else {}
+    if content["units"] != "nats per datum":
+        rows["units"] = content["units"]
+    rows |= {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
     seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
     if "training" in content:
         training = content["training"]

@@ -3,6 +3,7 @@
 import csv
 import inspect
 import json
+import math
 import re
 import signal
 import subprocess
@@ -207,6 +208,29 @@ def test_pictures(pyro_vae: Run, trained: Path, verb: str, name: str) -> None:
             "none",
         ),
         ("--likelihood", "NormalLikelihood", "--likelihood.scale", "0.5", "--data.binarization", "none"),
+        (
+            *("--likelihood", "ContinuousBernoulliLikelihood"),
+            *(
+                "--data.binarization",
+                "dequantised",
+                "--network",
+                "Convolutional",
+                "--network.channels",
+                "[3]",
+            ),
+        ),
+        ("--likelihood", "LaplaceLikelihood", "--data.binarization", "none"),
+        ("--likelihood", "CategoricalLikelihood", "--data.binarization", "none"),
+        ("--likelihood", "DiscretizedLogisticLikelihood", "--data.binarization", "none"),
+        (
+            *("--likelihood", "DiscretizedLogisticMixtureLikelihood", "--likelihood.components", "3"),
+            *("--data.binarization", "none", "--network", "Convolutional", "--network.channels", "[3]"),
+        ),
+        ("--likelihood", "PoissonLikelihood", "--likelihood.unit", "0.0625", "--data.binarization", "none"),
+        (
+            *("--likelihood", "NegativeBinomialLikelihood", "--likelihood.unit", "0.0625"),
+            *("--data.binarization", "none"),
+        ),
         ("--data.binarization", "static", "--data.seed", "3"),
         ("--optimiser", "RMSprop", "--optimiser.lr", "0.01"),
         ("--schedule", "CosineAnnealingLR", "--schedule.T_max", "1"),
@@ -219,6 +243,39 @@ def test_every_part_is_one_option(pyro_vae: Run, options: tuple[str, ...]) -> No
     assert (status, err.count("error")) == (0, 0)
     assert pyro_vae("evaluate", "run", "--particles", 5, "--num_data", 10)[0] == 0
     assert pyro_vae("traverse", "run", "--num", 2)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "binarization", "units", "bin_width"),
+    [
+        ("BernoulliLikelihood", "dynamic", "nats per datum", None),
+        ("CategoricalLikelihood", "none", "nats per datum", 1),
+        ("NormalLikelihood", "none", "nats per datum, of a density", None),
+        (
+            "ContinuousBernoulliLikelihood",
+            "dequantised",
+            "nats per datum, of a density of uniformly dequantised data",
+            1 / 17,
+        ),
+    ],
+)
+def test_a_report_says_what_its_nats_are_of_and_gives_bits_where_there_are_levels(
+    pyro_vae: Run, likelihood: str, binarization: str, units: str, bin_width: float | None
+) -> None:
+    options = ("--likelihood", likelihood, "--data.binarization", binarization, "--epochs", 1, *SMALL)
+    status, out, _ = pyro_vae("train", *options, "--out", "run")
+    assert status == 0
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["units"] == units
+    assert (f"units          {units}\n" in out) == ("density" in units)
+    found = summary["log_evidence"]
+    if bin_width is None:
+        assert "bits_per_dim" not in found and "bits" not in out
+    else:
+        bits = -(found["estimate"] + 64 * math.log(bin_width)) / 64 / math.log(2)
+        assert found["bits_per_dim"] == pytest.approx(bits)
+        assert 1 < bits < math.log2(17) + 0.5
+        assert f"bits per dim   {bits:10.4f}\n" in out
 
 
 OWN = """
@@ -362,7 +419,7 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "wrong type": (lambda: ("train", "--epochs", "many"), "--epochs: expected int, got many"),
     "wrong choice": (
         lambda: ("train", "--data.binarization", "soft"),
-        "--binarization: expected one of 'dynamic', 'static', 'threshold', 'none', got soft",
+        "--binarization: expected one of 'dynamic', 'static', 'threshold', 'none', 'dequantised', got soft",
     ),
     "bad number": (lambda: ("train", "--epochs", 0), "epochs expects a positive whole number, got 0"),
     "bad scale": (
@@ -387,7 +444,48 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     ),
     "grey pixels under Bernoulli": (
         lambda: ("train", "--data.binarization", "none"),
-        r"got 0\.\d+ among values from 0 to 1: binarise the data .*, or use NormalLikelihood",
+        r"got 0\.\d+ among values from 0 to 1: binarise the data .*, or use ContinuousBernoulliLikelihood",
+    ),
+    "bits under the continuous Bernoulli": (
+        lambda: ("train", "--likelihood", "ContinuousBernoulliLikelihood"),
+        "expects grey levels between 0 and 1, got only 0 and 1: use binarization dequantised or none .*, or "
+        "use BernoulliLikelihood",
+    ),
+    "real numbers under the continuous Bernoulli": (
+        lambda: ("train", *array("real.npy", BITS - 0.5), "--likelihood", "ContinuousBernoulliLikelihood"),
+        r"expects grey levels in \[0, 1\], got -0.5 among .*: scale the data .*, or use NormalLikelihood",
+    ),
+    "real numbers under a likelihood of levels": (
+        lambda: ("train", *array("real.npy", BITS / 2), "--likelihood", "CategoricalLikelihood"),
+        "a likelihood of levels needs data with levels, got ArrayFile as given, not binarised.*: use "
+        "binarization none on data of bytes, or a continuous likelihood as ContinuousBernoulliLikelihood",
+    ),
+    "dequantised data under a likelihood of levels": (
+        lambda: (
+            *("train", "--likelihood", "DiscretizedLogisticLikelihood"),
+            *("--data.binarization", "dequantised"),
+        ),
+        "needs data with levels, got Digits uniform dequantisation of 17 levels, .*: use binarization none",
+    ),
+    "dequantised data under a likelihood of counts": (
+        lambda: ("train", "--likelihood", "PoissonLikelihood", "--data.binarization", "dequantised"),
+        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none and set unit .* Normal",
+    ),
+    "grey levels under a likelihood of counts": (
+        lambda: ("train", "--likelihood", "NegativeBinomialLikelihood", "--data.binarization", "none"),
+        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none and set unit .* Normal",
+    ),
+    "real numbers to dequantise": (
+        lambda: ("train", *array("real.npy", BITS / 2), "--data.binarization", "dequantised"),
+        "expected bytes from 0 to a whole maximum for binarization 'dequantised', got torch.float32 up to 0",
+    ),
+    "levels as an option": (
+        lambda: ("train", "--likelihood", "CategoricalLikelihood", "--likelihood.levels", 17),
+        "no option levels, since it is filled in",
+    ),
+    "bad unit": (
+        lambda: ("train", "--likelihood", "PoissonLikelihood", "--likelihood.unit", 0),
+        "unit expects a positive number, got 0",
     ),
     "no data": (lambda: ("train", *array("none.npy", BITS[:0])), r"expected .*, got"),
     "fewer data than a batch": (
