@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pyro_vae as pv
 
-LOGITS = [0.0, 1e-6, 1e-3, 0.0999, 0.1001, 0.5, 3.0, 20.0, 100.0, 1000.0]
+LOGITS = [0.0, 1e-6, 1e-3, 0.0999, 0.1001, 0.4999, 0.5, 3.0, 20.0, 100.0, 1000.0]
 
 
 def by_quadrature(logit: float) -> tuple[float, float, float]:
@@ -43,8 +43,8 @@ def test_continuous_bernoulli_against_quadrature(logit: float, float64: None) ->
         assert log_prob.item() == pytest.approx(x * logit - log_total, rel=1e-12, abs=1e-11)
         (slope,) = torch.autograd.grad(log_prob, logits)
         assert slope.item() == pytest.approx(x - mean, abs=2e-10)
-    assert px.mean.item() == pytest.approx(mean, rel=1e-9, abs=1e-12)
-    assert px.variance.item() == pytest.approx(variance, rel=1e-9)
+    assert px.mean.item() == pytest.approx(mean, rel=1e-11)
+    assert px.variance.item() == pytest.approx(variance, rel=2e-10)
     assert torch.isfinite(torch.autograd.grad(px.mean + px.variance, logits)[0])
 
 
