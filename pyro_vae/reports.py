@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence
+from pyro_vae.likelihoods import bits_per_dim
 from pyro_vae.training import History, own_randomness
 from pyro_vae.vae import JointProgram
 
@@ -46,6 +48,30 @@ def evidence(result: LogEvidence) -> dict[str, float | int | str]:
         "particles": result.num_particles,
         "num_data": len(result.estimate),
     }
+
+
+@torch.no_grad()
+def is_mass(vae: JointProgram, x: Tensor) -> bool:
+    """Whether p(x) is a probability, not a density: whether all that the model observes is discrete."""
+    with own_randomness(0, vae.device):
+        nodes = poutine.trace(vae.model).get_trace(x[:1]).nodes.values()
+    observed = [site for site in nodes if site["type"] == "sample" and site["is_observed"]]
+    made_up = {"_deterministic", "is_auxiliary"}  # pyro.deterministic and pyro.factor
+    return all(site["fn"].support.is_discrete for site in observed if not made_up & site["infer"].keys())
+
+
+def units(data: Dataset, mass: bool) -> str:
+    """What a number of nats is of: a probability where `mass`, else a density of the data as they are."""
+    if mass:
+        return "nats per datum"
+    kind = " of uniformly dequantised data" if data.bin_width else ""
+    return f"nats per datum, of a density{kind}"
+
+
+def bits(data: Dataset, mass: bool, log_px: float) -> dict[str, float]:
+    """Bits per dimension of grey levels, where the data are levels or dequantised levels; else nothing."""
+    bin_width = 1.0 if mass and (data.levels or 0) > 2 else None if mass else data.bin_width
+    return {"bits_per_dim": bits_per_dim(log_px, data.data_shape, bin_width=bin_width)} if bin_width else {}
 
 
 def per_datum(terms: ELBO, result: LogEvidence) -> dict[str, np.ndarray]:
@@ -87,12 +113,13 @@ def evaluation(
         x = vae.place(part.batch())
         terms = _terms(vae, x)
         result = log_evidence(vae.model, vae.guide, x, num_particles=particles, progress=progress)
+    mass = is_mass(vae, x)
     content = {
         "data": data.name,
         "split": split,
         "elbo": {split: bounds(terms)},
-        "log_evidence": evidence(result),
-        "units": "nats per datum",
+        "log_evidence": {**evidence(result), **bits(data, mass, result.mean)},
+        "units": units(data, mass),
         "protocol": data.protocol,
         "data_hash": part.hash(),
         "seed": seed,
@@ -150,7 +177,10 @@ def table(content: Mapping[str, Any], folder: object) -> str:
         f"{content['split']} data, {found['particles']} importance samples each "
         f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
     )
-    rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
+    rows = {"bits per dim": f"{found['bits_per_dim']:10.4f}"} if "bits_per_dim" in found else {}
+    if content["units"] != "nats per datum":
+        rows["units"] = content["units"]
+    rows |= {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
     seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
     if "training" in content:
         training = content["training"]

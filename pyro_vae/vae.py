@@ -220,15 +220,19 @@ def assemble(
     """A VAE for `data`, each part given as its class or as a `partial` of it with its own choices.
 
     What a constructor must know is filled in by the name of the parameter: `latent_dim`, `data_shape`,
-    `encoder`, `decoder`, `posterior`, and `examples` (the training data).
+    `levels` (the number of grey levels), `encoder`, `decoder`, `posterior`, and `examples` (the training
+    data).
 
     Args:
-        data: Gives the shape and the examples.
+        data: Gives the shape, the levels and the examples.
         latent_dim: L, the length of z.
         network: Kind of encoder and decoder; None for `MLP()`.
         prior: Makes p(z).
         likelihood: Makes p(x|z).
         posterior: Makes q(z|x).
+
+    Raises:
+        InputError: where a part asks for the number of levels, and the data have none.
 
     >>> from pyro_vae import Digits, VampPrior
     >>> vae = assemble(Digits(), latent_dim=2, prior=partial(VampPrior, components=50))
@@ -238,11 +242,24 @@ def assemble(
     network = network or MLP()
     sizes = {"latent_dim": lambda: latent_dim, "data_shape": lambda: data.data_shape}
     encoder = {"encoder": lambda: network.encoder(data.data_shape)}
-    decoder = {"decoder": lambda: network.decoder(latent_dim, data.data_shape)}
+    decoder = {
+        "decoder": lambda: network.decoder(latent_dim, data.data_shape),
+        "levels": lambda: _levels(data),
+    }
     qz = _supply(posterior, {**sizes, **encoder})
     px = _supply(likelihood, {**sizes, **decoder})
     pz = _supply(prior, {**sizes, "posterior": lambda: qz, "examples": lambda: data.train.batch()})
     return VAE(pz, px, qz)
+
+
+def _levels(data: Dataset) -> int:
+    """The number of grey levels, refused where there is none."""
+    if data.levels is None:
+        raise InputError(
+            f"a likelihood of levels needs data with levels, got {data.name} {data.protocol}: use "
+            "binarization none on data of bytes, or a continuous likelihood as ContinuousBernoulliLikelihood"
+        )
+    return data.levels
 
 
 def _supply(component: Callable[..., T], facts: Mapping[str, Callable[[], object]]) -> T:
@@ -253,4 +270,4 @@ def _supply(component: Callable[..., T], facts: Mapping[str, Callable[[], object
 
 
 #: Parameters of components that `assemble` fills in, and that are no choice of the user.
-FACTS = frozenset({"latent_dim", "data_shape", "encoder", "decoder", "posterior", "examples"})
+FACTS = frozenset({"latent_dim", "data_shape", "levels", "encoder", "decoder", "posterior", "examples"})

@@ -33,6 +33,9 @@ POSTERIORS: dict[str, Callable[[tuple[int, ...], int], pv.Posterior]] = {
 
 LIKELIHOODS: dict[str, Callable[[tuple[int, ...], int], pv.Likelihood]] = {
     "Bernoulli": lambda shape, dim: pv.BernoulliLikelihood(SMALL.decoder(dim, shape), shape),
+    "ContinuousBernoulli": lambda shape, dim: pv.ContinuousBernoulliLikelihood(
+        SMALL.decoder(dim, shape), shape
+    ),
     "Normal, fixed scale": lambda shape, dim: pv.NormalLikelihood(
         SMALL.decoder(dim, shape), shape, scale=0.7
     ),
@@ -40,8 +43,35 @@ LIKELIHOODS: dict[str, Callable[[tuple[int, ...], int], pv.Likelihood]] = {
     "Normal, scale per pixel": lambda shape, dim: pv.NormalLikelihood(
         SMALL.decoder(dim, shape), shape, scale="per_pixel"
     ),
+    "Laplace, fixed scale": lambda shape, dim: pv.LaplaceLikelihood(
+        SMALL.decoder(dim, shape), shape, scale=0.7
+    ),
+    "Laplace, shared scale": lambda shape, dim: pv.LaplaceLikelihood(SMALL.decoder(dim, shape), shape),
+    "Laplace, scale per pixel": lambda shape, dim: pv.LaplaceLikelihood(
+        SMALL.decoder(dim, shape), shape, scale="per_pixel"
+    ),
+    "Categorical": lambda shape, dim: pv.CategoricalLikelihood(SMALL.decoder(dim, shape), shape, 5),
+    "DiscretizedLogistic": lambda shape, dim: pv.DiscretizedLogisticLikelihood(
+        SMALL.decoder(dim, shape), shape, 5
+    ),
+    "DiscretizedLogisticMixture": lambda shape, dim: pv.DiscretizedLogisticMixtureLikelihood(
+        SMALL.decoder(dim, shape), shape, 5, components=3
+    ),
+    "Poisson": lambda shape, dim: pv.PoissonLikelihood(SMALL.decoder(dim, shape), shape),
+    "NegativeBinomial, in quarters": lambda shape, dim: pv.NegativeBinomialLikelihood(
+        SMALL.decoder(dim, shape), shape, unit=0.25
+    ),
 }
-DISCRETE = {"Bernoulli"}
+
+#: The values of one number under each discrete likelihood; of counts, as far as they have any mass.
+DISCRETE: dict[str, torch.Tensor] = {
+    "Bernoulli": torch.tensor([0.0, 1.0]),
+    "Categorical": torch.arange(5.0) / 4,
+    "DiscretizedLogistic": torch.arange(5.0) / 4,
+    "DiscretizedLogisticMixture": torch.arange(5.0) / 4,
+    "Poisson": torch.arange(300.0),
+    "NegativeBinomial, in quarters": torch.arange(300.0) / 4,
+}
 
 PRIORS: dict[str, Callable[[int], pv.Prior]] = {
     "StandardNormal": pv.StandardNormalPrior,
@@ -69,5 +99,7 @@ def vae(
 
 def data_for(likelihood: str, num: int = 6) -> torch.Tensor:
     """Data in the support of a registered likelihood."""
-    x = torch.rand(num, *DATA_SHAPE)
-    return x.round() if likelihood in DISCRETE else x
+    if likelihood not in DISCRETE:
+        return torch.rand(num, *DATA_SHAPE)
+    few = DISCRETE[likelihood][:5]
+    return few[torch.randint(len(few), (num, *DATA_SHAPE))]

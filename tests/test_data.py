@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.datasets import load_digits
 
 from pyro_vae.data import Dataset, Digits, Split, batches
@@ -115,6 +116,65 @@ def test_draws_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) 
     assert made(binarization="static").train.hash() == whole.hash()
 
 
+def test_dequantised_data_are_uniform_within_the_bins_of_their_levels() -> None:
+    data = made(binarization="dequantised", seed=5)
+    assert data.bin_width == 1 / 256
+    train = data.train
+    assert train.values.dtype == torch.uint8
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([train.batch(generator=generator) for _ in range(200)])
+    assert draws.dtype == torch.float32
+    noise = draws * 256 - train.values  # exact in float32, but for the rounding of draws
+    assert noise.min() >= 0 and noise.max() <= 1
+    assert stats.kstest(noise[:, ::5].flatten().numpy(), "uniform").pvalue > 1e-3
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_dequantised_evaluation_data_are_one_fixed_draw() -> None:
+    data = made(binarization="dequantised", seed=5)
+    for split, array, stream in ((data.valid, GREY[30:38], 1), (data.test, GREY[38:], 2)):
+        noise = np.random.RandomState([5, stream]).random_sample(array.shape)
+        expected = torch.from_numpy((array + noise) / 256).float().unsqueeze(1)
+        assert torch.equal(split.batch(), expected)
+        assert split.values.dtype == torch.float32
+    other = Dataset(GREY[:3], None, GREY[38:], binarization="dequantised", seed=5)
+    assert torch.equal(other.test.values, data.test.values)
+
+
+def test_dequantised_batches_repeat_an_epoch() -> None:
+    split = made(binarization="dequantised").train
+    for part in (split.subset(4), split.to("cpu")):
+        assert part.dequantise
+    first, again, other = (torch.cat(list(batches(split, 8, seed=2, epoch=e))) for e in (4, 4, 5))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("data", "levels"),
+    [
+        (Digits(binarization="none"), 17),
+        (Digits(binarization="dynamic"), 2),
+        (Digits(binarization="threshold"), 2),
+        (Digits(binarization="dequantised"), None),
+        (made(), 256),
+        (made(binarization="static"), 2),
+        (Dataset(GREY > 128), 2),
+        (Dataset(GREY / 255), None),
+        (Dataset(GREY / 255, binarization="dynamic"), 2),
+        (made(maximum=16), None),  # counts, with values above what means 1
+        (made(maximum=255.5), None),
+        (made(maximum=300), 301),
+    ],
+)
+def test_levels(data: Dataset, levels: int | None) -> None:
+    assert data.levels == levels
+    assert (data.bin_width is None) == (data.binarization != "dequantised")
+    if levels:
+        k = data.test.batch() * (levels - 1)
+        assert (k - k.round()).abs().max() < 1e-4 if len(k) else data.sizes.test == 0
+
+
 def test_threshold_is_above_one_half() -> None:
     grey = np.array([[0.0, 0.5, 0.500001, 1.0]])
     assert Dataset(grey, binarization="threshold").train.batch().tolist() == [[0, 0, 1, 1]]
@@ -141,6 +201,10 @@ def test_bits_stay_bits_under_every_protocol(binarization: Any) -> None:
         ),
         ({"binarization": "static", "seed": 3}, "static binarisation, one fixed draw of all data (seed 3)"),
         ({"binarization": "threshold", "seed": 3}, "binarised at grey > 1/2"),
+        (
+            {"binarization": "dequantised", "seed": 3},
+            "uniform dequantisation of 256 levels, evaluated on one fixed draw (seed 3)",
+        ),
         ({"binarization": "none"}, "divided by 255, not binarised"),
         ({"maximum": 16}, "divided by 16, not binarised"),
         ({"maximum": 1}, "as given, not binarised"),
@@ -166,6 +230,9 @@ def test_hash_names_what_is_evaluated() -> None:
         made(binarization="dynamic").train,
         made().train,
         made().valid,
+        made(binarization="dequantised").train,
+        made(binarization="dequantised").test,
+        made(binarization="dequantised", seed=1).test,
         Split(test.values.reshape(12, 12)),
         Split(test.values.float()),
         Split(test.values[:0]),
@@ -178,6 +245,9 @@ def test_digits_hash_is_the_same_on_every_machine() -> None:
     data = Digits(seed=0)
     assert data.train.hash() == "482443514a59a0d3"
     assert data.test.hash() == "dbd4130f69d7adaa"
+    dequantised = Digits(binarization="dequantised", seed=0)
+    assert dequantised.train.hash() == "50325b58771b335f"
+    assert dequantised.test.hash() == "df9ce765e895ed68"
 
 
 def test_digits_are_split_without_overlap() -> None:
@@ -317,8 +387,21 @@ def with_value(value: float) -> np.ndarray[Any, Any]:
             lambda: Dataset(GREY / 255, GREY / -255, binarization="static"),
             r"got \[-1, -?0\] in valid .*binarization 'none'",
         ),
+        (
+            lambda: Dataset(GREY / 255, binarization="dequantised"),
+            r"bytes from 0 to a whole maximum for binarization 'dequantised', got torch.float32 up to 1 with "
+            r"a maximum of 1: convert them with .astype\('uint8'\) .* or use binarization 'none'",
+        ),
+        (
+            lambda: Dataset(GREY, binarization="dequantised", maximum=16),
+            "got torch.uint8 up to 255 with a maximum of 16:",
+        ),
+        (lambda: Dataset(GREY, binarization="dequantised", maximum=255.5), "with a maximum of 255.5"),
         (lambda: Dataset(GREY, binarization="threshold", maximum=16), r"got \[0, 15.9375\] .* by 16"),
-        (lambda: made(binarization="median"), "among dynamic, static, threshold, none, got 'median'"),
+        (
+            lambda: made(binarization="median"),
+            "among dynamic, static, threshold, none, dequantised, got 'median'",
+        ),
         (lambda: made(seed=-1), r"seed from 0 to 4294967295 .*, got -1"),
         (lambda: made(seed=1.5), r"seed from 0 to 4294967295 .*, got 1.5"),
         (lambda: made(seed=2**32), "got 4294967296: choose another seed"),

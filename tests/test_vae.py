@@ -1,6 +1,7 @@
 """The joint program: sites, plates, parameters, conveniences, refusals."""
 
 from functools import partial
+from typing import Any
 
 import pyro
 import pytest
@@ -181,12 +182,89 @@ def test_data_outside_the_support_are_refused_with_both_remedies() -> None:
     text = (
         "BernoulliLikelihood expects the values 0 and 1, got 0.25 among values from 0 to 1: binarise the data"
     )
-    with refused(text + ".*or use NormalLikelihood"):
+    with refused(text + ".*or use ContinuousBernoulliLikelihood for grey levels .*, NormalLikelihood for"):
         model.check(x)
     with refused(r"the model expects data of shape \(1, 5, 4\), got \(1, 4, 5\)"):
         model.check(torch.zeros(2, 1, 4, 5))
 
 
-@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name.startswith("Normal")])
-def test_real_data_suit_a_normal_likelihood(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name.startswith(("Normal", "Laplace"))])
+def test_real_data_suit_a_location_scale_likelihood(name: str) -> None:
     vae(likelihood=name).check(torch.randn(3, *DATA_SHAPE) * 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        (
+            "ContinuousBernoulli",
+            1.5,
+            r"grey levels in \[0, 1\], got 1.5 .*: scale the data .*NormalLikelihood",
+        ),
+        ("Normal, shared scale", float("nan"), "finite numbers, got nan .*: replace what is NaN"),
+        (
+            "Categorical",
+            0.3,
+            "the 5 levels k/4 from 0 to 1, got 0.3 among values from 0 to .*: use binarization none on data "
+            "of that many levels, or .* ContinuousBernoulliLikelihood or NormalLikelihood",
+        ),
+        ("DiscretizedLogistic", -0.25, "the 5 levels k/4 from 0 to 1, got -0.25"),
+        ("DiscretizedLogisticMixture", 1.25, "the 5 levels k/4 from 0 to 1, got 1.25"),
+        ("Poisson", 0.5, "counts in units of 1, from 0, got 0.5 .*: use binarization none and set unit"),
+        (
+            "NegativeBinomial, in quarters",
+            0.1,
+            "counts in units of 0.25, from 0, got 0.1 .* NormalLikelihood",
+        ),
+    ],
+)
+def test_each_likelihood_refuses_what_it_has_no_density_for(name: str, value: float, text: str) -> None:
+    model, x = vae(likelihood=name), data_for(name)
+    model.check(x)
+    x[3, 0, 0, 0] = value
+    with refused(f"Likelihood expects {text}"):
+        model.check(x)
+
+
+def test_bits_are_no_grey_levels() -> None:
+    model = vae(likelihood="ContinuousBernoulli")
+    bits = data_for("Bernoulli", 10)
+    with refused("expects grey levels between 0 and 1, got only 0 and 1: use .*, or use BernoulliLikelihood"):
+        model.check(bits)
+    model.check(bits[:9])  # a few pictures may be blank
+    bits[0, 0, 0, 0] = 0.5
+    model.check(bits)
+
+
+@pytest.mark.parametrize("binarization", ["none", "dynamic"])
+def test_assemble_fills_in_the_levels_of_the_data(binarization: Any) -> None:
+    data = pv.Digits(binarization=binarization)
+    model = pv.assemble(data, likelihood=pv.CategoricalLikelihood)
+    assert model.likelihood.levels == {"none": 17, "dynamic": 2}[binarization]
+    model.check(data.test.batch())
+
+
+@pytest.mark.parametrize("likelihood", [pv.CategoricalLikelihood, pv.DiscretizedLogisticLikelihood])
+def test_assemble_refuses_data_without_levels(likelihood: Any) -> None:
+    real = pv.Dataset(torch.rand(5, 3))
+    text = (
+        "needs data with levels, got Dataset as given, not binarised: use binarization none on .*, or a cont"
+    )
+    with refused(text):
+        pv.assemble(real, likelihood=likelihood)
+    with refused("got Digits uniform dequantisation of 17 levels"):
+        pv.assemble(pv.Digits(binarization="dequantised"), likelihood=likelihood)
+
+
+def test_refusals_of_sizes_and_units() -> None:
+    decoder = pv.MLP((4,)).decoder(2, (6,))
+    for levels, text in ((1, "at least 2 of them, got 1"), (2.5, "a positive whole number, got 2.5")):
+        with refused(f"levels expects {text}"):
+            pv.CategoricalLikelihood(decoder, (6,), levels)  # type: ignore[arg-type]
+    with refused("components expects a positive whole number, got 0"):
+        pv.DiscretizedLogisticMixtureLikelihood(decoder, (6,), 4, components=0)
+    with refused("log_scale_bounds expects two finite increasing numbers"):
+        pv.DiscretizedLogisticLikelihood(decoder, (6,), 4, log_scale_bounds=(0, 0))
+    for unit in (0.0, -1.0, float("inf")):
+        with refused("unit expects a positive number, got"):
+            pv.PoissonLikelihood(decoder, (6,), unit=unit)

@@ -11,7 +11,9 @@ what was evaluated:
   drawn once, by the seed;
 * `static`: all drawn once, by the seed;
 * `threshold`: 1 where grey > 1/2;
-* `none`: grey levels, or whatever the values are, as given.
+* `none`: grey levels, or whatever the values are, as given;
+* `dequantised`: grey levels plus uniform noise within their bin, for densities of continuous data: training
+  data drawn anew at every use, validation and test drawn once, by the seed.
 
 >>> data = Digits(binarization="static")
 >>> data.protocol, data.test.hash()

@@ -110,6 +110,17 @@ def check_grey(values: Mapping[str, Tensor], maximum: float, binarization: str) 
             )
 
 
+def check_levels(values: Mapping[str, Tensor], maximum: float, levels: int | None) -> None:
+    """Refuse to dequantise data that have no levels: floats, or bytes that are not 0 … maximum."""
+    if levels is None:
+        dtype, high = values["train"].dtype, max(float(v.max()) for v in values.values() if len(v))
+        raise InputError(
+            "expected bytes from 0 to a whole maximum for binarization 'dequantised', got"
+            f" {dtype} up to {high:g} with a maximum of {maximum:g}: convert them with .astype('uint8') and"
+            " give the `maximum` that means 1, or use binarization 'none'"
+        )
+
+
 def check_seed(seed: int) -> None:
     """Refuse a seed that NumPy's RandomState does not take."""
     if not is_seed(seed):

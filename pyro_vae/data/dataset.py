@@ -1,18 +1,27 @@
 """Data in memory, split in three, with the binarisation protocol under which they are evaluated."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_vae.data.checks import Array, as_labels, as_values, check_alike, check_grey, check_seed
+from pyro_vae.data.checks import (
+    Array,
+    as_labels,
+    as_values,
+    check_alike,
+    check_grey,
+    check_levels,
+    check_seed,
+)
 from pyro_vae.errors import InputError
 
-Binarization = Literal["dynamic", "static", "threshold", "none"]
+Binarization = Literal["dynamic", "static", "threshold", "none", "dequantised"]
 
 _DRAWN_AT_ONCE = 2**22  # values per block of a fixed draw: 32 MiB of noise
 
@@ -34,6 +43,7 @@ class Split:
         labels: (N,) int64, or None.
         maximum: The stored value that means 1: 255 for bytes, 16 for `Digits`, 1 for bits and floats.
         resample: Binarise anew at every use.
+        dequantise: Add uniform noise anew at every use.
 
     >>> split = Split(torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8), maximum=255.0)
     >>> split.batch()
@@ -45,6 +55,7 @@ class Split:
     labels: Tensor | None = None
     maximum: float = 1.0
     resample: bool = False
+    dequantise: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -62,15 +73,18 @@ class Split:
     def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
         """Return the data at `index` as float32 (B, *data_shape): values / maximum.
 
-        Where `resample`, each value is 1 with the probability that its grey level names, else 0; the noise is
-        drawn with `generator`, which must be on the device of the values.
+        Where `resample`, each value is 1 with the probability that its grey level names, else 0. Where
+        `dequantise`, it is (value + u) / (maximum + 1) with u uniform in [0, 1). The noise is drawn with
+        `generator`, which must be on the device of the values.
         """
-        grey = self.values[index].to(torch.float32) / self.maximum
-        if not self.resample:
-            return grey
+        values = self.values[index].to(torch.float32)
+        if not (self.resample or self.dequantise):
+            return values / self.maximum
+        noise = torch.rand(values.shape, generator=generator, dtype=torch.float32, device=values.device)
+        if self.dequantise:
+            return (values + noise) / (self.maximum + 1)
         # comparison, since torch.bernoulli takes up to a quarter of a training step on the CPU
-        noise = torch.rand(grey.shape, generator=generator, dtype=torch.float32, device=grey.device)
-        return (noise < grey).to(torch.float32)
+        return (noise < values / self.maximum).to(torch.float32)
 
     def subset(self, num: int | None) -> Self:
         """Return `num` data chosen by a fixed permutation, since some test sets are sorted by class.
@@ -94,11 +108,12 @@ class Split:
     def hash(self) -> str:
         """Return the first 16 hex digits of a SHA-256 that names the data as they are evaluated.
 
-        Hashed are shape, dtype, `maximum` and `resample`, then the bytes of the stored values, so that two
-        splits with one hash give the same numbers. Labels are left out.
+        Hashed are shape, dtype, `maximum`, `resample` and, where it is true, `dequantise`, then the bytes of
+        the stored values, so that two splits with one hash give the same numbers. Labels are left out.
         """
         values = self.values.cpu().contiguous().numpy()
-        digest = hashlib.sha256(f"{values.shape} {values.dtype} {self.maximum} {self.resample}".encode())
+        use = f"{self.resample} dequantised" if self.dequantise else f"{self.resample}"
+        digest = hashlib.sha256(f"{values.shape} {values.dtype} {self.maximum} {use}".encode())
         digest.update(values.data)
         return digest.hexdigest()[:16]
 
@@ -108,7 +123,7 @@ def batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator
 
     All randomness comes from one generator on the split's device, whose seed is
     2654435761 · (1000003 · seed + epoch + 1) mod 2³², so an epoch can be repeated without those before it. It
-    draws first `torch.randperm(N)`, then the binarisation noise of each batch. The last batch may be smaller
+    draws first `torch.randperm(N)`, then the noise of each batch. The last batch may be smaller
     and is kept.
 
     Raises:
@@ -154,11 +169,12 @@ class Dataset:
     | `static` | drawn once, by the seed | drawn once, by the seed |
     | `threshold` | grey > 1/2 | grey > 1/2 |
     | `none` | values / maximum | values / maximum |
+    | `dequantised` | (values + u) / (maximum + 1), u drawn anew at every use | the same, u drawn once |
 
-    Fixed draws are `RandomState([seed, i]).random_sample(shape) < grey` with i = 0, 1, 2 for train, valid,
-    test, so no split's draw depends on the size of another. Evaluating on one fixed binarisation follows
-    Salakhutdinov and Murray (2008); binarising the training data anew follows Burda, Grosse and
-    Salakhutdinov (2016).
+    Fixed draws are u = `RandomState([seed, i]).random_sample(shape)` with i = 0, 1, 2 for train, valid,
+    test, and bits are u < grey, so no split's draw depends on the size of another. Evaluating on one fixed
+    binarisation follows Salakhutdinov and Murray (2008); binarising the training data anew follows Burda,
+    Grosse and Salakhutdinov (2016); uniform dequantisation, Theis, van den Oord and Bethge (2016).
 
     Args:
         train: Array or tensor (N, H, W), (N, C, H, W) or (N, D) of dtype uint8, bool or float; (N, H, W)
@@ -174,8 +190,8 @@ class Dataset:
 
     Raises:
         InputError: No training data; another shape or dtype; NaN or infinite values; splits that differ in
-            shape or dtype; grey values outside [0, 1] that are to be binarised; labels that do not match
-            their data.
+            shape or dtype; grey values outside [0, 1] that are to be binarised; data without levels that
+            are to be dequantised; labels that do not match their data.
 
     >>> data = Dataset(np.full((4, 2, 2), 51, dtype=np.uint8), binarization="dynamic")
     >>> data.sizes, data.data_shape
@@ -204,7 +220,10 @@ class Dataset:
         self.binarization: Binarization = binarization
         self.seed = seed
         self._maximum = _usual_maximum(values) if maximum is None else float(maximum)
-        if binarization != "none":
+        self._grey_levels = _whole_levels(values, self._maximum)
+        if binarization == "dequantised":
+            check_levels(values, self._maximum, self._grey_levels)
+        elif binarization != "none":
             check_grey(values, self._maximum, binarization)
         empty = values["train"][:0]
         labels = {"train": train_labels, "valid": valid_labels, "test": test_labels}
@@ -220,7 +239,10 @@ class Dataset:
             return Split((values > self._maximum / 2).to(torch.uint8), labels)
         if self.binarization == "dynamic" and stream == 0:
             return Split(values, labels, self._maximum, resample=True)
-        return Split(_fixed_draw(values, self._maximum, [self.seed, stream]), labels)
+        if self.binarization == "dequantised" and stream == 0:
+            return Split(values, labels, self._maximum, dequantise=True)
+        draw = _dequantised if self.binarization == "dequantised" else _fixed_draw
+        return Split(draw(values, self._maximum, [self.seed, stream]), labels)
 
     @property
     def name(self) -> str:
@@ -238,12 +260,33 @@ class Dataset:
         return Sizes(len(self.train), len(self.valid), len(self.test))
 
     @property
+    def levels(self) -> int | None:
+        """Number of grey levels k/maximum, k = 0 … maximum: 2 for bits, None for real numbers.
+
+        Data have levels where they are bytes up to a whole `maximum`, and are not dequantised.
+
+        >>> Dataset(np.arange(17, dtype=np.uint8)[:, None], maximum=16).levels
+        17
+        """
+        if self.binarization in ("none", "dequantised"):
+            return self._grey_levels if self.binarization == "none" else None
+        return 2
+
+    @property
+    def bin_width(self) -> float | None:
+        """Distance 1/(maximum + 1) of neighbouring levels where the data are dequantised, else None."""
+        return 1 / (self._maximum + 1) if self.binarization == "dequantised" else None
+
+    @property
     def protocol(self) -> str:
         """How the data were binarised, in words that differ wherever results must not be compared."""
         if self.binarization == "dynamic":
             return f"dynamic binarisation, evaluated on one fixed draw (seed {self.seed})"
         if self.binarization == "static":
             return f"static binarisation, one fixed draw of all data (seed {self.seed})"
+        if self.binarization == "dequantised":
+            levels = f"{self._grey_levels} levels"
+            return f"uniform dequantisation of {levels}, evaluated on one fixed draw (seed {self.seed})"
         scale = "as given" if self._maximum == 1 else f"divided by {self._maximum:.9g}"
         return "binarised at grey > 1/2" if self.binarization == "threshold" else f"{scale}, not binarised"
 
@@ -265,14 +308,36 @@ def _usual_maximum(values: dict[str, Tensor]) -> float:
     return 255.0 if is_bytes and any(len(v) and int(v.max()) > 1 for v in values.values()) else 1.0
 
 
+def _whole_levels(values: dict[str, Tensor], maximum: float) -> int | None:
+    """Return the number of levels 0 … maximum of bytes, None for floats and where they do not fit."""
+    is_bytes = values["train"].dtype == torch.uint8
+    fits = is_bytes and all(int(v.max()) <= maximum for v in values.values() if len(v))
+    return int(maximum) + 1 if fits and maximum == int(maximum) else None
+
+
 def _fixed_draw(values: Tensor, maximum: float, seed: list[int]) -> Tensor:
-    """Return bits (N, *data_shape) drawn from RandomState(seed), in blocks, which keep the stream."""
+    """Return bits (N, *data_shape) drawn from RandomState(seed)."""
     if values.dtype == torch.uint8 and maximum == 1:
         return values  # bits are their own draw
+    return _with_noise(values, seed, torch.uint8, lambda stored, noise: noise < stored / maximum)
+
+
+def _dequantised(values: Tensor, maximum: float, seed: list[int]) -> Tensor:
+    """Return float32 (values + u) / (maximum + 1) with u drawn from RandomState(seed)."""
+    return _with_noise(values, seed, torch.float32, lambda stored, noise: (stored + noise) / (maximum + 1))
+
+
+def _with_noise(
+    values: Tensor,
+    seed: list[int],
+    dtype: torch.dtype,
+    draw: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
+) -> Tensor:
+    """Return `draw(values, noise)` in float64, stored as `dtype`; made in blocks, which keep the stream."""
     random = np.random.RandomState(seed)
-    bits = torch.empty(values.shape, dtype=torch.uint8)
+    drawn = torch.empty(values.shape, dtype=dtype)
     rows = max(1, _DRAWN_AT_ONCE // values.shape[1:].numel())
     for start in range(0, len(values), rows):
-        grey = values[start : start + rows].numpy().astype(np.float64) / maximum
-        bits[start : start + rows] = torch.from_numpy(random.random_sample(grey.shape) < grey)
-    return bits
+        stored = values[start : start + rows].numpy().astype(np.float64)
+        drawn[start : start + rows] = torch.from_numpy(draw(stored, random.random_sample(stored.shape)))
+    return drawn

@@ -33,8 +33,8 @@ class ArrayFile(Dataset):
 
     Args:
         path: The file.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold (grey > 1/2)
-            or none.
+        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
+            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the split, where the file does not split, and of the fixed draws.
         maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
 
@@ -107,8 +107,8 @@ class ImageFolder(Dataset):
         path: The folder.
         size: Height and width in pixels.
         channels: 1 for grey, 3 for red, green and blue.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold (grey > 1/2)
-            or none.
+        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
+            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the split and of the fixed draws.
 
     Raises:

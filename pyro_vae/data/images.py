@@ -36,8 +36,8 @@ class Digits(Dataset):
     Handwritten Digits", UCI.
 
     Args:
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold (grey > 1/2)
-            or none.
+        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
+            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the fixed draws.
 
     >>> Digits().sizes
@@ -62,8 +62,8 @@ class MNIST(Dataset):
     Args:
         root: Folder that holds `MNIST/raw`; by default the environment variable PYRO_VAE_DATA.
         download: Download files that are missing, through torchvision.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold (grey > 1/2)
-            or none.
+        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
+            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the fixed draws.
 
     Raises:
@@ -93,8 +93,8 @@ class FashionMNIST(MNIST):
     Args:
         root: Folder that holds `FashionMNIST/raw`; by default the environment variable PYRO_VAE_DATA.
         download: Download files that are missing, through torchvision.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold (grey > 1/2)
-            or none.
+        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
+            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the fixed draws.
 
     Raises:
@@ -221,8 +221,8 @@ class FreyFaces(Dataset):
 
     Args:
         root: Folder that holds `frey_faces`; by default the environment variable PYRO_VAE_DATA.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold (grey > 1/2)
-            or none.
+        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
+            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the fixed draws.
 
     Raises:
@@ -259,8 +259,8 @@ class Omniglot(Dataset):
 
     Args:
         root: Folder that holds `omniglot`; by default the environment variable PYRO_VAE_DATA.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold (grey > 1/2)
-            or none.
+        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
+            (grey > 1/2) or none; dequantised is refused, since the levels are no bytes.
         seed: Seed of the fixed draws.
 
     Raises:

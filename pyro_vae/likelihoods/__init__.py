@@ -1,0 +1,29 @@
+"""Likelihoods p(x|z): a network that ends in a distribution over data."""
+
+from pyro_vae.likelihoods.base import Likelihood, bits_per_dim
+from pyro_vae.likelihoods.binary import BernoulliLikelihood
+from pyro_vae.likelihoods.continuous import (
+    ContinuousBernoulliLikelihood,
+    LaplaceLikelihood,
+    NormalLikelihood,
+)
+from pyro_vae.likelihoods.counts import NegativeBinomialLikelihood, PoissonLikelihood
+from pyro_vae.likelihoods.levels import (
+    CategoricalLikelihood,
+    DiscretizedLogisticLikelihood,
+    DiscretizedLogisticMixtureLikelihood,
+)
+
+__all__ = [
+    "BernoulliLikelihood",
+    "CategoricalLikelihood",
+    "ContinuousBernoulliLikelihood",
+    "DiscretizedLogisticLikelihood",
+    "DiscretizedLogisticMixtureLikelihood",
+    "LaplaceLikelihood",
+    "Likelihood",
+    "NegativeBinomialLikelihood",
+    "NormalLikelihood",
+    "PoissonLikelihood",
+    "bits_per_dim",
+]

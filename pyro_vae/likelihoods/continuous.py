@@ -1,0 +1,171 @@
+"""Likelihoods of real data: densities, whose logarithm can be positive."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Literal
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_vae.distributions import ContinuousBernoulli
+from pyro_vae.errors import InputError
+from pyro_vae.likelihoods.base import Likelihood
+from pyro_vae.networks import bounded, check_bounds, head
+
+
+class ContinuousBernoulliLikelihood(Likelihood):
+    """p(x|z) = Π_d C(l_d) σ(l_d)^x_d σ(−l_d)^(1 − x_d), for grey levels x_d ∈ [0, 1], with l = l(z).
+
+    C(l) = l / tanh(l/2) makes the Bernoulli's cross-entropy a density: Loaiza-Ganem & Cunningham, "The
+    continuous Bernoulli" (2019). It is one of continuous data; `binarization="dequantised"` makes grey
+    levels that.
+
+    Args:
+        decoder: Network from z to features, to which the head for the logits l is added.
+        data_shape: Shape of one datum.
+
+    >>> from pyro_vae import MLP
+    >>> likelihood = ContinuousBernoulliLikelihood(MLP().decoder(5, (1, 8, 8)), (1, 8, 8))
+    >>> likelihood(torch.zeros(3, 5)).event_shape
+    torch.Size([1, 8, 8])
+    """
+
+    support_in_words = "grey levels in [0, 1]"
+    remedy = "scale the data to [0, 1] by their maximum, or use NormalLikelihood"
+
+    def __init__(self, decoder: nn.Module, data_shape: Iterable[int]) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.logits = head(decoder, data_shape)
+        self.data_shape = self.logits.output_shape
+
+    def forward(self, z: Tensor) -> TorchDistribution:
+        """p(x|z): batch shape (...), event shape `data_shape`."""
+        return ContinuousBernoulli(self.logits(self.decoder(z))).to_event(len(self.data_shape))
+
+    def check(self, px: TorchDistribution, x: Tensor) -> None:
+        """Refuse data outside [0, 1], and ten data or more of nothing but 0 and 1.
+
+        Raises:
+            InputError: with the range of x and the remedy.
+        """
+        super().check(px, x)
+        # a few pictures may be blank
+        if len(x) >= 10 and bool(((x == 0) | (x == 1)).all()):
+            raise InputError(
+                f"{type(self).__name__} expects grey levels between 0 and 1, got only 0 and 1: use "
+                "binarization dequantised or none where the data have grey levels, or use BernoulliLikelihood"
+            )
+
+
+class LocationScaleLikelihood(Likelihood):
+    """p(x|z) = Π_d f((x_d − m_d(z)) / s_d) / s_d, with f of variance 1: `density` gives its kind.
+
+    Args:
+        decoder: Network from z to features, to which the heads are added.
+        data_shape: Shape of one datum.
+        scale: Standard deviation s: a fixed number, `shared` (one learned number for all pixels), or
+            `per_pixel` (given by the network for each pixel of each datum).
+        log_scale_bounds: Range of a learned log s, approached smoothly.
+
+    Raises:
+        InputError: where a fixed scale is not positive and finite.
+    """
+
+    support_in_words = "finite numbers"
+    remedy = "replace what is NaN in the data, or leave it out; no other likelihood takes it"
+    fixed_scale: Tensor
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        data_shape: Iterable[int],
+        *,
+        scale: float | Literal["shared", "per_pixel"] = "shared",
+        log_scale_bounds: tuple[float, float] = (-6.0, 6.0),
+    ) -> None:
+        super().__init__()
+        self.log_scale_bounds = check_bounds(log_scale_bounds)
+        self.decoder = decoder
+        self.loc = head(decoder, data_shape)
+        self.data_shape = self.loc.output_shape
+        self.log_scale: nn.Module | nn.Parameter | None = None
+        if scale == "per_pixel":
+            self.log_scale = head(decoder, self.data_shape)
+        elif scale == "shared":
+            self.log_scale = nn.Parameter(torch.zeros(()))
+        elif isinstance(scale, str) or not 0 < scale < math.inf:
+            raise InputError(f"scale expects a positive number, 'shared' or 'per_pixel', got {scale!r}")
+        else:
+            self.register_buffer("fixed_scale", torch.tensor(float(scale)))
+
+    @abstractmethod
+    def density(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+        """The density of one pixel, of mean `loc` and standard deviation `scale`."""
+
+    def forward(self, z: Tensor) -> TorchDistribution:
+        """p(x|z): batch shape (...), event shape `data_shape`."""
+        features = self.decoder(z)
+        return self.density(self.loc(features), self._scale(features)).to_event(len(self.data_shape))
+
+    def _scale(self, features: Tensor) -> Tensor:
+        if self.log_scale is None:
+            return self.fixed_scale
+        raw = self.log_scale(features) if isinstance(self.log_scale, nn.Module) else self.log_scale
+        return bounded(raw, self.log_scale_bounds).exp()
+
+
+class NormalLikelihood(LocationScaleLikelihood):
+    """p(x|z) = Π_d N(x_d; m_d(z), s_d²), for real data; s is a standard deviation, in units of x.
+
+    The log density is one of continuous data, in nats, and can be positive.
+
+    Args:
+        decoder: Network from z to features, to which the heads are added.
+        data_shape: Shape of one datum.
+        scale: Standard deviation: a fixed number, `shared` (one learned number for all pixels), or
+            `per_pixel` (given by the network for each pixel of each datum).
+        log_scale_bounds: Range of a learned log s, approached smoothly.
+
+    Raises:
+        InputError: where a fixed scale is not positive and finite.
+
+    >>> from pyro_vae import MLP
+    >>> likelihood = NormalLikelihood(MLP().decoder(5, (1, 8, 8)), (1, 8, 8), scale=0.1)
+    >>> likelihood(torch.zeros(3, 5)).event_shape
+    torch.Size([1, 8, 8])
+    """
+
+    def density(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+        """N(loc, scale²)."""
+        return dist.Normal(loc, scale)
+
+
+class LaplaceLikelihood(LocationScaleLikelihood):
+    """p(x|z) = Π_d exp(−|x_d − m_d(z)| / b_d) / (2 b_d), for real data with outliers.
+
+    `scale` is the standard deviation s = √2 b, as in `NormalLikelihood`, in units of x, and not the b
+    that torch calls so. The log density is one of continuous data, in nats, and can be positive.
+
+    Args:
+        decoder: Network from z to features, to which the heads are added.
+        data_shape: Shape of one datum.
+        scale: Standard deviation: a fixed number, `shared` (one learned number for all pixels), or
+            `per_pixel` (given by the network for each pixel of each datum).
+        log_scale_bounds: Range of a learned log s, approached smoothly.
+
+    Raises:
+        InputError: where a fixed scale is not positive and finite.
+
+    >>> from pyro_vae import MLP
+    >>> likelihood = LaplaceLikelihood(MLP().decoder(5, (4,)), (4,), scale=0.1)
+    >>> likelihood(torch.zeros(5)).stddev
+    tensor([0.1000, 0.1000, 0.1000, 0.1000])
+    """
+
+    def density(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+        """Laplace(loc, b = scale / √2)."""
+        return dist.Laplace(loc, scale / math.sqrt(2))

@@ -1,0 +1,111 @@
+"""Likelihoods of counts: probabilities, not densities."""
+
+import math
+from collections.abc import Iterable
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_vae.distributions import Lattice
+from pyro_vae.errors import InputError
+from pyro_vae.likelihoods.base import Likelihood
+from pyro_vae.networks import bounded, head
+
+#: Range of the log mean count, approached smoothly: at 0 the network gives a mean of about 1.
+LOG_MEAN_BOUNDS = (-10.0, 15.0)
+
+#: Range of log θ, approached smoothly: from variances of 400 μ² to those of a Poisson within μ²/400.
+LOG_DISPERSION_BOUNDS = (-6.0, 6.0)
+
+
+class CountLikelihood(Likelihood):
+    """A likelihood of counts k_d = x_d / unit, whose mean μ_d(z) the network gives.
+
+    Args:
+        decoder: Network from z to features, to which the head for log μ is added.
+        data_shape: Shape of one datum.
+        unit: The value of x that means one count.
+
+    Raises:
+        InputError: where the unit is not positive and finite.
+    """
+
+    def __init__(self, decoder: nn.Module, data_shape: Iterable[int], unit: float) -> None:
+        super().__init__()
+        if not 0 < unit < math.inf:
+            raise InputError(f"unit expects a positive number, got {unit}")
+        self.decoder = decoder
+        self.log_mean = head(decoder, data_shape)
+        self.data_shape = self.log_mean.output_shape
+        self.unit = unit
+        self.support_in_words = f"counts in units of {unit:.4g}, from 0"
+        self.remedy = (
+            "use binarization none and set unit to the value that means one count, or for other numbers a "
+            "continuous likelihood such as NormalLikelihood"
+        )
+
+    def log_means(self, z: Tensor) -> Tensor:
+        """Log μ(z): (..., *data_shape)."""
+        return bounded(self.log_mean(self.decoder(z)), LOG_MEAN_BOUNDS)
+
+
+class PoissonLikelihood(CountLikelihood):
+    """p(x|z) = Π_d Poisson(x_d / unit; μ_d(z)), for counts; mean and variance of a count are μ.
+
+    Args:
+        decoder: Network from z to features, to which the head for log μ is added.
+        data_shape: Shape of one datum.
+        unit: The value of x that means one count: 1 for counts as they are, 1/16 for the grey levels of
+            `Digits`.
+
+    Raises:
+        InputError: where the unit is not positive and finite.
+
+    >>> from pyro_vae import MLP
+    >>> likelihood = PoissonLikelihood(MLP().decoder(5, (1, 8, 8)), (1, 8, 8), unit=1 / 16)
+    >>> likelihood(torch.zeros(3, 5)).event_shape
+    torch.Size([1, 8, 8])
+    """
+
+    def __init__(self, decoder: nn.Module, data_shape: Iterable[int], *, unit: float = 1.0) -> None:
+        super().__init__(decoder, data_shape, unit)
+
+    def forward(self, z: Tensor) -> TorchDistribution:
+        """p(x|z): batch shape (...), event shape `data_shape`."""
+        pixels = dist.Poisson(self.log_means(z).exp())
+        return Lattice(pixels, self.unit).to_event(len(self.data_shape))
+
+
+class NegativeBinomialLikelihood(CountLikelihood):
+    """p(x|z) = Π_d NB(x_d / unit; μ_d(z), θ_d), for overdispersed counts: of variance μ + μ²/θ.
+
+    θ is one learned number for each pixel, as for each gene in Lopez et al., "Deep generative modeling for
+    single-cell transcriptomics" (2018), and Grønbech et al., "scVAE" (2020).
+
+    Args:
+        decoder: Network from z to features, to which the head for log μ is added.
+        data_shape: Shape of one datum.
+        unit: The value of x that means one count: 1 for counts as they are, 1/16 for the grey levels of
+            `Digits`.
+
+    Raises:
+        InputError: where the unit is not positive and finite.
+
+    >>> from pyro_vae import MLP
+    >>> likelihood = NegativeBinomialLikelihood(MLP().decoder(5, (100,)), (100,))
+    >>> likelihood(torch.zeros(3, 5)).event_shape
+    torch.Size([100])
+    """
+
+    def __init__(self, decoder: nn.Module, data_shape: Iterable[int], *, unit: float = 1.0) -> None:
+        super().__init__(decoder, data_shape, unit)
+        self.log_dispersion = nn.Parameter(torch.zeros(self.data_shape))
+
+    def forward(self, z: Tensor) -> TorchDistribution:
+        """p(x|z): batch shape (...), event shape `data_shape`."""
+        log_dispersion = bounded(self.log_dispersion, LOG_DISPERSION_BOUNDS)
+        logits = self.log_means(z) - log_dispersion  # the mean is θ · exp(logits)
+        pixels = dist.NegativeBinomial(log_dispersion.exp(), logits=logits)
+        return Lattice(pixels, self.unit).to_event(len(self.data_shape))
