@@ -61,7 +61,7 @@ from pyro_vae.priors import (
     VampPrior,
 )
 from pyro_vae.training import Epoch, History, fit
-from pyro_vae.vae import VAE, JointProgram, assemble
+from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemble
 
 __all__ = [
     "ELBO",
@@ -70,6 +70,7 @@ __all__ = [
     "VAE",
     "Architecture",
     "ArrayFile",
+    "Autoencoder",
     "BernoulliLikelihood",
     "CategoricalLikelihood",
     "Comparison",
@@ -90,6 +91,7 @@ __all__ = [
     "FreyFaces",
     "FullNormalPosterior",
     "GatedMLP",
+    "HierarchicalVAE",
     "History",
     "ImageFolder",
     "ImportanceWeightedELBO",

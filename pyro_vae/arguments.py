@@ -28,11 +28,12 @@ from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.training import fit
-from pyro_vae.vae import FACTS
+from pyro_vae.vae import FACTS, JointProgram
 
 #: The exchangeable parts: option, base class, class used by default, example.
 PARTS: tuple[tuple[str, type, str, str], ...] = (
     ("data", Dataset, "Digits", "MNIST --data.root DATA"),
+    ("program", JointProgram, "VAE", "HierarchicalVAE --latent_dim [100,50]"),
     ("network", Architecture, "MLP", "MLP --network.hidden_dims [500,500]"),
     ("prior", Prior, "StandardNormalPrior", "MixturePrior --prior.components 20"),
     ("likelihood", Likelihood, "BernoulliLikelihood", "NormalLikelihood --likelihood.scale 0.1"),
@@ -103,6 +104,7 @@ WORDS = (
     (r"<class '([\w.]+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"NoneType", r"null"),
+    (r", tuple\[int, \.\.\.\]", r" or a list as [1,2]"),
     (r"Does not validate .*? Subtypes: \[(.*?)\] Errors:.* Given value: (.*)", r"expected \1, got \2"),
     (
         r"expected \S*Callable.*, got Namespace\(class_path='[\w.]*?(\w+)'.*",
@@ -201,7 +203,18 @@ def train_parser() -> Parser:
             help=f"A class and its options, as --{name} {example}; by default {default}.",
         )
     skipped: set[str | int] = {name for name in inspect.signature(fit).parameters if name not in FIT_OPTIONS}
-    parser.add_argument("--latent_dim", type=int, default=8, help="L, the length of z.")
+    parser.add_argument(
+        "--latent_dim",
+        type=int | tuple[int, ...],
+        default=8,
+        help="L, the length of z; for HierarchicalVAE several, from the data upwards, as [100,50].",
+    )
+    parser.add_subclass_arguments(
+        Architecture,
+        "upper_network",
+        required=False,
+        help="Network between the layers of HierarchicalVAE; by default MLP with hidden_dims [100,100].",
+    )
     parser.add_function_arguments(fit, skip=skipped | {"objective"})  # it is one of the parts
     # default classes made the types; from here on `with_defaults` names them
     parser.set_defaults(dict.fromkeys(DEFAULTS))

@@ -24,7 +24,7 @@ from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.runs import Run, check_settings, load_checkpoint, load_parameters, write
 from pyro_vae.training import Epoch, History, fit, resolve_device
-from pyro_vae.vae import VAE, assemble
+from pyro_vae.vae import JointProgram, assemble
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,7 +110,7 @@ def train(settings: Namespace) -> int:
     return 0
 
 
-def _finish(run: Run, vae: VAE, data: Dataset, history: History, settings: Namespace) -> None:
+def _finish(run: Run, vae: JointProgram, data: Dataset, history: History, settings: Namespace) -> None:
     """The summary, its picture, and the table on the screen."""
     write_history(run, history)
     plots.save(
@@ -211,7 +211,8 @@ def traverse(
     """The plane of two latent axes, decoded.
 
     The grid lies at equal steps of probability under the prior: at its inverse CDF where the prior is
-    normal, else at the quantiles of 10,000 draws. The other axes stay at the prior's mean.
+    normal or Laplace, else at the quantiles of 10,000 draws; for an Autoencoder, which has no prior, at the
+    quantiles of the codes of training data. The other axes stay at the mean.
 
     Args:
         run: Folder of the run.
@@ -220,9 +221,10 @@ def traverse(
         seed: Of the draws from a prior that is not normal.
         device: Where to compute; `auto` takes a GPU where there is one.
     """
-    opened, _, vae = load(run, device)
+    opened, data, vae = load(run, device)
     torch.manual_seed(seed_number(seed))
-    z, across, down = vae.latent_plane(axes, num=num)
+    codes = None if vae.code_prior() else vae.encode(vae.place(data.train.subset(10_000).batch()))
+    z, across, down = vae.latent_plane(axes, num=num, codes=codes)
     names = (f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$")
     _save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), names))
 
@@ -272,7 +274,7 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 
 
-def load(folder: Path, device: str = "cpu") -> tuple[Run, Dataset, VAE]:
+def load(folder: Path, device: str = "cpu") -> tuple[Run, Dataset, JointProgram]:
     """A trained run: its folder, its data, and its model with the parameters that were kept."""
     run, parser = Run(folder), train_parser()
     settings = parser.parse_path(run.config)
@@ -284,17 +286,17 @@ def load(folder: Path, device: str = "cpu") -> tuple[Run, Dataset, VAE]:
     return run, data, vae.to(resolve_device(device)).eval()
 
 
-def _build(parser: Parser, settings: Namespace) -> tuple[Dataset, VAE, dict[str, Any]]:
+def _build(parser: Parser, settings: Namespace) -> tuple[Dataset, JointProgram, dict[str, Any]]:
     """Data, untrained model, and the options of `fit` that the settings name."""
 
     def wait(component: Callable[..., object], **choices: object) -> Callable[..., object]:
         return partial(component, **choices)  # `assemble` calls it with what it must know
 
-    late = [(wait, base, True) for base in (Prior, Likelihood, Posterior, ELBO)]
+    late = [(wait, base, True) for base in (JointProgram, Prior, Likelihood, Posterior, ELBO)]
     made = parser.instantiate(settings, instantiators=late)
     torch.manual_seed(seed_number(settings.seed))
-    parts = {name: made[name] for name in ("network", "prior", "likelihood", "posterior")}
-    vae = assemble(made.data, latent_dim=made.latent_dim, **parts)
+    names = ("program", "latent_dim", "network", "upper_network", "prior", "likelihood", "posterior")
+    vae = assemble(made.data, **{name: made[name] for name in names})
     return made.data, vae, {name: made[name] for name in FIT_OPTIONS}
 
 

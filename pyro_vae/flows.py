@@ -42,6 +42,11 @@ class FlowDistribution(ZukoToPyro):
         """(L,)."""
         return self.dist.base.event_shape  # zuko's own would broadcast with the transform's parameters
 
+    @property
+    def mean(self) -> Tensor:
+        """The average of 100 draws, since a flow has no closed form of its mean: (*batch_shape, L)."""
+        return self.sample((100,)).mean(0)
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws without gradient: (*sample_shape, *batch_shape, L)."""
         return self.dist.sample(sample_shape)

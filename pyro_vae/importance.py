@@ -99,9 +99,10 @@ def log_weights(model: Program, guide: Program, x: Tensor, num_particles: int) -
 
     Raises:
         InputError: where a site lies outside the plate "data", or its shape does not fit its plates;
-            where model and guide differ in their latent sites; where x lies outside the support.
+            where model and guide differ in their latent sites; where x lies outside the support; where the
+            model says that it is no density, as an `Autoencoder`.
     """
-    pair = _Pair(model, guide, x)
+    pair = _Pair(model, guide, x, density=True)
     return pair.log_weights(x, count("num_particles", num_particles), validate=True)
 
 
@@ -177,7 +178,7 @@ def log_evidence(
     torch.Size([4])
     """
     count("num_particles", num_particles)
-    pair = _Pair(model, guide, x)
+    pair = _Pair(model, guide, x, density=True)
     # float64: at log w of −2000 a float32 sum would no longer see one more weight among ten thousand
     sums = torch.full((2, len(x)), -math.inf, dtype=torch.float64, device=x.device)
     start = 0
@@ -219,7 +220,7 @@ class _Pair:
     three particles, since shapes that do not fit can otherwise broadcast to plausible numbers.
     """
 
-    def __init__(self, model: Program, guide: Program, x: Tensor) -> None:
+    def __init__(self, model: Program, guide: Program, x: Tensor, *, density: bool = False) -> None:
         if x.ndim == 0 or len(x) == 0:
             raise InputError(
                 f"expected data of shape (B, *data_shape) with B at least 1, got {tuple(x.shape)}"
@@ -229,6 +230,8 @@ class _Pair:
         self.depth = 0
         with _refusals():
             probes = self._traces(two, 1, validate=True)
+            if density:
+                _check_density(probes[1])
             axes = [
                 axis for trace in probes for name in sites(trace) for axis in plates(trace, name).values()
             ]
@@ -302,6 +305,14 @@ def sites(trace: Trace, *, observed: bool | None = None) -> list[str]:
 def plates(trace: Trace, name: str) -> dict[str, int]:
     """Axes of the plates around a site."""
     return {frame.name: frame.dim for frame in trace.nodes[name]["cond_indep_stack"] if frame.vectorized}
+
+
+def _check_density(model_trace: Trace) -> None:
+    """Refuse a model that says of a site that it is no density, with the reason."""
+    for name in sites(model_trace, observed=True):
+        reason = model_trace.nodes[name]["infer"].get("no_density")
+        if reason:
+            raise InputError(reason)
 
 
 def _check_axes(trace: Trace, name: str) -> None:

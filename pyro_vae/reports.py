@@ -112,14 +112,21 @@ def evaluation(
     with own_randomness(seed, vae.device):
         x = vae.place(part.batch())
         terms = _terms(vae, x)
-        result = log_evidence(vae.model, vae.guide, x, num_particles=particles, progress=progress)
-    mass = is_mass(vae, x)
+        if vae.no_evidence:
+            measured: dict[str, Any] = {"log_evidence": None, "no_log_evidence": vae.no_evidence}
+            measured["units"] = "reconstruction error per datum, negated"
+            arrays = {"elbo": terms.elbo.cpu().numpy()}
+        else:
+            result = log_evidence(vae.model, vae.guide, x, num_particles=particles, progress=progress)
+            mass = is_mass(vae, x)
+            measured = {"log_evidence": {**evidence(result), **bits(data, mass, result.mean)}}
+            measured["units"] = units(data, mass)
+            arrays = per_datum(terms, result)
     content = {
         "data": data.name,
         "split": split,
         "elbo": {split: bounds(terms)},
-        "log_evidence": {**evidence(result), **bits(data, mass, result.mean)},
-        "units": units(data, mass),
+        **measured,
         "protocol": data.protocol,
         "data_hash": part.hash(),
         "seed": seed,
@@ -127,7 +134,7 @@ def evaluation(
         **circumstances(vae),
     }
     belongs = {name: content[name] for name in ("data_hash", "seed", "split")}
-    return Evaluation(content, {**per_datum(terms, result), "particles": particles, **belongs})
+    return Evaluation(content, {**arrays, "particles": particles, **belongs})
 
 
 def summary(
@@ -167,20 +174,8 @@ def circumstances(vae: JointProgram) -> dict[str, Any]:
 
 def table(content: Mapping[str, Any], folder: object) -> str:
     """A short table of what `summary` or `evaluation` gave."""
-    lines = [f"{'nats per datum':<15}{'ELBO':>10} = {'reconstruction':>14} − {'KL':>7}"]
-    for name, part in content["elbo"].items():
-        numbers = f"{part['elbo']:>10.3f}   {part['reconstruction']:>14.3f}   {part['kl']:>7.3f}"
-        lines.append(f"{name:<15}{numbers}   {part['num_data']} data")
-    found = content["log_evidence"]
-    lines.append(
-        f"{'log p(x)':<15}{found['estimate']:>10.3f} ± {found['standard_error']:.3f} on {found['num_data']} "
-        f"{content['split']} data, {found['particles']} importance samples each "
-        f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
-    )
-    rows = {"bits per dim": f"{found['bits_per_dim']:10.4f}"} if "bits_per_dim" in found else {}
-    if content["units"] != "nats per datum":
-        rows["units"] = content["units"]
-    rows |= {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
+    lines = _measured(content) if content["log_evidence"] else _errors(content)
+    rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
     seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
     if "training" in content:
         training = content["training"]
@@ -191,3 +186,30 @@ def table(content: Mapping[str, Any], folder: object) -> str:
         seconds = f"{training['seconds']:.1f} s training, {seconds}"
     rows |= {"time": seconds, "folder": str(folder)}
     return "\n".join(lines + [f"{name:<15}{value}" for name, value in rows.items()])
+
+
+def _measured(content: Mapping[str, Any]) -> list[str]:
+    """The lines on ELBO and log p(x)."""
+    lines = [f"{'nats per datum':<15}{'ELBO':>10} = {'reconstruction':>14} − {'KL':>7}"]
+    for name, part in content["elbo"].items():
+        numbers = f"{part['elbo']:>10.3f}   {part['reconstruction']:>14.3f}   {part['kl']:>7.3f}"
+        lines.append(f"{name:<15}{numbers}   {part['num_data']} data")
+    found = content["log_evidence"]
+    lines.append(
+        f"{'log p(x)':<15}{found['estimate']:>10.3f} ± {found['standard_error']:.3f} on {found['num_data']} "
+        f"{content['split']} data, {found['particles']} importance samples each "
+        f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
+    )
+    if "bits_per_dim" in found:
+        lines.append(f"{'bits per dim':<15}{found['bits_per_dim']:>10.4f}")
+    if content["units"] != "nats per datum":
+        lines.append(f"{'units':<15}{content['units']}")
+    return lines
+
+
+def _errors(content: Mapping[str, Any]) -> list[str]:
+    """The lines on a program that has no log p(x)."""
+    lines = [f"{'per datum':<15}{'error':>10}"]
+    for name, part in content["elbo"].items():
+        lines.append(f"{name:<15}{-part['elbo']:>10.3f}   {part['num_data']} data")
+    return [*lines, f"{'log p(x)':<15}none: {content['no_log_evidence']}"]

@@ -176,21 +176,23 @@ class Trainer:
             self.schedule.step()
         valid = self.validate()
         seconds = time.perf_counter() - start
-        beta = self.full_kl_weight if self.kl_weight is None else float(self.kl_weight.weight)
+        beta = self.kl_weight_at(self.step)
         self.history.epochs.append(Epoch(epoch, self.step, elbo / seen, *valid, learning_rate, beta, seconds))
         self.remember_best()
 
     def take_step(self, x: Tensor) -> float:
         """One step of SVI; returns the unweighted ELBO of the batch, summed over its data."""
-        if self.kl_weight is not None and self.step < self.warm_up_steps:
-            self.kl_weight.weight.fill_(self.full_kl_weight * (self.step + 1) / self.warm_up_steps)
-        elif self.kl_weight is not None:
-            self.kl_weight.weight.fill_(self.full_kl_weight)
+        if self.kl_weight is not None:
+            self.kl_weight.weight.fill_(self.kl_weight_at(self.step + 1))
         with pyro.validation_enabled(not self.validated):
             loss: float = self.svi.step(x)
         self.validated = True
         self.step += 1
         return -loss if self.recorder is None else self.recorder.take()
+
+    def kl_weight_at(self, step: int) -> float:
+        """β in a step, counted from 1."""
+        return self.full_kl_weight * min(1.0, step / max(self.warm_up_steps, 1))
 
     def validate(self) -> tuple[float, float, float]:
         """Validation ELBO, reconstruction and KL by the same draws in every epoch."""

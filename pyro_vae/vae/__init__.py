@@ -1,0 +1,12 @@
+"""The joint programs: p(x, z) and q(z|x) as a Pyro model and guide.
+
+This is the only place with site names.
+"""
+
+from pyro_vae.vae.assembly import FACTS, assemble
+from pyro_vae.vae.autoencoder import Autoencoder
+from pyro_vae.vae.hierarchical import HierarchicalVAE
+from pyro_vae.vae.program import JointProgram
+from pyro_vae.vae.vae import VAE
+
+__all__ = ["FACTS", "VAE", "Autoencoder", "HierarchicalVAE", "JointProgram", "assemble"]

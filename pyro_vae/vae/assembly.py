@@ -1,0 +1,222 @@
+"""A joint program made of classes: what their constructors must know is filled in by name."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TypeVar, overload
+
+import torch
+from torch import Tensor
+
+from pyro_vae.data import Dataset
+from pyro_vae.errors import InputError, counts
+from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood
+from pyro_vae.networks import MLP, Architecture, Network
+from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
+from pyro_vae.priors import Prior, StandardNormalPrior
+from pyro_vae.vae.program import JointProgram
+from pyro_vae.vae.vae import VAE
+
+T = TypeVar("T")
+P = TypeVar("P", bound=JointProgram)
+
+#: Parameters of components and programs that `assemble` fills in, and that are no choice of the user.
+FACTS = frozenset(
+    {
+        "latent_dim",
+        "data_shape",
+        "levels",
+        "encoder",
+        "decoder",
+        "posterior",
+        "examples",
+        "prior",
+        "likelihood",
+        "likelihoods",
+        "posteriors",
+    }
+)
+
+
+@overload
+def assemble(
+    data: Dataset,
+    *,
+    latent_dim: int | tuple[int, ...] = ...,
+    network: Architecture | None = ...,
+    upper_network: Architecture | None = ...,
+    prior: Callable[..., Prior] = ...,
+    likelihood: Callable[..., Likelihood] = ...,
+    posterior: Callable[..., Posterior] = ...,
+) -> VAE: ...
+
+
+@overload
+def assemble(
+    data: Dataset,
+    *,
+    program: Callable[..., P],
+    latent_dim: int | tuple[int, ...] = ...,
+    network: Architecture | None = ...,
+    upper_network: Architecture | None = ...,
+    prior: Callable[..., Prior] = ...,
+    likelihood: Callable[..., Likelihood] = ...,
+    posterior: Callable[..., Posterior] = ...,
+) -> P: ...
+
+
+def assemble(
+    data: Dataset,
+    *,
+    program: Callable[..., JointProgram] = VAE,
+    latent_dim: int | tuple[int, ...] = 8,
+    network: Architecture | None = None,
+    upper_network: Architecture | None = None,
+    prior: Callable[..., Prior] = StandardNormalPrior,
+    likelihood: Callable[..., Likelihood] = BernoulliLikelihood,
+    posterior: Callable[..., Posterior] = DiagonalNormalPosterior,
+) -> JointProgram:
+    """A joint program for `data`, each part given as its class or as a `partial` with its own choices.
+
+    What a constructor must know is filled in by the name of the parameter: `latent_dim`, `data_shape`,
+    `levels` (the number of grey levels), `encoder`, `decoder`, `posterior`, `examples` (training data), and
+    for programs `prior`, `likelihood`, `posterior`, `likelihoods` and `posteriors` (one for each layer).
+
+    Args:
+        data: Gives the shape, the levels and the examples.
+        program: Makes the joint program: `VAE`, `HierarchicalVAE`, `Autoencoder`, or one of your own.
+        latent_dim: L, the length of z; several for stochastic layers, from the data upwards.
+        network: Kind of encoder and decoder between x and z_1; None for `MLP()`.
+        upper_network: Kind of those between the layers of z; None for `MLP((100, 100))`.
+        prior: Makes p(z).
+        likelihood: Makes p(x|z); between layers it is a `NormalLikelihood` with scale per_pixel.
+        posterior: Makes q(z|x), for each layer.
+
+    Raises:
+        InputError: where a part asks for the number of levels, and the data have none; where several
+            `latent_dim` are given to a program of one layer.
+
+    >>> from pyro_vae import Digits, VampPrior
+    >>> vae = assemble(Digits(), latent_dim=2, prior=partial(VampPrior, components=50))
+    >>> vae.prior.pseudo_inputs.shape
+    torch.Size([50, 1, 8, 8])
+    """
+    dims = counts("latent_dim", (latent_dim,) if isinstance(latent_dim, int) else latent_dim)
+    parts = _Parts(
+        data, dims, network or MLP(), upper_network or MLP((100, 100)), prior, likelihood, posterior
+    )
+    return _supply(program, parts.for_programs())
+
+
+class _Parts:
+    """The parts of a program, each made when it is first asked for."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        dims: tuple[int, ...],
+        network: Architecture,
+        upper_network: Architecture,
+        prior: Callable[..., Prior],
+        likelihood: Callable[..., Likelihood],
+        posterior: Callable[..., Posterior],
+    ) -> None:
+        self.data = data
+        self.dims = dims
+        self.shapes = [tuple(data.data_shape), *((dim,) for dim in dims)]
+        self.networks = [network, *[upper_network] * (len(dims) - 1)]
+        self._prior, self._likelihood, self._posterior = prior, likelihood, posterior
+
+    def for_programs(self) -> dict[str, Callable[[], object]]:
+        """What a program's constructor can ask for, in the order in which it is made."""
+        return {
+            "posterior": lambda: self._only("posterior", self.posteriors),
+            "posteriors": lambda: self.posteriors,
+            "likelihood": lambda: self._only("likelihood", self.likelihoods),
+            "likelihoods": lambda: self.likelihoods,
+            "prior": lambda: self.prior,
+            "encoder": lambda: self._only("encoder", [self._encoder(layer) for layer in self._layers]),
+            "decoder": lambda: self._only("decoder", [self._decoder(layer) for layer in self._layers]),
+            "latent_dim": lambda: self._only("latent_dim", self.dims),
+            "data_shape": lambda: self.data.data_shape,
+        }
+
+    @cached_property
+    def posteriors(self) -> list[Posterior]:
+        """Of all layers: q(z_1|x), q(z_2|z_1) and so on."""
+        return [_supply(self._posterior, self._for_layer(layer)) for layer in self._layers]
+
+    @cached_property
+    def likelihoods(self) -> list[Likelihood]:
+        """Of all layers: p(x|z_1), p(z_1|z_2) and so on."""
+        between = partial(NormalLikelihood, scale="per_pixel")
+        return [
+            _supply(between if layer else self._likelihood, self._for_layer(layer)) for layer in self._layers
+        ]
+
+    @cached_property
+    def prior(self) -> Prior:
+        """p(z) of the uppermost layer."""
+        return _supply(
+            self._prior,
+            {
+                "latent_dim": lambda: self.dims[-1],
+                "data_shape": lambda: self.data.data_shape,
+                "posterior": lambda: self.posteriors[-1],
+                "examples": self._examples,
+            },
+        )
+
+    def _for_layer(self, layer: int) -> dict[str, Callable[[], object]]:
+        """What the likelihood and the posterior of a layer can ask for, counted from 0 at the data."""
+        return {
+            "latent_dim": lambda: self.dims[layer],
+            "data_shape": lambda: self.shapes[layer],
+            "levels": lambda: _levels(self.data),
+            "encoder": lambda: self._encoder(layer),
+            "decoder": lambda: self._decoder(layer),
+        }
+
+    @property
+    def _layers(self) -> range:
+        return range(len(self.dims))
+
+    def _encoder(self, layer: int) -> Network:
+        return self.networks[layer].encoder(self.shapes[layer])
+
+    def _decoder(self, layer: int) -> Network:
+        return self.networks[layer].decoder(self.dims[layer], self.shapes[layer])
+
+    @torch.no_grad()
+    def _examples(self) -> Tensor:
+        """Training data as the uppermost posterior sees them: encoded by those below it."""
+        x = self.data.train.batch()
+        for posterior in self.posteriors[:-1]:
+            x = posterior(x).mean
+        return x
+
+    def _only(self, name: str, of_layers: Sequence[T]) -> T:
+        """The one of a program of one layer."""
+        if len(of_layers) > 1:
+            raise InputError(
+                f"a program that asks for one {name} has one stochastic layer, got latent_dim "
+                f"{list(self.dims)}: give one number, or choose the program HierarchicalVAE"
+            )
+        return of_layers[0]
+
+
+def _levels(data: Dataset) -> int:
+    """The number of grey levels, refused where there is none."""
+    if data.levels is None:
+        raise InputError(
+            f"a likelihood of levels needs data with levels, got {data.name} {data.protocol}: use "
+            "binarization none on data of bytes, or a continuous likelihood as ContinuousBernoulliLikelihood"
+        )
+    return data.levels
+
+
+def _supply(component: Callable[..., T], facts: Mapping[str, Callable[[], object]]) -> T:
+    """Call `component` with those facts that its signature names and that are not bound already."""
+    bound = component.keywords if isinstance(component, partial) else {}
+    names = [name for name in inspect.signature(component).parameters if name not in bound]
+    return component(**{name: make() for name, make in facts.items() if name in names})

@@ -1,0 +1,149 @@
+"""What every joint program has: parameters registered with Pyro, and what can be looked at."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import ClassVar
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_vae.errors import InputError, count
+
+
+class JointProgram(nn.Module, ABC):
+    """A module with a Pyro `model` and `guide` over one batch of data.
+
+    Contract for the author of the next one: both programs take x of shape (B, *data_shape), call
+    `register` with the components they use, open the plate "data" of size B at axis −1, and the model
+    observes x. Whatever has this form can be trained by `fit` and measured by `log_evidence`; `sample`,
+    `encode`, `decode`, `reconstruct` and `code_prior` are what the commands of these names look at.
+    """
+
+    #: Why there is no log p(x) to estimate; empty where there is one.
+    no_evidence: ClassVar[str] = ""
+
+    def register(self, *components: nn.Module) -> None:
+        """Make the parameters of `components`, submodules of this one, parameters of the Pyro program.
+
+        As `pyro.module`, except that the module's own tensors win over entries that another model left
+        in the parameter store. With `pyro.module` a second model in one process meets the first one's
+        entries under the same names, SVI moves those, and the second model silently does not train.
+        Frozen parameters are left out.
+        """
+        store = pyro.get_param_store()
+        names = {id(parameter): name for name, parameter in self.named_parameters()}
+        for parameter in (p for component in components for p in component.parameters()):
+            if not parameter.requires_grad:
+                continue
+            name = f"{type(self).__name__}$$${names[id(parameter)]}"
+            if name in store and store[name] is not parameter:
+                with suppress(KeyError):  # raised, the entry being gone, for a tensor held under two names
+                    del store[name]
+            pyro.param(name, parameter)
+
+    @abstractmethod
+    def model(self, x: Tensor) -> Tensor:
+        """The Pyro program of p(x, z), with x observed."""
+
+    @abstractmethod
+    def guide(self, x: Tensor) -> Tensor:
+        """The Pyro program of q(z|x)."""
+
+    def check(self, x: Tensor) -> None:
+        """Refuse data that this program has no density for, by InputError; accepts all unless overridden."""
+
+    @staticmethod
+    def check_shape(x: Tensor, data_shape: Iterable[int]) -> None:
+        """Refuse data x whose shape is not (B, *data_shape)."""
+        if x.shape[1:] != torch.Size(data_shape):
+            raise InputError(
+                f"the model expects data of shape {tuple(data_shape)}, got {tuple(x.shape[1:])}: "
+                "build its networks for the shape of the data"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the parameters; data are cast to it."""
+        return next(self.parameters()).dtype
+
+    def place(self, x: Tensor) -> Tensor:
+        """Data x on the device and in the type of the parameters."""
+        return x.to(device=self.device, dtype=self.dtype)
+
+    def code_prior(self) -> TorchDistribution | None:
+        """p(z) of the codes that `encode` gives and `decode` takes; None where there is none."""
+        return None
+
+    def sample(self, num: int, *, mean: bool = False) -> Tensor:
+        """`num` draws of x from the model; with `mean` the means of p(x|z): (num, *data_shape)."""
+        raise self._missing("sample")
+
+    def encode(self, x: Tensor) -> Tensor:
+        """A code of each datum: (B, L)."""
+        raise self._missing("encode")
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean datum of each code: (..., *data_shape)."""
+        raise self._missing("decode")
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """X through a code and back: (B, *data_shape)."""
+        raise self._missing("reconstruct")
+
+    @torch.no_grad()
+    def latent_plane(
+        self, axes: tuple[int, int] = (0, 1), *, num: int = 20, codes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A num × num grid of z over two latent axes, at equal steps of probability under the prior.
+
+        The coordinates are the prior's inverse CDF at (i + ½) / num where it is normal or Laplace, else the
+        quantiles of 10,000 draws, or those of `codes` where they are given; the other axes stay at the mean
+        (Kingma & Welling 2014, figure 4).
+
+        Args:
+            axes: The two latent axes, counted from 0.
+            num: Steps along each.
+            codes: (N, L), whose distribution takes the place of the prior's.
+
+        Returns:
+            z (num², L), row by row with the top row at the largest second coordinate; the first
+            coordinates, from left to right; the second ones, from top to bottom.
+
+        Raises:
+            InputError: where `axes` are not two different latent axes, or `num` is not positive.
+        """
+        levels = (torch.arange(count("num", num), device=self.device, dtype=self.dtype) + 0.5) / num
+        mean, quantiles = self._quantiles(levels, codes)
+        if len(mean) < 2:
+            raise InputError("a latent plane needs two latent axes, the model has one")
+        if len(set(axes)) < 2 or not all(0 <= axis < len(mean) for axis in axes):
+            raise InputError(
+                f"axes expects two different numbers from 0 to {len(mean) - 1}, got {list(axes)}"
+            )
+        across, down = quantiles[:, axes[0]], quantiles[:, axes[1]].flip(0)
+        z = mean.repeat(num, num, 1)
+        z[..., axes[0]], z[..., axes[1]] = across, down[:, None]
+        return z.flatten(0, 1), across, down
+
+    def _quantiles(self, levels: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean of the codes (L,), and their quantiles (len(levels), L)."""
+        pz = self.code_prior()
+        if codes is None and pz is None:
+            raise InputError(f"{type(self).__name__} has no p(z): give codes, as codes=vae.encode(x)")
+        base = getattr(pz, "base_dist", None)
+        if codes is None and isinstance(base, torch.distributions.Normal | torch.distributions.Laplace):
+            return base.mean, base.icdf(levels[:, None])
+        draws = pz.sample((10_000,)) if codes is None and pz is not None else codes
+        assert draws is not None
+        return draws.mean(0), draws.quantile(levels, dim=0)
+
+    def _missing(self, what: str) -> InputError:
+        return InputError(f"{type(self).__name__} has no {what}: define the method {what} in its class")
