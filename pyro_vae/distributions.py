@@ -7,7 +7,16 @@ from typing import Any, ClassVar
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
-from torch.distributions import Categorical, constraints
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    constraints,
+    register_kl,
+)
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
@@ -343,3 +352,18 @@ class DiagonalNormalMixture(TorchDistribution):
         joint = torch.cat([z.square(), z], dim=-1) @ factors.T + constant
         log_prob = joint.to(value.dtype).logsumexp(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
+
+
+@register_kl(MultivariateNormal, Independent)
+@register_kl(LowRankMultivariateNormal, Independent)
+def kl_from_correlated_normal(q: Distribution, p: "Independent[Any]") -> Tensor:
+    """KL(N(m, Σ) ‖ Π_l N(m_l', s_l'²)) = −H(q) + ½ Σ_l [log 2π s_l'² + (Σ_ll + (m_l − m_l')²) / s_l'²].
+
+    For correlated posteriors under `StandardNormalPrior`, so that `TraceMeanField_ELBO` need not sample.
+    """
+    base = p.base_dist
+    if not isinstance(base, Normal) or p.event_shape != q.event_shape:
+        raise NotImplementedError
+    squares = (q.variance + (q.mean - base.loc).square()) / base.scale.square()
+    cross_entropy = 0.5 * (squares + math.log(2 * math.pi)) + base.scale.log()
+    return cross_entropy.sum(-1) - q.entropy()

@@ -1,11 +1,13 @@
 """The registry: name → constructor. Every law of test_components.py holds for every entry."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from zuko.flows import NSF
 
-import pyro_vae as pv  # before zuko, which switches validation off where it comes first
+import pyro_vae as pv
 
 DATA_SHAPE = (1, 5, 4)
 LATENT_DIM = 3
@@ -24,10 +26,10 @@ POSTERIORS: dict[str, Callable[[tuple[int, ...], int], pv.Posterior]] = {
     "FullNormal": lambda shape, dim: pv.FullNormalPosterior(SMALL.encoder(shape), dim),
     "LowRankNormal": lambda shape, dim: pv.LowRankNormalPosterior(SMALL.encoder(shape), dim),
     "Flow, inverse autoregressive": lambda shape, dim: pv.FlowPosterior(
-        SMALL.encoder(shape), dim, hidden_dims=(8,)
+        SMALL.encoder(shape), dim, hidden_dims=(16,)
     ),
     "Flow, neural spline": lambda shape, dim: pv.FlowPosterior(
-        SMALL.encoder(shape), dim, flow=NSF, hidden_dims=(8,)
+        SMALL.encoder(shape), dim, flow=NSF, hidden_dims=(16,)
     ),
 }
 
@@ -81,8 +83,17 @@ PRIORS: dict[str, Callable[[int], pv.Prior]] = {
     "Vamp": lambda dim: pv.VampPrior(
         POSTERIORS["DiagonalNormal"](DATA_SHAPE, dim), torch.rand(9, *DATA_SHAPE), components=4
     ),
-    "Flow, masked autoregressive": lambda dim: pv.FlowPrior(dim, hidden_dims=(8,)),
-    "Flow, neural spline": lambda dim: pv.FlowPrior(dim, flow=NSF, hidden_dims=(8,)),
+    "Flow, masked autoregressive": lambda dim: pv.FlowPrior(dim, hidden_dims=(16,)),
+    "Flow, neural spline": lambda dim: pv.FlowPrior(dim, flow=NSF, hidden_dims=(16,)),
+}
+
+OBJECTIVES: dict[str, Callable[..., ELBO]] = {
+    "Trace": Trace_ELBO,
+    "TraceMeanField": TraceMeanField_ELBO,
+    "ImportanceWeighted, plain": partial(pv.ImportanceWeightedELBO, gradient="plain"),
+    "ImportanceWeighted, stl": partial(pv.ImportanceWeightedELBO, gradient="stl"),
+    "ImportanceWeighted, dreg": partial(pv.ImportanceWeightedELBO, gradient="dreg"),
+    "FreeBits": partial(pv.FreeBitsELBO, free_bits=0.0),
 }
 
 

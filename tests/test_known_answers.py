@@ -1,14 +1,20 @@
 """Components against closed forms."""
 
 import math
+import subprocess
+import sys
+from functools import partial
 
 import pytest
 import torch
+from pyro.infer import TraceMeanField_ELBO
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+from zuko.flows import MAF, NSF
 
 import pyro_vae as pv
-from pyro_vae.networks import bounded
+from pyro_vae.distributions import DiagonalNormalMixture
+from pyro_vae.networks import ResidualBlock, bounded
 
 
 def parameters(*modules: nn.Module) -> int:
@@ -122,3 +128,162 @@ def test_the_latent_plane_of_a_mixture_lies_at_its_quantiles() -> None:
         across, 3 + Normal(0, 1).icdf(torch.tensor([1 / 6, 0.5, 5 / 6])), atol=0.05, rtol=0
     )
     torch.testing.assert_close(down, across.flip(0), atol=0.1, rtol=0)
+
+
+def test_a_flow_prior_set_to_the_identity_is_its_base(float64: None) -> None:
+    z = torch.randn(50, 3)
+    expected = Independent(Normal(torch.zeros(3), torch.ones(3)), 1).log_prob(z)
+    for flow in (MAF, NSF):
+        prior = pv.FlowPrior(3, flow=flow)
+        assert not torch.allclose(prior().log_prob(z), expected)
+        with torch.no_grad():
+            for parameter in prior.parameters():
+                parameter.zero_()
+        torch.testing.assert_close(prior().log_prob(z), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_flow_posterior_set_to_the_identity_is_the_diagonal_normal(float64: None) -> None:
+    x, z = torch.rand(4, 5), torch.randn(4, 3)
+    for flow in (MAF, NSF):
+        posterior = pv.FlowPosterior(pv.MLP((7,)).encoder((5,)), 3, flow=flow)
+        diagonal = pv.DiagonalNormalPosterior(posterior.encoder, 3)
+        diagonal.load_state_dict(posterior.state_dict(), strict=False)
+        with torch.no_grad():
+            for parameter in posterior.transform.parameters():
+                parameter.zero_()
+        torch.testing.assert_close(posterior(x).log_prob(z), diagonal(x).log_prob(z), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("flow", [MAF, NSF])
+def test_a_flow_scores_its_draws_as_any_other_point(flow: type[MAF], float64: None) -> None:
+    """The density that comes with a draw is the one by the inverse of the flow."""
+    posterior = pv.FlowPosterior(pv.MLP((7,)).encoder((5,)), 3, flow=flow)
+    qz = posterior(torch.rand(4, 5))
+    z = qz.rsample((6,))
+    assert z.requires_grad and not qz.sample().requires_grad
+    torch.testing.assert_close(qz.log_prob(z), qz.log_prob(z.clone()), rtol=1e-9, atol=1e-9)
+
+
+def test_the_mean_of_a_flow_is_that_of_its_draws(float64: None) -> None:
+    qz = pv.FlowPosterior(pv.MLP((7,)).encoder((5,)), 3)(torch.rand(4, 5))
+    draws = qz.sample((20_000,))
+    assert ((qz.mean - draws.mean(0)).abs() < 5 * draws.std(0) / 10).all()
+
+
+def test_covariances_of_correlated_posteriors(float64: None) -> None:
+    """S (I + B)(I + B)ᵀ S with B strictly lower, and S (I + V Vᵀ) S."""
+    x, encoder = torch.rand(4, 5), pv.MLP((7,)).encoder((5,))
+    full = pv.FullNormalPosterior(encoder, 3)
+    scale = (6 * (full.log_scale(encoder(x)) / 6).tanh()).exp()
+    b = torch.zeros(4, 3, 3)
+    assert full.correlation is not None
+    b[:, 1, 0], b[:, 2, 0], b[:, 2, 1] = full.correlation(encoder(x)).unbind(-1)
+    factor = scale[..., None] * (torch.eye(3) + b)
+    torch.testing.assert_close(full(x).covariance_matrix, factor @ factor.mT)
+    low = pv.LowRankNormalPosterior(encoder, 3, rank=2)
+    scale = (6 * (low.log_scale(encoder(x)) / 6).tanh()).exp()
+    v = 10 * (low.factor(encoder(x)) / 10).tanh()
+    expected = scale[..., None] * (torch.eye(3) + v @ v.mT) * scale[..., None, :]
+    torch.testing.assert_close(low(x).covariance_matrix, expected)
+
+
+def test_laplace_and_student_t_priors_by_their_formulas(float64: None) -> None:
+    z = torch.randn(50, 3) * 3
+    torch.testing.assert_close(pv.LaplacePrior(3)().log_prob(z), (-z.abs() - math.log(2)).sum(-1))
+    nu = 3.0
+    constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
+    expected = (constant - (nu + 1) / 2 * (1 + z.square() / nu).log()).sum(-1)
+    torch.testing.assert_close(pv.StudentTPrior(3, degrees_of_freedom=nu)().log_prob(z), expected)
+    wide = pv.StudentTPrior(3, degrees_of_freedom=1e9)().log_prob(z)
+    torch.testing.assert_close(wide, pv.StandardNormalPrior(3)().log_prob(z), rtol=1e-6, atol=1e-6)
+    for bad in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(pv.InputError, match="degrees_of_freedom expects a positive number, got"):
+            pv.StudentTPrior(3, degrees_of_freedom=bad)
+
+
+@pytest.mark.parametrize("size", [0.05, 1.0, 50.0])
+def test_a_mixture_by_matrix_products_keeps_the_digits_of_one_by_differences(size: float) -> None:
+    """In float32 against float64 differences: 300 components in 40 dimensions, scales down to e⁻⁴."""
+    loc, log_scale = size * torch.randn(300, 40), torch.rand(300, 40) * 4 - 4
+    logits, z = torch.randn(300), size * torch.randn(64, 40)
+    z[:32] = loc[:32] + log_scale[:32].exp() * torch.randn(32, 40)  # draws, too
+    components = Independent(Normal(loc.double(), log_scale.double().exp()), 1)
+    expected = MixtureSameFamily(Categorical(logits=logits.double()), components).log_prob(z.double())
+    found = DiagonalNormalMixture(logits, loc, log_scale.exp()).log_prob(z)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-4)
+
+
+def test_moments_and_draws_of_a_mixture(float64: None) -> None:
+    mixture = DiagonalNormalMixture(torch.randn(3), torch.randn(3, 2), torch.rand(3, 2) + 0.2)
+    draws = mixture.expand((2,)).sample((50_000,))
+    assert draws.shape == (50_000, 2, 2)
+    errors = (draws - mixture.mean).std((0, 1)) / 100_000**0.5
+    assert ((draws.mean((0, 1)) - mixture.mean).abs() < 5 * errors).all()
+    torch.testing.assert_close(draws.var((0, 1)), mixture.variance, rtol=0.03, atol=0)
+
+
+def test_a_gated_layer_is_the_product_of_a_line_and_a_gate(float64: None) -> None:
+    network = pv.GatedMLP((7,)).encoder((5,))
+    x, linear = torch.randn(4, 5), network.layers[1]
+    line, gate = linear(x).chunk(2, dim=-1)
+    torch.testing.assert_close(network(x), line * gate.sigmoid())
+
+
+def test_parameter_counts_of_the_vamp_prior_papers_network() -> None:
+    """Dense gated 784-300-300-40: two layers of twice 300 and two heads; 40-300-300-784: two and one head."""
+    network = pv.GatedMLP((300, 300))
+    posterior = pv.DiagonalNormalPosterior(network.encoder((784,)), 40)
+    likelihood = pv.BernoulliLikelihood(network.decoder(40, (784,)), (784,))
+    assert parameters(posterior) == 2 * 785 * 300 + 2 * 301 * 300 + 2 * 301 * 40
+    assert parameters(likelihood) == 2 * 41 * 300 + 2 * 301 * 300 + 301 * 784
+
+
+def test_a_residual_network_treats_each_datum_on_its_own(float64: None) -> None:
+    network = pv.ResidualConvolutional((4, 6), hidden_dim=5, groups=2).encoder((1, 8, 8))
+    x = torch.randn(6, 1, 8, 8)
+    torch.testing.assert_close(network(x)[2], network(x[2:3])[0])
+    block = ResidualBlock(4, 2, nn.SiLU)
+    with torch.no_grad():
+        block.layers[-1].weight.zero_()
+        block.layers[-1].bias.zero_()
+    h = torch.randn(2, 4, 3, 3)
+    assert torch.equal(block(h), h)
+
+
+def test_importing_the_package_leaves_validation_on() -> None:
+    """Although importing zuko switches it off for the whole process."""
+    code = "import pyro_vae, torch; assert torch.distributions.Distribution._validate_args"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_probabilistic_pca_reaches_the_maximum_likelihood(float64: None) -> None:
+    """Tipping & Bishop (1999): of N data in D dimensions, with the D − L smallest eigenvalues of the data's
+    covariance averaged into σ², log p = −½ Σ_d log λ_d − ½ (D − L) log σ² − ½ D (1 + log 2π) in the mean.
+    """
+    dim, latent = 6, 2
+    x = torch.randn(400, latent) @ torch.randn(latent, dim) + 0.4 * torch.randn(400, dim) + torch.randn(dim)
+    covariance = (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
+    values = torch.linalg.eigvalsh(covariance).flip(0)
+    logs = values[:latent].log().sum() + (dim - latent) * values[latent:].mean().log()
+    best = -0.5 * float(logs + dim * (1 + math.log(2 * math.pi)))
+
+    flat = pv.MLP(())
+    vae = pv.VAE(
+        pv.StandardNormalPrior(latent),
+        pv.NormalLikelihood(flat.decoder(latent, (dim,)), (dim,), scale="shared"),
+        pv.DiagonalNormalPosterior(flat.encoder((dim,)), latent),
+    )
+    pv.fit(
+        vae,
+        pv.Dataset(x.float()),
+        epochs=800,
+        batch_size=100,
+        objective=TraceMeanField_ELBO,
+        num_particles=4,
+        optimiser=partial(torch.optim.Adam, lr=0.1),
+        schedule=partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.994),
+    )
+    weight, bias = vae.likelihood.loc.layers[1].weight, vae.likelihood.loc.layers[1].bias
+    noise = vae.likelihood(torch.zeros(latent)).stddev.square().diag()
+    exact = MultivariateNormal(bias, weight @ weight.T + noise).log_prob(x).mean().item()
+    assert best - 0.01 < exact <= best + 1e-9

@@ -64,10 +64,8 @@ def _latest(run: Run, results: dict[str, dict[str, Any]]) -> tuple[dict[str, Any
     """The result that the numbers of each datum belong to, and these numbers."""
     for name, content in results.items():
         if not isinstance(content.get("log_evidence"), Mapping):
-            raise InputError(
-                f"expected log p(x) in {run.folder / name}, got none: a model without a density of x, as "
-                "an autoencoder, cannot be compared; leave it out"
-            )
+            reason = content.get("no_log_evidence", "the run has no density of x")
+            raise InputError(f"expected log p(x) in {run.folder / name}, got none: {reason}; leave it out")
     arrays = _per_datum(run)
     for content in results.values():
         if _belongs(arrays, content):
