@@ -151,7 +151,8 @@ class VampPrior(Prior):
     """p(z) = 1/K Σ_k q(z|u_k): the posterior, averaged over K learned pseudo-inputs u_k.
 
     Tomczak & Welling, "VAE with a VampPrior" (2018). The prior holds the posterior itself, so training
-    moves both. The pseudo-inputs start as randomly chosen data and are free tensors afterwards.
+    moves both. The pseudo-inputs start as randomly chosen data and are free tensors afterwards. At the
+    start all posteriors are alike, and so is the prior: without a KL warm-up, z may stay unused.
 
     Args:
         posterior: The q(z|x) of the same model.

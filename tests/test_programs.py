@@ -102,7 +102,7 @@ def test_gradients_of_a_hierarchy_agree_in_expectation(float64: None) -> None:
         rows = []
         for _ in range(60):
             model.zero_grad()
-            bound = pv.ImportanceWeightedELBO(5, 1, gradient=gradient)  # type: ignore[arg-type]
+            bound = pv.ImportanceWeightedELBO(5, 1, gradient=gradient)
             bound.loss_and_grads(model.model, model.guide, x)
             rows.append(torch.cat([p.grad.flatten() for p in model.posteriors.parameters()]))
         means[gradient] = torch.stack(rows)

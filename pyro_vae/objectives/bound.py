@@ -1,0 +1,112 @@
+"""What all bounds share, and how `fit` makes an objective."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, Trace_ELBO
+from pyro.poutine import Trace
+from torch import Tensor
+
+from pyro_vae.errors import InputError, count, make
+from pyro_vae.importance import sites
+
+Program = Callable[..., Any]
+
+#: Arguments of Pyro's ELBOs that `fit` gives, or that are no choice of a user.
+PLUMBING = frozenset(
+    {
+        "num_particles",
+        "max_plate_nesting",
+        "max_iarange_nesting",
+        "vectorize_particles",
+        "strict_enumeration_warning",
+        "ignore_jit_warnings",
+        "jit_options",
+        "retain_graph",
+        "tail_adaptive_beta",
+    }
+)
+
+
+class Bound(Trace_ELBO):
+    """An objective that is one differentiable tensor.
+
+    Contract for the author of the next one: `negative_bound` gives minus the bound, summed over the data,
+    from a trace of the model and one of the guide. Each site has its `log_prob`, scaled and masked, with
+    the particles at axis −`max_plate_nesting`.
+
+    Args:
+        num_particles: K, draws of z per datum, always made at once.
+        max_plate_nesting: Number of plate axes in model and guide; found out where it is infinite.
+        vectorize_particles: As in Pyro's ELBOs, and without effect.
+    """
+
+    def __init__(
+        self, num_particles: int = 1, max_plate_nesting: float = math.inf, vectorize_particles: bool = True
+    ) -> None:
+        super().__init__(num_particles, max_plate_nesting, vectorize_particles=True)
+        self.max_plate_nesting += num_particles == 1  # Pyro counts the axis of several particles only
+
+    @abstractmethod
+    def negative_bound(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        """Minus the bound, summed over the data, in nats."""
+
+    def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
+        """Minus the bound, summed over the data, in nats."""
+        (traces,) = self._get_traces(model, guide, args, kwargs)
+        return self.negative_bound(*traces)
+
+    @torch.no_grad()
+    def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+        """As `differentiable_loss`, without a gradient."""
+        return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+        """As `loss`, with the gradient left in the parameters."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return loss.item()
+
+    def _guess_max_plate_nesting(self, *args: Any) -> None:
+        super()._guess_max_plate_nesting(*args)
+        self.max_plate_nesting += self.num_particles == 1
+
+    def _vectorized_num_particles(self, fn: Program) -> Program:
+        return pyro.plate("particles", self.num_particles, dim=-self.max_plate_nesting)(fn)
+
+
+def check_reparameterised(guide_trace: Trace, objective: ELBO) -> None:
+    """Refuse a guide whose draws carry no gradient."""
+    for name in sites(guide_trace, observed=False):
+        fn = guide_trace.nodes[name]["fn"]
+        if not fn.has_rsample:
+            raise InputError(
+                f"{type(objective).__name__} expects reparameterised sites in the guide, got {name!r} with "
+                f"{type(fn).__name__}: use Trace_ELBO"
+            )
+
+
+def make_objective(objective: Callable[..., ELBO], num_particles: int) -> ELBO:
+    """The ELBO that `objective` makes for programs whose one plate is "data"."""
+    several = count("num_particles", num_particles) > 1
+
+    def with_particles(number: int) -> object:
+        return objective(number, max_plate_nesting=1, vectorize_particles=several)
+
+    made = make("objective", with_particles, num_particles)
+    if not isinstance(made, ELBO):
+        raise InputError(
+            f"objective expects a class of ELBO as Trace_ELBO, or a partial of one, got one that makes "
+            f"{type(made).__name__}"
+        )
+    return made
+
+
+def in_words(objective: ELBO) -> str:
+    """Class and choices of an objective."""
+    choices = {name: value for name, value in vars(objective).items() if isinstance(value, int | float | str)}
+    return f"{type(objective).__name__} {choices}"
