@@ -44,6 +44,9 @@ PARTS: tuple[tuple[str, type, str, str], ...] = (
 #: The class of each part where none is named; Adam is the default of `fit`, too.
 DEFAULTS = {**{name: default for name, _, default, _ in PARTS}, "optimiser": "Adam"}
 
+#: The same for a part that there is only where it, or an option of it, is named.
+IF_NAMED = {"upper_network": "MLP"}
+
 #: Options of `fit` that the command line takes over.
 FIT_OPTIONS = tuple(
     name
@@ -81,6 +84,7 @@ class Parser(ArgumentParser):
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, without the null of parts that have a default all the same (see `with_defaults`)."""
         text: str = super().format_help(*args, **kwargs)
+        text = text.replace("<class 'pyro.infer.elbo.ELBO'>:", "What is maximised, an ELBO of Pyro's kind:")
         return re.sub(r"(by\s+default\s+\w+\.\s+\(type:[^)]*?),\s+default:\s+null", r"\1", text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -213,7 +217,7 @@ def train_parser() -> Parser:
         Architecture,
         "upper_network",
         required=False,
-        help="Network between the layers of HierarchicalVAE; by default MLP with hidden_dims [100,100].",
+        help="Network between the layers of HierarchicalVAE; by default MLP.",
     )
     parser.add_function_arguments(fit, skip=skipped | {"objective"})  # it is one of the parts
     # default classes made the types; from here on `with_defaults` names them
@@ -264,9 +268,11 @@ def with_defaults(arguments: list[str]) -> list[str]:
         return arguments
     content, classes, others = _sorted_out(arguments)
     content = {name: value for name, value in content.items() if name not in classes and value is not None}
-    for name, default in DEFAULTS.items():
+    for name, default in (DEFAULTS | IF_NAMED).items():
         if isinstance(content.get(name), dict):
             content[name].setdefault("class_path", default)
+        elif name in IF_NAMED and not any(word.startswith(f"--{name}.") for word in others):
+            continue
         elif name not in content and name not in classes:
             classes[name] = default
             if name == "optimiser":
@@ -285,7 +291,7 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
     for word in words:
         option, joined, value = word.partition("=")
         name = option.removeprefix("--")
-        if option == name or name not in {"config", "schedule", *DEFAULTS}:
+        if option == name or name not in {"config", "schedule", *DEFAULTS, *IF_NAMED}:
             others.append(word)
             continue
         value = value if joined else next(words, "")

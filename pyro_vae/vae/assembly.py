@@ -87,7 +87,7 @@ def assemble(
         program: Makes the joint program: `VAE`, `HierarchicalVAE`, `Autoencoder`, or one of your own.
         latent_dim: L, the length of z; several for stochastic layers, from the data upwards.
         network: Kind of encoder and decoder between x and z_1; None for `MLP()`.
-        upper_network: Kind of those between the layers of z; None for `MLP((100, 100))`.
+        upper_network: Kind of those between the layers of z; None for `MLP()`.
         prior: Makes p(z).
         likelihood: Makes p(x|z); between layers it is a `NormalLikelihood` with scale per_pixel.
         posterior: Makes q(z|x), for each layer.
@@ -102,9 +102,7 @@ def assemble(
     torch.Size([50, 1, 8, 8])
     """
     dims = counts("latent_dim", (latent_dim,) if isinstance(latent_dim, int) else latent_dim)
-    parts = _Parts(
-        data, dims, network or MLP(), upper_network or MLP((100, 100)), prior, likelihood, posterior
-    )
+    parts = _Parts(data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior)
     return _supply(program, parts.for_programs())
 
 
