@@ -41,6 +41,9 @@ PARTS: tuple[tuple[str, type, str, str], ...] = (
     ("objective", ELBO, "Trace_ELBO", "ImportanceWeightedELBO --num_particles 50"),
 )
 
+#: Parameters of each part's classes that are no options.
+SKIPPED = {**FACTS, "objective": PLUMBING}
+
 #: The class of each part where none is named; Adam is the default of `fit`, too.
 DEFAULTS = {**{name: default for name, _, default, _ in PARTS}, "optimiser": "Adam"}
 
@@ -201,7 +204,7 @@ def train_parser() -> Parser:
         parser.add_subclass_arguments(
             base,
             name,
-            skip=set(FACTS | PLUMBING),
+            skip=set(SKIPPED.get(name, ())),
             default={"class_path": default},
             required=False,
             help=f"A class and its options, as --{name} {example}; by default {default}.",

@@ -167,7 +167,7 @@ class FlowPosterior(_LocatedPosterior):
     Args:
         encoder: Network from data to features.
         latent_dim: L, the length of z.
-        flow: `zuko.flows.MAF`, or one that derives from it, as `zuko.flows.NSF`.
+        flow: `zuko.flows.MAF` or `zuko.flows.NSF`.
         transforms: Number of autoregressive transformations, their orders alternating.
         hidden_dims: Widths of the hidden layers of each.
         log_scale_bounds: Range of log s, approached smoothly.

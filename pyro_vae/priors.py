@@ -1,6 +1,5 @@
 """Priors p(z)."""
 
-import math
 from abc import ABC, abstractmethod
 
 import pyro.distributions as dist
@@ -12,7 +11,7 @@ from pyro_vae.distributions import DiagonalNormalMixture
 from pyro_vae.errors import InputError, count
 from pyro_vae.flows import MAF, FlowDistribution, make_flow
 from pyro_vae.networks import bounded, check_bounds
-from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
+from pyro_vae.posteriors import Posterior
 
 
 class Prior(nn.Module, ABC):
@@ -93,10 +92,10 @@ class StudentTPrior(_StandardPrior):
 
     Args:
         latent_dim: L, the length of z.
-        degrees_of_freedom: ν.
+        degrees_of_freedom: ν, at most 1000: beyond it the density loses its digits in float32.
 
     Raises:
-        InputError: where `degrees_of_freedom` is not a positive finite number.
+        InputError: where `degrees_of_freedom` is not a positive number up to 1000.
 
     >>> StudentTPrior(3, degrees_of_freedom=4)().variance
     tensor([2., 2., 2.])
@@ -106,8 +105,11 @@ class StudentTPrior(_StandardPrior):
 
     def __init__(self, latent_dim: int, *, degrees_of_freedom: float = 5.0) -> None:
         super().__init__(latent_dim)
-        if not 0 < degrees_of_freedom < math.inf:
-            raise InputError(f"degrees_of_freedom expects a positive number, got {degrees_of_freedom}")
+        if not 0 < degrees_of_freedom <= 1000:
+            raise InputError(
+                f"degrees_of_freedom expects a positive number up to 1000, got {degrees_of_freedom}: "
+                "for more use StandardNormalPrior"
+            )
         self.register_buffer("degrees_of_freedom", torch.tensor(float(degrees_of_freedom)), persistent=False)
 
     def _coordinates(self) -> TorchDistribution:
@@ -188,8 +190,9 @@ class VampPrior(Prior):
     def forward(self) -> TorchDistribution:
         """p(z): batch shape (), event shape (L,)."""
         components = self.posterior(self.pseudo_inputs)
-        if isinstance(self.posterior, DiagonalNormalPosterior):
-            return DiagonalNormalMixture(self.logits, components.base_dist.loc, components.base_dist.scale)
+        base = getattr(components, "base_dist", None)
+        if isinstance(base, torch.distributions.Normal):
+            return DiagonalNormalMixture(self.logits, base.loc, base.scale)
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
@@ -204,7 +207,7 @@ class FlowPrior(Prior):
 
     Args:
         latent_dim: L, the length of z.
-        flow: `zuko.flows.MAF`, or one that derives from it, as `zuko.flows.NSF`.
+        flow: `zuko.flows.MAF` or `zuko.flows.NSF`.
         transforms: Number of autoregressive transformations, their orders alternating.
         hidden_dims: Widths of the hidden layers of each.
 

@@ -20,11 +20,9 @@ import torch
 import yaml
 from PIL import Image
 
-from pyro_vae.arguments import PARTS, subclasses
+from pyro_vae.arguments import PARTS, SKIPPED, subclasses
 from pyro_vae.cli import main
-from pyro_vae.objectives import PLUMBING
 from pyro_vae.runs import load_arrays
-from pyro_vae.vae import FACTS
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--network.hidden_dims", "[8]", "--latent_dim", "2", "--particles", "10")
@@ -111,7 +109,7 @@ def test_a_chosen_class_has_its_own_defaults(pyro_vae: Run, part: str, name: str
     signature = [
         parameter
         for name, parameter in inspect.signature(chosen).parameters.items()
-        if name not in FACTS | PLUMBING and parameter.kind is not parameter.VAR_KEYWORD
+        if name not in SKIPPED.get(part, ()) and parameter.kind is not parameter.VAR_KEYWORD
     ]
     required = [p.name for p in signature if p.default is p.empty]
     options = [word for option in required for word in (f"--{part}.{option}", "x")]

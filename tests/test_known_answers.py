@@ -4,13 +4,22 @@ import math
 import subprocess
 import sys
 from functools import partial
+from typing import Any
 
+import pyro
 import pytest
 import torch
 from pyro.infer import TraceMeanField_ELBO
-from torch import nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
-from zuko.flows import MAF, NSF
+from torch import Tensor, nn
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    StudentT,
+)
+from zuko.flows import MAF, NCSF, NSF
 
 import pyro_vae as pv
 from pyro_vae.distributions import DiagonalNormalMixture
@@ -194,11 +203,39 @@ def test_laplace_and_student_t_priors_by_their_formulas(float64: None) -> None:
     constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
     expected = (constant - (nu + 1) / 2 * (1 + z.square() / nu).log()).sum(-1)
     torch.testing.assert_close(pv.StudentTPrior(3, degrees_of_freedom=nu)().log_prob(z), expected)
-    wide = pv.StudentTPrior(3, degrees_of_freedom=1e9)().log_prob(z)
-    torch.testing.assert_close(wide, pv.StandardNormalPrior(3)().log_prob(z), rtol=1e-6, atol=1e-6)
-    for bad in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(pv.InputError, match="degrees_of_freedom expects a positive number, got"):
+    for bad in (0.0, -1.0, 1001, math.inf, math.nan):
+        with pytest.raises(
+            pv.InputError, match="degrees_of_freedom expects a positive number up to 1000, got"
+        ):
             pv.StudentTPrior(3, degrees_of_freedom=bad)
+
+
+def test_student_t_keeps_its_digits_in_float32() -> None:
+    prior, z = pv.StudentTPrior(50, degrees_of_freedom=1000), torch.randn(100, 50)
+    exact = StudentT(torch.tensor(1000.0, dtype=torch.float64)).log_prob(z.double()).sum(-1)
+    torch.testing.assert_close(prior().log_prob(z).double(), exact, rtol=0, atol=0.02)
+
+
+def test_a_vamp_prior_of_a_users_posterior_is_that_posterior(float64: None) -> None:
+    """Also where it derives from the diagonal normal and is another density."""
+
+    class LaplacePosterior(pv.DiagonalNormalPosterior):
+        def forward(self, x: Tensor) -> Any:
+            qz = super().forward(x)
+            return pyro.distributions.Laplace(qz.mean, qz.stddev).to_event(1)
+
+    posterior = LaplacePosterior(pv.MLP((7,)).encoder((5,)), 3)
+    prior = pv.VampPrior(posterior, torch.rand(9, 5), components=4)
+    z = torch.randn(50, 3)
+    expected = torch.stack([posterior(u).log_prob(z) for u in prior.pseudo_inputs]).logsumexp(0) - math.log(4)
+    torch.testing.assert_close(prior().log_prob(z), expected)
+
+
+def test_flows_that_are_no_density_over_the_reals_are_refused() -> None:
+    wrong: list[Any] = [NCSF, nn.Linear, "NSF"]
+    for flow in wrong:
+        with pytest.raises(pv.InputError, match=r"flow expects zuko.flows.MAF or zuko.flows.NSF, got"):
+            pv.FlowPrior(2, flow=flow)
 
 
 @pytest.mark.parametrize("size", [0.05, 1.0, 50.0])

@@ -2,13 +2,25 @@
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import ELBO, SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    ELBO,
+    SVI,
+    JitTrace_ELBO,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    config_enumerate,
+)
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -79,6 +91,9 @@ def test_the_gradient_of_the_model_is_the_same_in_all_estimators(float64: None) 
         found[gradient] = torch.cat([gradients(model, "prior"), gradients(model, "likelihood")])
     torch.testing.assert_close(found["stl"], found["plain"], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found["dreg"], found["plain"], rtol=1e-9, atol=1e-12)
+
+
+STILL = partial(torch.optim.SGD, lr=0.0)
 
 
 class Toy(pv.VAE):
@@ -219,16 +234,16 @@ def test_analytic_kl_of_correlated_normals_by_hand(float64: None) -> None:
 
 def test_free_bits_by_hand(float64: None) -> None:
     """Mean over the batch of each dimension's KL, and λ where that is larger; a mixture is one group."""
-    for prior, axes in (("StandardNormal", (0, 1)), ("Mixture", (0, 1))):
+    for prior in ("StandardNormal", "Mixture"):
         model, x = vae(prior), data_for("Bernoulli").double()
         torch.manual_seed(0)
         qz = model.posterior(x)
         z = qz.rsample((5,))
         log_px = model.likelihood(z).log_prob(x).mean(0).sum()
         if prior == "Mixture":
-            kl = (qz.log_prob(z) - model.prior().log_prob(z)).mean(axes)[None]
+            kl = (qz.log_prob(z) - model.prior().log_prob(z)).mean((0, 1))[None]
         else:
-            kl = (qz.base_dist.log_prob(z) - model.prior().base_dist.log_prob(z)).mean(axes)
+            kl = (qz.base_dist.log_prob(z) - model.prior().base_dist.log_prob(z)).mean((0, 1))
         for free_bits in (0.0, float(kl.detach().median()), 10.0):
             expected = -(log_px - len(x) * kl.clamp(min=free_bits).sum()).detach()
             objective = pv.FreeBitsELBO(5, 1, free_bits=free_bits)
@@ -292,18 +307,155 @@ def test_guides_without_reparameterisation_are_refused() -> None:
             objective.loss(model, guide, torch.randn(4))
 
 
-def test_subsampled_and_missing_plates_are_refused() -> None:
-    def program(x: Tensor, size: int, name: str = "data", *, observe: bool = True) -> None:
+@pytest.mark.parametrize("gradient", ["plain", "stl", "dreg"])
+def test_subsampled_and_missing_plates_and_scales_are_refused(gradient: Any) -> None:
+    def program(
+        x: Tensor, size: int, name: str = "data", scale: float = 1.0, *, observe: bool = True
+    ) -> None:
+        loc = pyro.param("loc", torch.tensor(0.0))
         with pyro.plate(name, size, subsample_size=len(x)):
-            z = pyro.sample("z", dist.Normal(torch.tensor(0.0), 1))
+            z = pyro.sample("z", dist.Normal(loc, 1))
             if observe:
-                pyro.sample("x", dist.Normal(z, 1), obs=x)
+                with pyro.poutine.scale(scale=scale):
+                    pyro.sample("x", dist.Normal(z, 1), obs=x)
 
-    objective, x = pv.ImportanceWeightedELBO(3), torch.randn(4)
-    objective.loss(program, partial(program, observe=False), x, 4)
+    objective, x = pv.ImportanceWeightedELBO(3, gradient=gradient), torch.randn(4)
+    guide = partial(program, observe=False)
+    objective.loss_and_grads(program, guide, x, 4)
     for arguments in ((x, 40), (x, 4, "other")):
-        with refused('every site inside a pyro.plate named "data" that is not subsampled'):
-            objective.loss(program, partial(program, observe=False), *arguments)
+        with refused('every site inside a pyro.plate named "data" that is not subsampled, got the site'):
+            objective.loss_and_grads(program, guide, *arguments)
+    with refused(r"expects observed sites without a scale, got 'x' with 0.5: log Σ w\^s is another bound"):
+        objective.loss_and_grads(program, guide, x, 4, "data", 0.5)
+
+
+def test_masked_sites_are_refused_by_dreg() -> None:
+    model, x = vae(), data_for("Bernoulli")
+    kept = torch.arange(len(x)) > 2
+    masked = [pyro.poutine.mask(program, mask=kept) for program in (model.model, model.guide)]
+    pv.ImportanceWeightedELBO(3, 1, gradient="plain").loss_and_grads(*masked, x)
+    with refused("dreg expects latent sites without a mask: use gradient plain"):
+        pv.ImportanceWeightedELBO(3, 1).loss_and_grads(*masked, x)
+
+
+class Dropping(pv.MLP):
+    """An MLP whose features drop out."""
+
+    def encoder(self, data_shape: Any) -> pv.Network:
+        network = super().encoder(data_shape)
+        network.layers = nn.Sequential(network.layers, nn.Dropout(0.5))
+        return network
+
+
+def test_dropout_in_the_encoder_leaves_the_bound_as_it_is() -> None:
+    """The density of a draw is that under the very mask it was drawn with."""
+    data = pv.Digits()
+    model, x = pv.assemble(data, network=Dropping()).train(), data.test.batch()[:20]
+    losses = [
+        loss_at(pv.ImportanceWeightedELBO(5, 1, gradient=kind), model, x) for kind in ("plain", "stl", "dreg")
+    ]
+    torch.testing.assert_close(losses[1:], [losses[0]] * 2)
+    layered = pv.assemble(data, program=pv.HierarchicalVAE, latent_dim=(4, 2), network=Dropping()).train()
+    loss_at(pv.ImportanceWeightedELBO(5, 1, gradient="plain"), layered, x)
+    with refused("runs the guide again, and got another density at the same draws of 'z1', as by dropout"):
+        loss_at(pv.ImportanceWeightedELBO(5, 1), layered, x)
+
+
+def test_objectives_of_pyro_are_made_as_meant() -> None:
+    made = make_objective(partial(RenyiELBO, alpha=0.0), 5)
+    assert (made.alpha, made.num_particles) == (0.0, 5)
+    model, x = vae(), data_for("Bernoulli")
+    expected = loss_at(pv.ImportanceWeightedELBO(5, 1, gradient="plain"), model, x)
+    gradient = gradients(model)
+    torch.testing.assert_close(loss_at(made, model, x), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradients(model), gradient, rtol=1e-3, atol=1e-4)
+    with refused(
+        "objective expects a class as Trace_ELBO, or a partial of one, got an instance of Trace_ELBO"
+    ):
+        make_objective(Trace_ELBO(), 1)
+    for unusable in (ReweightedWakeSleep, TraceTailAdaptive_ELBO, JitTrace_ELBO):
+        with refused(f"got one that makes {unusable.__name__}: use Trace_ELBO, TraceMeanField_ELBO"):
+            make_objective(unusable, 2)
+
+
+class Enumerated(pv.JointProgram):
+    """A class of three for each datum, summed over by TraceEnum_ELBO."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(3))
+        self.head = nn.Linear(64, 3)
+
+    def model(self, x: Tensor) -> Tensor:
+        self.register(self)
+        with pyro.plate("data", len(x), dim=-1):
+            k = pyro.sample("k", dist.Categorical(logits=self.logits))
+            p = (k.to(x.dtype)[..., None] + 1) / 5
+            return pyro.sample("x", dist.Bernoulli(p.expand(*k.shape, 64)).to_event(1), obs=x.flatten(1))
+
+    @config_enumerate
+    def guide(self, x: Tensor) -> Tensor:
+        with pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("k", dist.Categorical(logits=self.head(x.flatten(1))))
+
+
+def test_the_elbo_of_an_enumerated_guide_is_logged() -> None:
+    data = pv.Digits(binarization="static")
+    torch.manual_seed(0)
+    model = Enumerated()
+    history = pv.fit(model, data, epochs=1, optimiser=STILL, objective=TraceEnum_ELBO)
+    terms = pv.elbo(model.model, model.guide, data.train.batch(), num_particles=300)
+    assert history.epochs[0].train_elbo == pytest.approx(float(terms.elbo.mean()), abs=0.01)
+
+
+def test_an_objective_is_left_as_it_was_found() -> None:
+    data, made = pv.Digits(), pv.FreeBitsELBO(1, 1)
+    for _ in range(2):
+        pv.fit(pv.assemble(data, latent_dim=2), data, epochs=1, objective=lambda **_: made)
+        assert "_get_trace" not in vars(made)
+
+
+def test_resume_in_the_middle_of_a_warm_up_is_exact(tmp_path: Path) -> None:
+    data = pv.Digits()
+
+    def trained(folder: Path, epochs: int, **changed: Any) -> pv.VAE:
+        torch.manual_seed(0)
+        model = pv.assemble(data, latent_dim=2)
+        options: dict[str, Any] = {"kl_warm_up": 3, "kl_weight": 0.7, "objective": pv.ImportanceWeightedELBO}
+        options |= {
+            "epochs": epochs,
+            "num_particles": 3,
+            "checkpoints": folder,
+            "resume": True,
+            "keep": "last",
+        }
+        pv.fit(model, data, **(options | changed))
+        return model
+
+    whole = trained(tmp_path / "whole", 4)
+    trained(tmp_path / "parts", 2)
+    parts = trained(tmp_path / "parts", 4)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    refusals: list[tuple[dict[str, Any], str]] = [
+        ({"kl_warm_up": 2}, "made with kl_warm_up 3, got 2"),
+        ({"kl_weight": 0.5}, "made with kl_weight 0.7, got 0.5"),
+        ({"objective": Trace_ELBO}, "made with objective ImportanceWeightedELBO .*'dreg'.*, got Trace_ELBO"),
+        (
+            {"objective": partial(pv.ImportanceWeightedELBO, gradient="stl")},
+            "made with objective ImportanceWeightedELBO .*'dreg'.*, got ImportanceWeightedELBO .*'stl'",
+        ),
+    ]
+    for changed, text in refusals:
+        with refused(text):
+            trained(tmp_path / "whole", 4, **changed)
+
+
+def test_patience_waits_for_the_warm_up() -> None:
+    data = pv.Digits()
+    # a learning rate of nothing, so that no epoch is better than the first
+    options: dict[str, Any] = {"optimiser": STILL, "patience": 2, "epochs": 9}
+    assert len(pv.fit(pv.assemble(data), data, **options).epochs) == 3
+    assert len(pv.fit(pv.assemble(data), data, kl_warm_up=5, **options).epochs) == 7
 
 
 def test_choices_are_checked() -> None:
@@ -311,7 +463,7 @@ def test_choices_are_checked() -> None:
         pv.ImportanceWeightedELBO(3, gradient="typo")  # type: ignore[arg-type]
     with refused("free_bits expects a number of nats that is not negative, got -1"):
         pv.FreeBitsELBO(free_bits=-1)
-    with refused("objective expects a class of ELBO as Trace_ELBO, or a partial of one, got .* Linear"):
+    with refused("objective expects a class of ELBO whose gradient is that of one loss, got one .* Linear"):
         make_objective(lambda *_, **__: nn.Linear(1, 1), 1)
     data = pv.Digits()
     for options, text in [
@@ -321,9 +473,6 @@ def test_choices_are_checked() -> None:
     ]:
         with refused(text):
             pv.fit(pv.assemble(data), data, epochs=1, **options)  # type: ignore[arg-type]
-
-
-STILL = partial(torch.optim.SGD, lr=0.0)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

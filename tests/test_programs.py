@@ -3,7 +3,9 @@
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -14,7 +16,17 @@ from torch.distributions import MultivariateNormal
 
 import pyro_vae as pv
 from pyro_vae.cli import main
-from tests.components import DATA_SHAPE, LATENT_DIM, LIKELIHOODS, POSTERIORS, PRIORS, SMALL, data_for, vae
+from tests.components import (
+    DATA_SHAPE,
+    LATENT_DIM,
+    LIKELIHOODS,
+    OBJECTIVES,
+    POSTERIORS,
+    PRIORS,
+    SMALL,
+    data_for,
+    vae,
+)
 
 
 def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
@@ -234,6 +246,61 @@ def test_an_autoencoder_has_no_log_evidence_and_no_samples() -> None:
     codes = torch.randn(500, LATENT_DIM)
     _, across, _ = model.latent_plane((1, 2), num=4, codes=codes)
     torch.testing.assert_close(across, codes[:, 1].quantile(torch.tensor([0.125, 0.375, 0.625, 0.875])))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_autoencoder_trains_by_any_objective(objective: str) -> None:
+    """All are its error: there is no KL to weigh."""
+    data = pv.Digits()
+    choices: list[dict[str, Any]] = [{}, {"kl_weight": 0.5}, {"kl_warm_up": 1}]
+    for options in choices:
+        torch.manual_seed(0)
+        model = pv.assemble(data, program=pv.Autoencoder, latent_dim=2)
+        history = pv.fit(model, data, epochs=1, objective=OBJECTIVES[objective], **options)
+        torch.manual_seed(0)
+        plain = pv.assemble(data, program=pv.Autoencoder, latent_dim=2)
+        expected = pv.fit(plain, data, epochs=1)
+        assert history.epochs[0].train_elbo == pytest.approx(expected.epochs[0].train_elbo, rel=1e-5)
+
+
+@pytest.mark.parametrize("latent_dim", [2, (3, 2)])
+def test_vamp_priors_in_float64(latent_dim: int | tuple[int, ...], float64: None) -> None:
+    """The pseudo-inputs are of the type of the posterior that reads them."""
+    data, prior = pv.Digits(), partial(pv.VampPrior, components=9)
+    program: Any = pv.VAE if isinstance(latent_dim, int) else pv.HierarchicalVAE
+    model = pv.assemble(data, program=program, latent_dim=latent_dim, prior=prior)
+    assert pv.fit(model, data, epochs=1).epochs[0].train_elbo > -60
+
+
+def test_what_assemble_cannot_do_is_refused() -> None:
+    data = pv.Digits()
+
+    class Asking(pv.StandardNormalPrior):
+        def __init__(self, latent_dim: int, encoder: torch.nn.Module) -> None:
+            super().__init__(latent_dim)
+
+    with refused("the prior Asking needs encoder, which is not filled in: give it a default or a value"):
+        pv.assemble(data, prior=Asking)
+    wrong: list[tuple[Any, str]] = [
+        ((), "latent_dim expects a number or several, got none"),
+        (2.5, r"latent_dim expects positive whole numbers, got \(2.5,\)"),
+        (0, r"latent_dim expects positive whole numbers, got \(0,\)"),
+    ]
+    for latent_dim, text in wrong:
+        with refused(text):
+            pv.assemble(data, latent_dim=latent_dim)
+    three: Any = np.int64(3)
+    assert pv.assemble(data, latent_dim=three).prior.latent_dim == 3
+    with refused("upper_network is that between the layers of z, got one layer"):
+        pv.assemble(data, upper_network=pv.MLP())
+    chosen: dict[str, Any] = {
+        "prior": pv.MixturePrior,
+        "likelihood": pv.PoissonLikelihood,
+        "posterior": pv.FullNormalPosterior,
+    }
+    for name, part in chosen.items():
+        with refused(f"Autoencoder has no {name}, got {part.__name__}: leave it out"):
+            pv.assemble(data, program=pv.Autoencoder, **{name: part})
 
 
 def test_refusals_of_an_autoencoder() -> None:

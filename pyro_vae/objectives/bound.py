@@ -7,7 +7,7 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.infer import ELBO, Trace_ELBO
+from pyro.infer import ELBO, ReweightedWakeSleep, Trace_ELBO, Trace_MMD, TraceTailAdaptive_ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -30,6 +30,10 @@ PLUMBING = frozenset(
         "tail_adaptive_beta",
     }
 )
+
+
+#: ELBOs of Pyro's that give two losses, no bound, or need what `fit` has not.
+UNUSABLE = (ReweightedWakeSleep, TraceTailAdaptive_ELBO, Trace_MMD)
 
 
 class Bound(Trace_ELBO):
@@ -92,21 +96,26 @@ def check_reparameterised(guide_trace: Trace, objective: ELBO) -> None:
 
 def make_objective(objective: Callable[..., ELBO], num_particles: int) -> ELBO:
     """The ELBO that `objective` makes for programs whose one plate is "data"."""
+    if isinstance(objective, ELBO):
+        raise InputError(
+            f"objective expects a class as Trace_ELBO, or a partial of one, got an instance of "
+            f"{type(objective).__name__}: give the class, and num_particles beside it"
+        )
     several = count("num_particles", num_particles) > 1
 
     def with_particles(number: int) -> object:
-        return objective(number, max_plate_nesting=1, vectorize_particles=several)
+        return objective(num_particles=number, max_plate_nesting=1, vectorize_particles=several)
 
     made = make("objective", with_particles, num_particles)
-    if not isinstance(made, ELBO):
+    if not isinstance(made, ELBO) or isinstance(made, UNUSABLE) or type(made).__name__.startswith("Jit"):
         raise InputError(
-            f"objective expects a class of ELBO as Trace_ELBO, or a partial of one, got one that makes "
-            f"{type(made).__name__}"
+            "objective expects a class of ELBO whose gradient is that of one loss, got one that makes "
+            f"{type(made).__name__}: use Trace_ELBO, TraceMeanField_ELBO, ImportanceWeightedELBO or the like"
         )
     return made
 
 
 def in_words(objective: ELBO) -> str:
     """Class and choices of an objective."""
-    choices = {name: value for name, value in vars(objective).items() if isinstance(value, int | float | str)}
+    choices = {name: value for name, value in sorted(vars(objective).items()) if not callable(value)}
     return f"{type(objective).__name__} {choices}"

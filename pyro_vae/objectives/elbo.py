@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pyro import poutine
@@ -46,31 +46,49 @@ class KLWeight(Messenger):
 class ELBORecorder:
     """The unweighted ELBO of the draws on which an objective is computed, at no draw of its own.
 
+    As a context, in which the objective's traces are listened to.
+
     Args:
-        objective: Any of Pyro's or this package's; its traces are listened to.
+        objective: Any of Pyro's or this package's.
     """
 
     def __init__(self, objective: ELBO) -> None:
-        self.num_particles = objective.num_particles
-        self.vectorized = objective.vectorize_particles
+        self.objective = objective
         self.elbos: list[Tensor] = []
-        self._get_trace = objective._get_trace
-        objective._get_trace = self._listen
+
+    def __enter__(self) -> Self:
+        self._get_trace = self.objective._get_trace
+        self.objective._get_trace = self._listen
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.objective._get_trace  # uncovers the method of the class
 
     def _listen(self, *args: Any) -> tuple[Trace, Trace]:
         traces = self._get_trace(*args)
         with torch.no_grad():
-            log_joint, log_q = (
-                torch.stack([unscaled(trace.nodes[name]).sum() for name in sites(trace)]).sum()
-                for trace in traces
-            )
-        self.elbos.append((log_joint - log_q) / (self.num_particles if self.vectorized else 1))
+            log_joint, log_q = (_log_density(trace) for trace in traces)
+        vectorized = self.objective.vectorize_particles
+        self.elbos.append((log_joint - log_q) / (self.objective.num_particles if vectorized else 1))
         return traces
 
     def take(self) -> float:
-        """The ELBO since the last call, summed over the data; NaN where the objective made no trace."""
+        """The ELBO since the last call, summed over the data; NaN where it cannot be told.
+
+        That is where the objective makes no trace, or enumerates a site.
+        """
         elbos, self.elbos = self.elbos, []
         return float(torch.stack(elbos).mean()) if elbos else math.nan
+
+
+def _log_density(trace: Trace) -> Tensor:
+    """Log density of all sites; NaN where one has an axis for all its values."""
+    total = torch.zeros(())
+    for name in sites(trace):
+        site = trace.nodes[name]
+        enumerated = site["infer"].get("_enumerate_dim") is not None
+        total = total + (math.nan if enumerated else unscaled(site).sum())
+    return total
 
 
 def check_mean_field(model: Program, guide: Program, x: Tensor) -> None:

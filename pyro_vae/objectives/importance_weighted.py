@@ -1,11 +1,12 @@
 """The importance-weighted bound, with three estimators of its gradient."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from pyro import poutine
+from pyro.distributions.util import is_identically_one, scale_and_mask
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
@@ -40,7 +41,9 @@ class ImportanceWeightedELBO(Bound):
 
     Raises:
         InputError: where a site of the guide is not reparameterised, a latent site of one program is not in
-            the other, or sites lie outside the plate "data" or in a subsampled one.
+            the other, sites lie outside the plate "data" or in a subsampled one, or observed ones are
+            scaled; for `dreg`, where latent sites are masked or scaled differently; for `stl` and `dreg`,
+            where a guide of several sites is not the same at the same draws (dropout).
 
     >>> import pyro
     >>> from pyro_vae import Digits, assemble
@@ -76,14 +79,8 @@ class ImportanceWeightedELBO(Bound):
                 f"{sorted(guided)}"
             )
         every = sites(model_trace)
-        sizes = {frame.name: frame for frame in model_trace.nodes[every[0]]["cond_indep_stack"]}
-        data = sizes.get("data")
-        if data is None or data.full_size != data.size:
-            raise InputError(
-                'expected every site inside a pyro.plate named "data" that is not subsampled: the weights of '
-                "an importance-weighted bound are those of each datum"
-            )
-        zero = model_trace.nodes[every[0]]["log_prob"].new_zeros(self.num_particles, data.size)
+        size = _check_data_plate(model_trace)
+        zero = model_trace.nodes[every[0]]["log_prob"].new_zeros(self.num_particles, size)
         log_joint = per_datum(model_trace, every, zero, scaled=True)
         return log_joint - per_datum(guide_trace, guided, zero, scaled=True)
 
@@ -93,13 +90,14 @@ class ImportanceWeightedELBO(Bound):
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         names = sites(guide_trace, observed=False)
         check_reparameterised(guide_trace, self)
+        _check_data_plate(guide_trace)
         factors: list[Tensor] = []
         moved = _with_values(guide_trace, names, lambda name: self._doubly(guide_trace, name, factors))
         model_trace = poutine.trace(poutine.replay(model, trace=moved)).get_trace(*args, **kwargs)
         self._score(model_trace, guide_trace)
-        if self.gradient != "plain":
-            _leave_out_the_score(guide, guide_trace, moved, names, args, kwargs)
-        if self.gradient == "dreg":
+        if self.gradient != "plain" and names:
+            self._leave_out_the_score(guide, guide_trace, moved, names, args, kwargs)
+        if self.gradient == "dreg" and names:
             factors.append(self._factor(model_trace, guide_trace))
         return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
 
@@ -136,10 +134,41 @@ class ImportanceWeightedELBO(Bound):
         """1 − β (1 − v), which turns v of the chain rule into v − β v (1 − v): (K, B)."""
         with torch.no_grad():
             v = self._log_weights(model_trace, guide_trace).softmax(0)
-        scales = [guide_trace.nodes[name]["scale"] for name in sites(guide_trace, observed=False)]
+        latent = [guide_trace.nodes[name] for name in sites(guide_trace, observed=False)]
+        scales = [site["scale"] for site in latent]
         if any(scale is not scales[0] and scale != scales[0] for scale in scales):
             raise InputError("the gradient dreg expects one KL weight for all sites: use gradient plain")
+        if any(site["mask"] is not None for site in latent):
+            raise InputError("the gradient dreg expects latent sites without a mask: use gradient plain")
         return 1 - scales[0] * (1 - v)
+
+    def _leave_out_the_score(
+        self,
+        guide: Program,
+        guide_trace: Trace,
+        moved: Trace,
+        names: list[str],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Let the gradient of log q at the sites run through the draws only.
+
+        As log q(z; φ) − log q(sg z; φ) + sg log q(sg z; φ): the parts straight through φ cancel. Where a
+        site depends on another's draw, that takes two more runs of the guide.
+        """
+        fixed = _with_values(guide_trace, names, lambda name: guide_trace.nodes[name]["value"].detach())
+        if len(names) > 1:
+            runs = [poutine.trace(poutine.replay(guide, trace=trace)) for trace in (moved, fixed)]
+            moved, fixed = (run.get_trace(*args, **kwargs) for run in runs)
+        for name in names:
+            site = guide_trace.nodes[name]
+            at_draw, score = (_log_prob(trace.nodes[name]) for trace in (moved, fixed))
+            if is_validation_enabled() and not torch.allclose(at_draw, site["log_prob"], 1e-2, 1e-2):
+                raise InputError(
+                    f"the gradient {self.gradient} runs the guide again, and got another density at the same "
+                    f"draws of {name!r}, as by dropout: use gradient plain"
+                )
+            site["log_prob"] = at_draw - score + score.detach()
 
 
 def _with_values(trace: Trace, names: list[str], value: Callable[[str], Tensor]) -> Trace:
@@ -150,25 +179,26 @@ def _with_values(trace: Trace, names: list[str], value: Callable[[str], Tensor])
     return other
 
 
-def _leave_out_the_score(
-    guide: Program,
-    guide_trace: Trace,
-    moved: Trace,
-    names: list[str],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> None:
-    """Let the gradient of log q at the sites run through the draws only.
+def _log_prob(site: Mapping[str, Any]) -> Tensor:
+    """Log density at a site, scaled and masked."""
+    return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
 
-    As log q(z; φ) − log q(sg z; φ) + sg log q(z; φ): the parts straight through φ cancel, for any guide.
-    """
-    fixed = _with_values(guide_trace, names, lambda name: guide_trace.nodes[name]["value"].detach())
-    at_draws, at_constants = (
-        poutine.trace(poutine.replay(guide, trace=trace)).get_trace(*args, **kwargs)
-        for trace in (moved, fixed)
-    )
-    for trace in (at_draws, at_constants):
-        trace.compute_log_prob()
-    for name in names:
-        score = at_constants.nodes[name]["log_prob"]
-        guide_trace.nodes[name]["log_prob"] = at_draws.nodes[name]["log_prob"] - score + score.detach()
+
+def _check_data_plate(trace: Trace) -> int:
+    """Size of the plate "data"; refused where a site is outside, or the bound would not be one per datum."""
+    size = 0
+    for name in sites(trace):
+        site = trace.nodes[name]
+        data = next((frame for frame in site["cond_indep_stack"] if frame.name == "data"), None)
+        if data is None or data.full_size != data.size:
+            raise InputError(
+                'expected every site inside a pyro.plate named "data" that is not subsampled, got the site '
+                f"{name!r}: the weights of an importance-weighted bound are those of each datum"
+            )
+        if site["is_observed"] and not is_identically_one(site["scale"]):
+            raise InputError(
+                f"an importance-weighted bound expects observed sites without a scale, got {name!r} with "
+                f"{site['scale']}: log Σ w^s is another bound; scale the learning rate instead"
+            )
+        size = data.size
+    return size

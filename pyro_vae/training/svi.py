@@ -1,7 +1,7 @@
 """`fit`: stochastic variational inference for any model and guide in one module."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ def fit(
         kl_warm_up: Epochs over which β rises linearly to `kl_weight`, step by step, from its share of one
             step (Bowman et al. 2016, Sønderby et al. 2016).
         clip_norm: Bound on the norm of the whole gradient.
-        patience: Stop after so many epochs without a higher validation ELBO.
+        patience: Stop after so many epochs without a higher validation ELBO, the warm-up not counted.
         keep: Which parameters the model has in the end, those of the best epoch or of the last.
         seed: Of the order, the binarisation noise and the draws of z.
         device: Where to train, as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
@@ -133,6 +133,7 @@ def fit(
             stack.enter_context(torch.enable_grad())
             stack.enter_context(pyro.get_param_store().scope())
             stack.enter_context(own_randomness(seed, place))
+            stack.enter_context(trainer.recorder or nullcontext())
             bar = stack.enter_context(_bar(trainer, progress))
             if resume:
                 trainer.load()

@@ -11,7 +11,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, SVI, Trace_ELBO
+from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -103,7 +103,7 @@ class Trainer:
             raise InputError(f"kl_weight expects a number that is not negative, got {kl_weight}")
         if kl_warm_up:
             count("kl_warm_up", kl_warm_up)
-        self.full_kl_weight = kl_weight
+        self.full_kl_weight, self.kl_warm_up = kl_weight, kl_warm_up
         self.warm_up_steps = kl_warm_up * self.steps_per_epoch
         if kl_weight == 1 and not kl_warm_up:
             return None
@@ -111,7 +111,8 @@ class Trainer:
 
     def _make_recorder(self) -> ELBORecorder | None:
         """Gives the ELBO that is logged, where minus the loss of a step is none."""
-        is_elbo = isinstance(self.objective, Trace_ELBO) and not isinstance(self.objective, Bound)
+        elbos = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO)
+        is_elbo = isinstance(self.objective, elbos) and not isinstance(self.objective, Bound)
         return None if is_elbo and self.kl_weight is None else ELBORecorder(self.objective)
 
     def _make_svi(self, clip_norm: float | None) -> SVI:
@@ -129,7 +130,7 @@ class Trainer:
             "batch_size": self.batch_size,
             "objective": in_words(self.objective),
             "kl_weight": self.full_kl_weight,
-            "kl_warm_up": self.warm_up_steps,
+            "kl_warm_up": self.kl_warm_up,
             "seed": self.seed,
             "clip_norm": clip_norm,
             "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
@@ -145,7 +146,8 @@ class Trainer:
                 self.history.ended_by = "budget"
                 break
             self.run_epoch(bar)
-            if len(self.history.epochs) - self.history.best_epoch >= self.patience:
+            since = max(self.history.best_epoch, self.kl_warm_up)  # the ELBO may fall while the weight rises
+            if len(self.history.epochs) - since >= self.patience:
                 self.history.ended_by = "patience"
             self.call(callbacks)
             self.save()

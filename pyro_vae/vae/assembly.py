@@ -1,7 +1,7 @@
 """A joint program made of classes: what their constructors must know is filled in by name."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TypeVar, overload
 
@@ -20,22 +20,16 @@ from pyro_vae.vae.vae import VAE
 T = TypeVar("T")
 P = TypeVar("P", bound=JointProgram)
 
-#: Parameters of components and programs that `assemble` fills in, and that are no choice of the user.
-FACTS = frozenset(
-    {
-        "latent_dim",
-        "data_shape",
-        "levels",
-        "encoder",
-        "decoder",
-        "posterior",
-        "examples",
-        "prior",
-        "likelihood",
-        "likelihoods",
-        "posteriors",
-    }
-)
+#: Parameters that `assemble` fills in, by the part, and that are no choice of the user.
+FACTS: dict[str, frozenset[str]] = {
+    "posterior": frozenset({"latent_dim", "data_shape", "encoder"}),
+    "likelihood": frozenset({"latent_dim", "data_shape", "decoder", "levels"}),
+    "prior": frozenset({"latent_dim", "data_shape", "posterior", "examples"}),
+    "program": frozenset(
+        {"latent_dim", "data_shape", "encoder", "decoder"}
+        | {"posterior", "posteriors", "likelihood", "likelihoods", "prior"}
+    ),
+}
 
 
 @overload
@@ -101,9 +95,17 @@ def assemble(
     >>> vae.prior.pseudo_inputs.shape
     torch.Size([50, 1, 8, 8])
     """
-    dims = counts("latent_dim", (latent_dim,) if isinstance(latent_dim, int) else latent_dim)
+    dims = counts("latent_dim", latent_dim if isinstance(latent_dim, Iterable) else (latent_dim,))
+    if not dims:
+        raise InputError("latent_dim expects a number or several, got none: give one for each layer of z")
+    if upper_network is not None and len(dims) == 1:
+        raise InputError(
+            "upper_network is that between the layers of z, got one layer: give several latent_dim to "
+            "HierarchicalVAE, or leave it out"
+        )
     parts = _Parts(data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior)
-    return _supply(program, parts.for_programs())
+    parts.check_used(program)
+    return _supply("program", program, parts.for_programs())
 
 
 class _Parts:
@@ -125,6 +127,21 @@ class _Parts:
         self.networks = [network, *[upper_network] * (len(dims) - 1)]
         self._prior, self._likelihood, self._posterior = prior, likelihood, posterior
 
+    def check_used(self, program: Callable[..., object]) -> None:
+        """Refuse a choice of a part that the program does not ask for."""
+        asked = inspect.signature(program).parameters
+        for name, chosen, default in (
+            ("prior", self._prior, StandardNormalPrior),
+            ("likelihood", self._likelihood, BernoulliLikelihood),
+            ("posterior", self._posterior, DiagonalNormalPosterior),
+        ):
+            part = chosen.func if isinstance(chosen, partial) else chosen
+            if part is not default and not {name, f"{name}s"} & asked.keys():
+                raise InputError(
+                    f"{_name(program)} has no {name}, got {_name(chosen)}: leave it out, or choose another "
+                    "program"
+                )
+
     def for_programs(self) -> dict[str, Callable[[], object]]:
         """What a program's constructor can ask for, in the order in which it is made."""
         return {
@@ -142,20 +159,22 @@ class _Parts:
     @cached_property
     def posteriors(self) -> list[Posterior]:
         """Of all layers: q(z_1|x), q(z_2|z_1) and so on."""
-        return [_supply(self._posterior, self._for_layer(layer)) for layer in self._layers]
+        return [_supply("posterior", self._posterior, self._for_layer(layer)) for layer in self._layers]
 
     @cached_property
     def likelihoods(self) -> list[Likelihood]:
         """Of all layers: p(x|z_1), p(z_1|z_2) and so on."""
         between = partial(NormalLikelihood, scale="per_pixel")
         return [
-            _supply(between if layer else self._likelihood, self._for_layer(layer)) for layer in self._layers
+            _supply("likelihood", between if layer else self._likelihood, self._for_layer(layer))
+            for layer in self._layers
         ]
 
     @cached_property
     def prior(self) -> Prior:
         """p(z) of the uppermost layer."""
         return _supply(
+            "prior",
             self._prior,
             {
                 "latent_dim": lambda: self.dims[-1],
@@ -187,11 +206,14 @@ class _Parts:
 
     @torch.no_grad()
     def _examples(self) -> Tensor:
-        """Training data as the uppermost posterior sees them: encoded by those below it."""
-        x = self.data.train.batch()
-        for posterior in self.posteriors[:-1]:
-            x = posterior(x).mean
-        return x
+        """Training data as the uppermost posterior sees them: draws from those below it."""
+        dtype = next(self.posteriors[-1].parameters()).dtype
+        examples = []
+        for x in self.data.train.batch().to(dtype).split(1000):
+            for posterior in self.posteriors[:-1]:
+                x = posterior(x).sample()
+            examples.append(x)
+        return torch.cat(examples)
 
     def _only(self, name: str, of_layers: Sequence[T]) -> T:
         """The one of a program of one layer."""
@@ -213,8 +235,28 @@ def _levels(data: Dataset) -> int:
     return data.levels
 
 
-def _supply(component: Callable[..., T], facts: Mapping[str, Callable[[], object]]) -> T:
-    """Call `component` with those facts that its signature names and that are not bound already."""
+def _supply(role: str, component: Callable[..., T], facts: Mapping[str, Callable[[], object]]) -> T:
+    """Call `component` with those facts that its signature names and that are not bound already.
+
+    Raises:
+        InputError: where it needs a parameter that is no fact for a part of this role.
+    """
     bound = component.keywords if isinstance(component, partial) else {}
-    names = [name for name in inspect.signature(component).parameters if name not in bound]
-    return component(**{name: make() for name, make in facts.items() if name in names})
+    asked = {
+        name: parameter
+        for name, parameter in inspect.signature(component).parameters.items()
+        if name not in bound and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    known = {name: make for name, make in facts.items() if name in FACTS[role]}
+    missing = [name for name, given in asked.items() if given.default is given.empty and name not in known]
+    if missing:
+        raise InputError(
+            f"the {role} {_name(component)} needs {', '.join(missing)}, which is not filled in: give it a "
+            f"default or a value (filled in are {', '.join(sorted(known))})"
+        )
+    return component(**{name: make() for name, make in known.items() if name in asked})
+
+
+def _name(component: Callable[..., object]) -> str:
+    made = component.func if isinstance(component, partial) else component
+    return getattr(made, "__name__", repr(made))
