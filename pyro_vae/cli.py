@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(one_line(error))
     except SyntaxError as error:
         return _refuse(f"{error.filename}, line {error.lineno}: {error.msg}")
+    except BrokenPipeError:  # as by `| head`: nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         return _refuse(f"{error.filename or 'a file'}: {error.strerror or one_line(error)}")
     except NonFiniteLossError as error:
