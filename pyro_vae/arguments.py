@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from pyro.infer import ELBO
 
 from pyro_vae.comparison import Reference
@@ -27,6 +27,7 @@ from pyro_vae.networks import Architecture
 from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
+from pyro_vae.runs import Run
 from pyro_vae.training import fit
 from pyro_vae.vae import FACTS, JointProgram
 
@@ -258,6 +259,11 @@ def compare_parser(description: str) -> Parser:
     return parser
 
 
+def settings_of(run: Run) -> Namespace:
+    """The settings of a run's config.yaml, with the default of each part that it does not name."""
+    return train_parser().parse_args(with_defaults([f"--config={run.config}"]))
+
+
 def with_defaults(arguments: list[str]) -> list[str]:
     """The options of `train` in an order and with defaults that give each class its own.
 
@@ -270,7 +276,12 @@ def with_defaults(arguments: list[str]) -> list[str]:
             raise InputError("--resume RUN takes no other options: those of the run's config.yaml are used")
         return arguments
     content, classes, others = _sorted_out(arguments)
-    content = {name: value for name, value in content.items() if name not in classes and value is not None}
+    parts = {*DEFAULTS, *IF_NAMED}
+    content = {
+        name: value
+        for name, value in content.items()
+        if name not in classes and not (value is None and name in parts)
+    }
     for name, default in (DEFAULTS | IF_NAMED).items():
         if isinstance(content.get(name), dict):
             content[name].setdefault("class_path", default)

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from pyro.infer import ELBO
 
 from pyro_vae import comparison, plots, reports
-from pyro_vae.arguments import FIT_OPTIONS, Parser, compare_parser, train_parser, with_defaults
+from pyro_vae.arguments import FIT_OPTIONS, Parser, compare_parser, settings_of, train_parser, with_defaults
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, count, one_line, seed_number
 from pyro_vae.likelihoods import Likelihood
@@ -80,7 +81,7 @@ def train(settings: Namespace) -> int:
     parser = train_parser()
     resume: Path | None = settings.resume
     if resume is not None:
-        settings = parser.parse_path(Run(resume).config)
+        settings = settings_of(Run(resume))
     count("particles", settings.particles)
     if settings.num_data is not None:
         count("num_data", settings.num_data)
@@ -108,7 +109,8 @@ def train(settings: Namespace) -> int:
     except KeyboardInterrupt:
         if not started:
             raise
-        print(f"\ninterrupted; go on with: pyro-vae train --resume {folder}", file=sys.stderr)
+        command = f"pyro-vae train --resume {shlex.quote(str(folder))}"
+        print(f"\ninterrupted; go on with: {command}", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
 
@@ -116,9 +118,8 @@ def train(settings: Namespace) -> int:
 def _finish(run: Run, vae: JointProgram, data: Dataset, history: History, settings: Namespace) -> None:
     """The summary, its picture, and the table on the screen."""
     write_history(run, history)
-    plots.save(
-        plots.history({name: history.column(name) for name in Epoch._fields}), run.folder / "history.png"
-    )
+    columns = {name: history.column(name) for name in Epoch._fields}
+    plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
     evaluated = reports.evaluation(
         vae,
         data,
@@ -247,6 +248,8 @@ def compare(runs: list[Path], *, reference: comparison.Reference, out: Path) -> 
         out: Folder to write into.
     """
     found = comparison.compare(runs, reference=reference)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"expected a folder to write into, got the file {out}: choose another with --out")
     print(f"{found}\n")
     for name in ("comparison.csv", "comparison.png"):
         if (out / name).exists():
@@ -280,7 +283,7 @@ VERBS: dict[str, Callable[..., None]] = {
 def load(folder: Path, device: str = "cpu") -> tuple[Run, Dataset, JointProgram]:
     """A trained run: its folder, its data, and its model with the parameters that were kept."""
     run, parser = Run(folder), train_parser()
-    settings = parser.parse_path(run.config)
+    settings = settings_of(run)
     data, vae, _ = _build(parser, settings)
     path = run.checkpoints / ("best.pt" if settings.keep == "best" and len(data.valid) else "last.pt")
     state = load_checkpoint(path, ("model", "settings"))

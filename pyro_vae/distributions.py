@@ -53,7 +53,10 @@ class ContinuousBernoulli(TorchDistribution):
         """Log p(x)."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._log_normaliser() + value * self.logits + logsigmoid(-self.logits)
+        # signed, so that large terms do not cancel
+        above = self.logits > 0
+        from_edge, size = torch.where(above, value - 1, value), torch.where(above, self.logits, -self.logits)
+        return self._log_normaliser() + from_edge * self.logits + logsigmoid(size)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """The inverse CDF log(1 + u·(eˡ − 1)) / l at l ≤ 0, reflected at l > 0."""

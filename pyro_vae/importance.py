@@ -17,6 +17,7 @@ from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 from torch import Tensor
+from torch.distributions import Distribution
 from tqdm import tqdm
 
 from pyro_vae.errors import InputError, count, one_line
@@ -132,7 +133,7 @@ def elbo(
     count("num_particles", num_particles)
     pair = _Pair(model, guide, x)
     parts = []
-    for batch, chunks in _chunks(x, num_particles, rows):
+    for batch, chunks in _chunks(x, num_particles, pair.rows if rows is None else rows):
         sums = torch.zeros(2, len(batch), dtype=torch.float64, device=x.device)
         for number, draws in enumerate(chunks):
             log_px, log_pz, log_qz = pair.log_probs(batch, draws, validate=number == 0)
@@ -183,7 +184,7 @@ def log_evidence(
     sums = torch.full((2, len(x)), -math.inf, dtype=torch.float64, device=x.device)
     start = 0
     with tqdm(total=len(x) * num_particles, unit="draw", unit_scale=True, disable=not progress) as bar:
-        for batch, chunks in _chunks(x, num_particles, rows):
+        for batch, chunks in _chunks(x, num_particles, pair.rows if rows is None else rows):
             part = sums[:, start : start + len(batch)]
             for number, draws in enumerate(chunks):
                 log_w = pair.log_weights(batch, draws, validate=number == 0).double()
@@ -203,10 +204,8 @@ def _summarise(log_sum: Tensor, log_sum_squares: Tensor, num_particles: int) -> 
     )
 
 
-def _chunks(x: Tensor, num_particles: int, rows: int | None) -> Iterator[tuple[Tensor, list[int]]]:
+def _chunks(x: Tensor, num_particles: int, rows: int) -> Iterator[tuple[Tensor, list[int]]]:
     """Batches of x, each with numbers of draws that add up to `num_particles`, `rows` rows at the most."""
-    if rows is None:
-        rows = min(max(2**22 // max(x[0].numel(), 1), 16), 5000)
     for batch in x.split(count("rows", rows)):
         chunk = rows // len(batch)
         full, rest = divmod(num_particles, chunk)
@@ -236,6 +235,10 @@ class _Pair:
                 axis for trace in probes for name in sites(trace) for axis in plates(trace, name).values()
             ]
             self.depth = max((-axis for axis in axes), default=0)
+            observed = [probes[1].nodes[name]["fn"] for name in sites(probes[1], observed=True)]
+            numbers = max([two[0].numel(), 1, *(_largest(fn) // 2 for fn in observed)])
+            #: Draws that fit a CPU's cache, by the numbers of one p(x|z).
+            self.rows = min(max(2**22 // numbers, 16), 5000)
             for trace in self._traces(two, 3, validate=True):
                 for name in sites(trace):
                     check_site_shape(trace.nodes[name], self.depth + 1)
@@ -305,6 +308,13 @@ def sites(trace: Trace, *, observed: bool | None = None) -> list[str]:
 def plates(trace: Trace, name: str) -> dict[str, int]:
     """Axes of the plates around a site."""
     return {frame.name: frame.dim for frame in trace.nodes[name]["cond_indep_stack"] if frame.vectorized}
+
+
+def _largest(distribution: Any) -> int:
+    """Size of the largest tensor in a distribution, and in those that it is made of."""
+    parts = vars(distribution).values()
+    sizes = [part.numel() for part in parts if isinstance(part, Tensor)]
+    return max([0, *sizes, *(_largest(part) for part in parts if isinstance(part, Distribution))])
 
 
 def _check_density(model_trace: Trace) -> None:

@@ -27,12 +27,15 @@ def save(figure: Figure, path: Path) -> None:
     write(path, buffer.getvalue())
 
 
-def history(columns: Mapping[str, Sequence[float]]) -> Figure:
+def history(columns: Mapping[str, Sequence[float]], *, density: bool = True) -> Figure:
     """ELBO of training and validation by epoch, and the validation ELBO's two parts.
 
     Args:
         columns: The fields of `Epoch` by name.
+        density: Whether the program has a p(x); else the "ELBO" is minus an error, of one part.
     """
+    if not density:
+        return _errors(columns)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = columns["epoch"]
@@ -40,14 +43,27 @@ def history(columns: Mapping[str, Sequence[float]]) -> Figure:
     left.plot(epochs, columns["valid_elbo"], label="validation")
     left.set(xlabel="epoch", ylabel="ELBO (nats per datum)")
     left.set_ylim(*_without_start(columns["train_elbo"], columns["valid_elbo"]))
-    right.plot(
-        epochs, [-value for value in columns["valid_reconstruction"]], label="distortion, −E log p(x|z)"
-    )
+    distortion = [-value for value in columns["valid_reconstruction"]]
+    right.plot(epochs, distortion, label="distortion, −E log p(x|z)")
     right.plot(epochs, columns["valid_kl"], label="KL to the prior")
-    right.set(xlabel="epoch", ylabel="validation (nats per datum)", ylim=(0, None))
+    # from 0, except where a density is above 1
+    low = 0 if min([0, *distortion]) == 0 else None
+    right.set(xlabel="epoch", ylabel="validation (nats per datum)", ylim=(low, None))
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
+    return figure
+
+
+def _errors(columns: Mapping[str, Sequence[float]]) -> Figure:
+    """Reconstruction error of training and validation by epoch."""
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for name, label in (("train_elbo", "train"), ("valid_elbo", "validation")):
+        axes.plot(columns["epoch"], [-value for value in columns[name]], label=label)
+    axes.set(xlabel="epoch", ylabel="reconstruction error per datum")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
     return figure
 
 

@@ -65,6 +65,8 @@ def units(data: Dataset, mass: bool) -> str:
     if mass:
         return "nats per datum"
     kind = " of uniformly dequantised data" if data.bin_width else ""
+    if data.levels:
+        kind = " at discrete values, where it can grow without limit"
     return f"nats per datum, of a density{kind}"
 
 

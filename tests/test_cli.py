@@ -364,7 +364,12 @@ def test_every_part_is_one_option(pyro_vae: Run, options: tuple[str, ...]) -> No
     [
         ("BernoulliLikelihood", "dynamic", "nats per datum", None),
         ("CategoricalLikelihood", "none", "nats per datum", 1),
-        ("NormalLikelihood", "none", "nats per datum, of a density", None),
+        (
+            "NormalLikelihood",
+            "none",
+            "nats per datum, of a density at discrete values, where it can grow without limit",
+            None,
+        ),
         (
             "ContinuousBernoulliLikelihood",
             "dequantised",
@@ -538,7 +543,7 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "bad number": (lambda: ("train", "--epochs", 0), "epochs expects a positive whole number, got 0"),
     "bad scale": (
         lambda: ("train", "--likelihood", "NormalLikelihood", "--likelihood.scale", -1),
-        "scale expects a positive number, 'shared' or 'per_pixel', got -1",
+        "scale expects a number from 1e-6, 'shared' or 'per_pixel', got -1",
     ),
     "configuration that is not there": (
         lambda: ("train", "--config", "no.yaml"),
@@ -583,11 +588,11 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     ),
     "dequantised data under a likelihood of counts": (
         lambda: ("train", "--likelihood", "PoissonLikelihood", "--data.binarization", "dequantised"),
-        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none and set unit .* Normal",
+        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none, with the data's .* Normal",
     ),
     "grey levels under a likelihood of counts": (
         lambda: ("train", "--likelihood", "NegativeBinomialLikelihood", "--data.binarization", "none"),
-        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none and set unit .* Normal",
+        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none, with the data's .* Normal",
     ),
     "real numbers to dequantise": (
         lambda: ("train", *array("real.npy", BITS / 2), "--data.binarization", "dequantised"),
@@ -697,6 +702,43 @@ def test_a_run_whose_name_has_an_equals_sign_is_resumed(pyro_vae: Run) -> None:
     pyro_vae("train", "--epochs", 1, *SMALL, "--out", "runs/lr=0.1")
     for option in (("--resume", "runs/lr=0.1"), ("--resume=runs/lr=0.1",)):
         assert pyro_vae("train", *option)[0] == 0
+
+
+def test_a_configuration_without_a_part_has_its_default(pyro_vae: Run) -> None:
+    """As one that was written before there was this part."""
+    pyro_vae("train", "--epochs", 1, *SMALL, "--out", "run")
+    before = json.loads(Path("run/summary.json").read_text())
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    for part in ("program", "objective", "likelihood", "upper_network"):
+        config.pop(part, None)
+    Path("run/config.yaml").write_text(yaml.safe_dump(config))
+    assert pyro_vae("evaluate", "run", "--particles", 10)[0] == 0
+    assert pyro_vae("train", "--resume", "run")[0] == 0
+    assert json.loads(Path("run/summary.json").read_text())["elbo"] == before["elbo"]
+
+
+def test_null_in_a_file_of_options_is_kept(pyro_vae: Run) -> None:
+    Path("all.yaml").write_text("num_data: null\npatience: null\nprior: null\n")
+    status, out, _ = pyro_vae("train", "--config", "all.yaml", "--print_config")
+    given = yaml.safe_load(out)
+    assert status == 0
+    assert given["num_data"] is None
+    assert given["prior"]["class_path"].endswith("StandardNormalPrior")
+
+
+def test_folders_with_spaces_are_quoted_in_commands(pyro_vae: Run) -> None:
+    pyro_vae("train", "--epochs", 1, *SMALL, "--out", "a run")
+    pyro_vae("train", "--epochs", 1, *SMALL, "--seed", 1, "--num_data", 40, "--out", "b run")
+    status, _, err = pyro_vae("compare", "a run", "b run")
+    assert status == 2
+    assert "pyro-vae evaluate 'b run' --split test --num_data 300" in err
+    Path("b run/summary.json").write_text("{}")
+    status, _, err = pyro_vae("compare", "a run", "b run")
+    assert status == 2
+    assert "write it anew with pyro-vae train --resume 'b run', and then pyro-vae evaluate 'b run'" in err
+    Path("file").write_text("")
+    status, out, err = pyro_vae("compare", "a run", "b run", "--out", "file")
+    assert (status, out) == (2, "")
 
 
 def test_a_run_is_used_from_another_folder(pyro_vae: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from scipy import integrate, stats
 from torch import Tensor
 
 import pyro_vae as pv
+from pyro_vae.distributions import Lattice
+from pyro_vae.likelihoods.counts import NegativeBinomial, Poisson
 
 LOGITS = [0.0, 1e-6, 1e-3, 0.0999, 0.1001, 0.4999, 0.5, 3.0, 20.0, 100.0, 1000.0]
 
@@ -318,3 +320,29 @@ def test_bits_of_a_density_bound_those_of_the_levels_from_above(float64: None) -
 def test_bits_refuse_a_bin_of_no_width(bin_width: float) -> None:
     with pytest.raises(pv.InputError, match="bin_width expects a positive number, got"):
         pv.bits_per_dim(-1.0, (3,), bin_width=bin_width)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("dispersion", [0.01, 400.0])
+def test_counts_keep_their_digits_in_float32(size: float, dispersion: float) -> None:
+    """Against float64 at the same parameters: 784 counts, to the rounding of their sum."""
+    mean = torch.rand(784) * size + 0.5
+    k, theta = torch.poisson(mean), torch.full((784,), dispersion)
+    logits = mean.log() - theta.log()
+    for ours, exact in [
+        (Poisson(mean), torch.distributions.Poisson(mean.double())),
+        (
+            NegativeBinomial(theta, logits=logits),
+            torch.distributions.NegativeBinomial(theta.double(), logits=logits.double()),
+        ),
+    ]:
+        difference = Lattice(ours, 1.0).log_prob(k).double() - exact.log_prob(k.double())
+        assert difference.sum().abs() < 1e-4
+
+
+@pytest.mark.parametrize("logit", [300.0, 3e4])
+def test_continuous_bernoulli_is_the_same_from_both_ends(logit: float) -> None:
+    x = torch.tensor([0.0, 1e-4, 0.25, 0.5])
+    from_above = pv.ContinuousBernoulli(torch.tensor(logit)).log_prob(1 - x)
+    from_below = pv.ContinuousBernoulli(torch.tensor(-logit)).log_prob(1 - (1 - x))
+    torch.testing.assert_close(from_above, from_below, rtol=0, atol=1e-7 * logit)

@@ -249,6 +249,30 @@ def test_summary_of_a_data_set(float64: None) -> None:
     )
 
 
+def test_draws_at_once_fit_the_numbers_of_the_likelihood() -> None:
+    """256 levels are 256 numbers per pixel: 784 of them leave room for 20 draws, where bits have 5000."""
+    seen: list[int] = []
+
+    class Listening(pv.VAE):
+        def guide(self, x: Tensor) -> Tensor:
+            z = super().guide(x)
+            seen.append(z.numel())
+            return z
+
+    shape, network = (1, 28, 28), pv.MLP((4,))
+    x = torch.randint(2, (5000, *shape)).float()
+    for likelihood, most in [
+        (pv.CategoricalLikelihood(network.decoder(1, shape), shape, 256), 20),
+        (pv.BernoulliLikelihood(network.decoder(1, shape), shape), 5000),
+    ]:
+        model = Listening(
+            pv.StandardNormalPrior(1), likelihood, pv.DiagonalNormalPosterior(network.encoder(shape), 1)
+        )
+        seen.clear()
+        pv.elbo(model.model, model.guide, x[: 2 * most] if most < 5000 else x)
+        assert max(seen) == most
+
+
 def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
     return pytest.raises(pv.InputError, match=text)
 

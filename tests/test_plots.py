@@ -85,3 +85,31 @@ def test_history_is_drawn_with_and_without_validation(tmp_path: Path, epochs: in
     plots.save(figure, tmp_path / "history.png")
     with Image.open(tmp_path / "history.png") as picture:
         assert picture.size[0] > 500
+
+
+def columns(**given: list[float]) -> dict[str, list[float]]:
+    elbo = [-9.0, -8.0, -7.0]
+    return {
+        "epoch": [1, 2, 3],
+        "train_elbo": elbo,
+        "valid_elbo": elbo,
+        "valid_reconstruction": [-6.0, -5.0, -4.0],
+        "valid_kl": [3.0, 3.0, 3.0],
+        **given,
+    }
+
+
+@pytest.mark.parametrize("reconstruction", [[-6.0, -5.0, -4.0], [-2.0, 20.0, 44.0]])
+def test_all_of_the_history_is_inside_its_axes(reconstruction: list[float]) -> None:
+    """Also where a density is above 1, so that the distortion is negative."""
+    figure = plots.history(columns(valid_reconstruction=reconstruction))
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        heights = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata())]
+        assert low <= min(heights) and max(heights) <= high
+
+
+def test_the_history_of_an_error_speaks_of_no_density() -> None:
+    (axes,) = plots.history(columns(), density=False).axes
+    assert axes.get_ylabel() == "reconstruction error per datum"
+    assert [list(np.asarray(line.get_ydata())) for line in axes.lines] == [[9, 8, 7]] * 2

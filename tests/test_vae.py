@@ -170,7 +170,7 @@ def test_refusals() -> None:
     with refused("500 pseudo-inputs from data and got 4 examples"):
         pv.VampPrior(posterior, torch.rand(4, 6))
     for scale in (0.0, -1.0, float("inf"), "typo"):
-        with refused("scale expects a positive number, 'shared' or 'per_pixel', got"):
+        with refused("scale expects a number from 1e-6, 'shared' or 'per_pixel', got"):
             pv.NormalLikelihood(network.decoder(2, (6,)), (6,), scale=scale)  # type: ignore[arg-type]
 
 
@@ -210,7 +210,11 @@ def test_real_data_suit_a_location_scale_likelihood(name: str) -> None:
         ),
         ("DiscretizedLogistic", -0.25, "the 5 levels k/4 from 0 to 1, got -0.25"),
         ("DiscretizedLogisticMixture", 1.25, "the 5 levels k/4 from 0 to 1, got 1.25"),
-        ("Poisson", 0.5, "counts in units of 1, from 0, got 0.5 .*: use binarization none and set unit"),
+        (
+            "Poisson",
+            0.5,
+            "counts in units of 1, from 0, got 0.5 .*: use binarization none, with the data's",
+        ),
         (
             "NegativeBinomial, in quarters",
             0.1,

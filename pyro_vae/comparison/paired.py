@@ -1,6 +1,7 @@
 """Paired differences in log p(x) between runs that were evaluated on the same data."""
 
 import math
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
@@ -102,7 +103,7 @@ def _remedy(first: Result, other: Result, name: str) -> str:
     if name not in ("split", "num_data", "binarisation seed"):
         return "compare runs on one test set, binarised once, in the same units"
     split, num_data, seed = (first.facts[each] for each in ("split", "num_data", "binarisation seed"))
-    command = f"pyro-vae evaluate {other.name} --split {split} --num_data {num_data}"
+    command = f"pyro-vae evaluate {shlex.quote(other.name)} --split {split} --num_data {num_data}"
     return f"use {command}{'' if seed is None else f' --seed {seed}'}"
 
 

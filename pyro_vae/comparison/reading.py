@@ -1,6 +1,7 @@
 """What a run folder holds of its latest evaluation."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,11 @@ SAME = ("data", "split", "num_data", "units", "protocol", "data_hash", "binarisa
 #: What says to which result the numbers of each datum belong.
 _LABELS = ("data_hash", "particles", "seed", "split")
 
-_ANEW = "write it anew with pyro-vae train --resume or pyro-vae evaluate"
+
+def _anew(folder: Path) -> str:
+    """How to write both results of a run anew."""
+    name = shlex.quote(str(folder))
+    return f"write it anew with pyro-vae train --resume {name}, and then pyro-vae evaluate {name}"
 
 
 class Result(NamedTuple):
@@ -44,7 +49,7 @@ def read(folder: Path) -> Result:
     if summary is None:
         raise InputError(
             f"expected summary.json in {folder}, found none: finish training with "
-            f"pyro-vae train --resume {folder}"
+            f"pyro-vae train --resume {shlex.quote(str(folder))}"
         )
     evaluation = _json(run.folder / "evaluation.json")
     results = {"evaluation.json": evaluation, "summary.json": summary}
@@ -53,7 +58,7 @@ def read(folder: Path) -> Result:
         parameters, facts = int(summary["training"]["parameters"]), _facts(content, len(arrays["elbo"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"expected the results of a run in {folder}, got some without {one_line(error)}: {_ANEW}"
+            f"expected the results of a run in {folder}, got some without {one_line(error)}: {_anew(folder)}"
         ) from error
     log_evidence = _finite(arrays["log_evidence"], folder)
     particles = int(arrays["particles"])
@@ -64,21 +69,22 @@ def _latest(run: Run, results: dict[str, dict[str, Any]]) -> tuple[dict[str, Any
     """The result that the numbers of each datum belong to, and these numbers."""
     for name, content in results.items():
         if not isinstance(content.get("log_evidence"), Mapping):
-            reason = content.get("no_log_evidence", "the run has no density of x")
-            raise InputError(f"expected log p(x) in {run.folder / name}, got none: {reason}; leave it out")
+            reason = content.get("no_log_evidence")
+            remedy = f"{reason}; leave it out" if reason else _anew(run.folder)
+            raise InputError(f"expected log p(x) in {run.folder / name}, got none: {remedy}")
     arrays = _per_datum(run)
     for content in results.values():
         if _belongs(arrays, content):
             return content, arrays
     raise InputError(
         f"{run.folder / 'per_datum.npz'} belongs to another result than {' and '.join(results)}: "
-        f"evaluate the run anew with pyro-vae evaluate {run.folder}"
+        f"evaluate the run anew with pyro-vae evaluate {shlex.quote(str(run.folder))}"
     )
 
 
 def _per_datum(run: Run) -> dict[str, np.ndarray]:
     path, vectors = run.folder / "per_datum.npz", ("elbo", "log_evidence")
-    remedy = f"evaluate the run anew with pyro-vae evaluate {run.folder}"
+    remedy = f"evaluate the run anew with pyro-vae evaluate {shlex.quote(str(run.folder))}"
     if not path.is_file():
         raise InputError(f"expected per_datum.npz in {run.folder}, found none: {remedy}")
     arrays = load_arrays(path, (*vectors, *_LABELS))
@@ -130,9 +136,11 @@ def _json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"expected JSON in {path}, cannot read it ({one_line(error)}): {_ANEW}") from error
+        raise InputError(
+            f"expected JSON in {path}, cannot read it ({one_line(error)}): {_anew(path.parent)}"
+        ) from error
     if not isinstance(content, dict):
-        raise InputError(f"expected the results of a run in {path}, got {content!r}: {_ANEW}")
+        raise InputError(f"expected the results of a run in {path}, got {content!r}: {_anew(path.parent)}")
     return content
 
 

@@ -97,8 +97,11 @@ class LocationScaleLikelihood(Likelihood):
             self.log_scale = head(decoder, self.data_shape)
         elif scale == "shared":
             self.log_scale = nn.Parameter(torch.zeros(()))
-        elif isinstance(scale, str) or not 0 < scale < math.inf:
-            raise InputError(f"scale expects a positive number, 'shared' or 'per_pixel', got {scale!r}")
+        elif isinstance(scale, str) or not 1e-6 <= scale < math.inf:
+            raise InputError(
+                f"scale expects a number from 1e-6, 'shared' or 'per_pixel', got {scale!r}: it is a standard "
+                "deviation in units of the data"
+            )
         else:
             self.register_buffer("fixed_scale", torch.tensor(float(scale)))
 

@@ -20,6 +20,23 @@ LOG_MEAN_BOUNDS = (-10.0, 15.0)
 LOG_DISPERSION_BOUNDS = (-6.0, 6.0)
 
 
+class Poisson(dist.Poisson):
+    """As torch's; x log μ − μ − log x! in float64, as its large terms cancel."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log P(x), in the type of x."""
+        return dist.Poisson(self.rate.double()).log_prob(value.double()).to(value.dtype)
+
+
+class NegativeBinomial(dist.NegativeBinomial):
+    """As torch's; the log density in float64, as its large terms cancel."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log P(x), in the type of x."""
+        exact = dist.NegativeBinomial(self.total_count.double(), logits=self.logits.double())
+        return exact.log_prob(value.double()).to(value.dtype)
+
+
 class CountLikelihood(Likelihood):
     """A likelihood of counts k_d = x_d / unit, whose mean μ_d(z) the network gives.
 
@@ -40,10 +57,10 @@ class CountLikelihood(Likelihood):
         self.log_mean = head(decoder, data_shape)
         self.data_shape = self.log_mean.output_shape
         self.unit = unit
-        self.support_in_words = f"counts in units of {unit:.4g}, from 0"
+        self.support_in_words = f"counts in units of {unit:.7g}, from 0"
         self.remedy = (
-            "use binarization none and set unit to the value that means one count, or for other numbers a "
-            "continuous likelihood such as NormalLikelihood"
+            "use binarization none, with the data's maximum 1 for counts stored as bytes, or with the unit "
+            "that means one count; or for other numbers a continuous likelihood such as NormalLikelihood"
         )
 
     def log_means(self, z: Tensor) -> Tensor:
@@ -57,8 +74,8 @@ class PoissonLikelihood(CountLikelihood):
     Args:
         decoder: Network from z to features, to which the head for log μ is added.
         data_shape: Shape of one datum.
-        unit: The value of x that means one count: 1 for counts as they are, 1/16 for the grey levels of
-            `Digits`.
+        unit: The value of x that means one count: 1 for counts as they are (of counts stored as bytes give
+            the data the maximum 1), 0.0625 for the grey levels of `Digits`.
 
     Raises:
         InputError: where the unit is not positive and finite.
@@ -74,7 +91,7 @@ class PoissonLikelihood(CountLikelihood):
 
     def forward(self, z: Tensor) -> TorchDistribution:
         """p(x|z): batch shape (...), event shape `data_shape`."""
-        pixels = dist.Poisson(self.log_means(z).exp())
+        pixels = Poisson(self.log_means(z).exp())
         return Lattice(pixels, self.unit).to_event(len(self.data_shape))
 
 
@@ -87,8 +104,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
     Args:
         decoder: Network from z to features, to which the head for log μ is added.
         data_shape: Shape of one datum.
-        unit: The value of x that means one count: 1 for counts as they are, 1/16 for the grey levels of
-            `Digits`.
+        unit: The value of x that means one count: 1 for counts as they are (of counts stored as bytes give
+            the data the maximum 1), 0.0625 for the grey levels of `Digits`.
 
     Raises:
         InputError: where the unit is not positive and finite.
@@ -107,5 +124,5 @@ class NegativeBinomialLikelihood(CountLikelihood):
         """p(x|z): batch shape (...), event shape `data_shape`."""
         log_dispersion = bounded(self.log_dispersion, LOG_DISPERSION_BOUNDS)
         logits = self.log_means(z) - log_dispersion  # the mean is θ · exp(logits)
-        pixels = dist.NegativeBinomial(log_dispersion.exp(), logits=logits)
+        pixels = NegativeBinomial(log_dispersion.exp(), logits=logits)
         return Lattice(pixels, self.unit).to_event(len(self.data_shape))
