@@ -166,9 +166,12 @@ def facts(results: Results) -> str:
     records = list(results.records.values())
     hashes = {each["settings"]["binarization"]: each["data_hash"] for each in records}
     versions = ", ".join(f"{name} {version}" for name, version in records[0]["versions"].items())
-    machine, minutes = records[0]["machine"], results.seconds / 60
     data = ", ".join(f"{name} `{hashed}`" for name, hashed in sorted(hashes.items()))
-    return f"{len(records)} trainings in {minutes:.1f} minutes ({machine}); {versions}. Test data: {data}."
+    minutes, machine = sum(each["cpu_seconds"] for each in records) / 60, records[0]["machine"]
+    return (
+        f"{len(records)} trainings with evaluation took {minutes:.1f} minutes of processor time, by the "
+        f"clock half of it in two processes on free cores ({machine}); {versions}. Test data: {data}."
+    )
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

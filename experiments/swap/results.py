@@ -1,7 +1,6 @@
 """The finished cells, in one file."""
 
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,9 +20,6 @@ class Results:
         self.path = path
         lines = path.read_text().splitlines() if path.exists() else []
         self.records = {Cell(*record["cell"]): record for record in map(json.loads, lines)}
-        #: Since the command began, those of an interrupted one included.
-        self.seconds = max((record["finished_after"] for record in self.records.values()), default=0.0)
-        self._start = time.perf_counter() - self.seconds
 
     def todo(self, wanted: Iterable[tuple[Cell, Protocol]]) -> list[tuple[Cell, Protocol]]:
         """Those of `wanted` that are not finished.
@@ -46,8 +42,7 @@ class Results:
         return missing
 
     def add(self, record: Record) -> None:
-        self.seconds = time.perf_counter() - self._start
-        self.records[Cell(*record["cell"])] = {**record, "finished_after": round(self.seconds, 1)}
+        self.records[Cell(*record["cell"])] = record
         lines = [json.dumps(self.records[cell], allow_nan=False) for cell in sorted(self.records)]
         write(self.path, "".join(f"{line}\n" for line in lines).encode())
 
