@@ -155,7 +155,7 @@ def likelihood_picture(results: Results) -> Figure:
     """Bits per dimension of each seed."""
     found = {name: results.of("likelihoods", PRIOR, POSTERIOR, name) for name in LIKELIHOODS}
     grey = {name: records for name, records in found.items() if records and "bits_per_dim" in records[0]}
-    signs = {False: "of levels themselves", True: "upper bound, by a density of dequantised levels"}
+    signs = {False: "probability of the levels", True: "bound from above, by a density of dequantised levels"}
     kinds = [signs[records[0]["bin_width"] is not None] for records in grey.values()]
     values = [[record["bits_per_dim"] for record in records] for records in grey.values()]
     return plots.points(list(grey), values, kinds, xlabel="test bits per dimension, each seed; line: mean")
@@ -169,8 +169,8 @@ def facts(results: Results) -> str:
     data = ", ".join(f"{name} `{hashed}`" for name, hashed in sorted(hashes.items()))
     minutes, machine = sum(each["cpu_seconds"] for each in records) / 60, records[0]["machine"]
     return (
-        f"{len(records)} trainings with evaluation took {minutes:.1f} minutes of processor time, by the "
-        f"clock half of it in two processes on free cores ({machine}); {versions}. Test data: {data}."
+        f"{len(records)} trainings with evaluation took {minutes:.1f} minutes of processor time, shared by "
+        f"two processes ({machine}); {versions}. Test data: {data}."
     )
 
 

@@ -43,7 +43,10 @@ class Results:
 
     def add(self, record: Record) -> None:
         self.records[Cell(*record["cell"])] = record
-        lines = [json.dumps(self.records[cell], allow_nan=False) for cell in sorted(self.records)]
+        lines = [
+            json.dumps(self.records[cell], allow_nan=False, separators=(",", ":"))
+            for cell in sorted(self.records)
+        ]
         write(self.path, "".join(f"{line}\n" for line in lines).encode())
 
     def of(self, part: str, prior: str, posterior: str, likelihood: str) -> list[Record]:
