@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell
-from experiments.swap.report import difference, sections
+from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
+from experiments.swap.report import difference, insert, sections
 from experiments.swap.results import Results
 from pyro_vae.cli import main
 
@@ -150,3 +150,18 @@ def test_swap_differences_hold_over_data_and_seeds() -> None:
     paired = pv.comparison.paired_difference(reference[1], reference[0])
     found = difference(reference[1:2], reference[:1])
     assert found == pytest.approx((paired[0], *paired[1]))
+
+
+def test_swap_shows_its_committed_results() -> None:
+    results = Results(SWAP / "results" / "cells.jsonl")
+    wanted = [(cell, PROTOCOLS[cell.part]) for cell in cells(3)]
+    assert set(results.records) == {cell for cell, _ in wanted}
+    assert results.todo(wanted) == []
+    for cell, record in results.records.items():
+        assert record["settings"] == settings(cell, PROTOCOLS[cell.part])
+        assert len(record["per_datum"]) == 300
+        assert np.mean(record["per_datum"]) == pytest.approx(record["log_evidence"], abs=0.005)
+    readme = (SWAP / "README.md").read_text()
+    found = sections(results)
+    assert insert(readme, found) == readme
+    assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())
