@@ -133,6 +133,9 @@ _VERDICTS = {
     "reference": ("black", "D"),
 }
 
+#: Colours and signs of kinds, likewise.
+_SIGNS = (("#0072B2", "o"), ("#D55E00", "<"), ("#009E73", "s"), ("black", "D"))
+
 
 def differences(
     labels: Sequence[str],
@@ -183,6 +186,79 @@ def _intervals(
             axes.hlines(rows[chosen], lower, upper, color=colour, linewidth=2)
             points = [values[i] for i in chosen]
             axes.plot(points, rows[chosen], marker, color=colour, markersize=5, label=verdict)
+
+
+def heat_map(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    *,
+    bold: np.ndarray | None = None,
+    label: str = "",
+) -> Figure:
+    """A table whose cells are coloured by their values; NaN leaves a cell empty.
+
+    Args:
+        values: (R, C).
+        rows: Names of the rows, from top to bottom.
+        columns: Names of the columns.
+        texts: What stands in each cell.
+        bold: (R, C), which cells are marked by bold text.
+        label: Of the colours.
+    """
+    size = (1.6 + 1.45 * len(columns) + 1.0, 0.55 * len(rows) + 1.2)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(values, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(columns)), [fill(name, 16) for name in columns], parse_math=False)
+    axes.set_yticks(range(len(rows)), [fill(name, 24) for name in rows], parse_math=False)
+    axes.tick_params(length=0)
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if math.isfinite(value):
+            weight = "bold" if bold is not None and bold[row, column] else "normal"
+            # black on yellow and green, white on blue
+            colour = "black" if value > middle else "white"
+            text = axes.text(column, row, texts[row][column], color=colour, weight=weight, fontsize=9)
+            text.set(ha="center", va="center")
+    figure.colorbar(picture, label=label)
+    return figure
+
+
+def points(
+    labels: Sequence[str],
+    values: Sequence[Sequence[float]],
+    kinds: Sequence[str],
+    *,
+    xlabel: str,
+) -> Figure:
+    """Repeated measurements as points, one row each from top to bottom, with a line at their mean.
+
+    Args:
+        labels: Of the rows.
+        values: Those of each row.
+        kinds: What each row is, at most four different words; each has a colour and a sign.
+        xlabel: What is measured.
+    """
+    figure = Figure(figsize=(9, 0.36 * len(labels) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlabel(xlabel, parse_math=False)
+    for kind, (colour, marker) in zip(dict.fromkeys(kinds), _SIGNS, strict=False):
+        chosen = [row for row, each in enumerate(kinds) if each == kind]
+        spread = [(value, row) for row in chosen for value in values[row]]
+        axes.plot(*zip(*spread, strict=True), marker, color=colour, markersize=6, alpha=0.7, label=kind)
+        axes.vlines([np.mean(values[row]) for row in chosen], *_around(chosen), color=colour, linewidth=2)
+    figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def _around(rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The upper and lower ends of short vertical lines."""
+    return np.array(rows) - 0.3, np.array(rows) + 0.3
 
 
 def _canvas(canvas: np.ndarray, title: str) -> Figure:

@@ -1,17 +1,24 @@
 """Each experiment runs for one step or epoch on the embedded data."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import pyro_vae as pv
+from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
+from experiments.swap.report import difference, insert, sections
+from experiments.swap.results import Results
 from pyro_vae.cli import main
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+SWAP = EXPERIMENTS / "swap"
 
 
 @pytest.mark.parametrize("config", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda path: path.parent.name)
@@ -63,3 +70,98 @@ def test_tables_show_the_committed_results(path: Path) -> None:
     found = json.loads(path.read_text())["log_evidence"]
     estimate = found["estimate"] if isinstance(found, dict) else found
     assert f"−{abs(estimate):.2f}" in (path.parents[1] / "README.md").read_text()
+
+
+def python(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(script), *options]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    first = python(SWAP / "run.py", "--smoke", "--out", str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    kept = tmp_path / "cells.jsonl"
+    lines = kept.read_text().splitlines()
+    found = [Cell(*json.loads(line)["cell"]) for line in lines]
+    assert {cell.prior for cell in found} == set(PRIORS)
+    assert {cell.posterior for cell in found} == set(POSTERIORS)
+    assert {cell.likelihood for cell in found} == set(LIKELIHOODS)
+    assert {path.name for path in tmp_path.iterdir()} == {"cells.jsonl", "grid.png", "likelihoods.png"}
+
+    kept.write_text("\n".join(lines[3:]) + "\n")
+    again = python(SWAP / "run.py", "--smoke", "--jobs", "1", "--out", str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    renewed = kept.read_text().splitlines()
+    assert renewed[3:] == lines[3:]
+    for before, after in zip(lines[:3], renewed[:3], strict=True):
+        assert json.loads(after)["per_datum"] == json.loads(before)["per_datum"]
+
+    results = Results(kept)
+    other = PROTOCOLS["grid"]._replace(epochs=3, particles=5)
+    with pytest.raises(pv.InputError, match="made with epochs 2, got 3: choose another folder with --out"):
+        results.todo([(cell, other) for cell in found])
+    for cell in [*results.records]:  # the tables do without any one of them
+        record = results.records.pop(cell)
+        assert "–" in sections(results)[cell.part]
+        results.records[cell] = record
+
+
+def test_swap_names_the_cells_that_fail(tmp_path: Path) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN.format(folder=str(SWAP.parents[1])))
+    done = python(script, "--smoke", "--jobs", "1", "--out", str(tmp_path / "results"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "failed: Laplace, seed 0: ZeroDivisionError: broken"
+    finished = Results(tmp_path / "results" / "cells.jsonl").records
+    assert {cell.prior for cell in finished} == {"standard normal", "mixture"}
+
+
+BROKEN = """
+import sys
+sys.path.insert(0, {folder!r})
+from experiments.swap import cells, run
+
+def broken(latent_dim):
+    raise ZeroDivisionError("broken")
+
+cells.PRIORS["Laplace"] = broken
+for parts, kept in (
+    (cells.PRIORS, ("standard normal", "Laplace", "mixture")),
+    (cells.POSTERIORS, ("diagonal normal",)),
+    (cells.LIKELIHOODS, ("Bernoulli", "discretised logistic")),
+):
+    for name in [name for name in parts if name not in kept]:
+        del parts[name]
+
+if __name__ == "__main__":
+    sys.exit(run.main())
+"""
+
+
+def test_swap_differences_hold_over_data_and_seeds() -> None:
+    random = np.random.RandomState(0)
+    reference = random.normal(size=(3, 300)) + random.normal(scale=10, size=300)
+    mean, low, high = difference(reference + 1, reference)
+    assert mean == pytest.approx(1) and low < 1 < high
+    seeds = np.array([[-1.0], [0.0], [1.0]])
+    _, wide_low, wide_high = difference(reference + 1 + seeds, reference)
+    assert wide_low < 0 < wide_high and wide_high - wide_low > 3 * (high - low)
+    # of one seed, Student's interval over the data
+    paired = pv.comparison.paired_difference(reference[1], reference[0])
+    found = difference(reference[1:2], reference[:1])
+    assert found == pytest.approx((paired[0], *paired[1]))
+
+
+def test_swap_shows_its_committed_results() -> None:
+    results = Results(SWAP / "results" / "cells.jsonl")
+    wanted = [(cell, PROTOCOLS[cell.part]) for cell in cells(3)]
+    assert set(results.records) == {cell for cell, _ in wanted}
+    assert results.todo(wanted) == []
+    for cell, record in results.records.items():
+        assert record["settings"] == settings(cell, PROTOCOLS[cell.part])
+        assert len(record["per_datum"]) == 300
+        assert np.mean(record["per_datum"]) == pytest.approx(record["log_evidence"], abs=0.005)
+    readme = (SWAP / "README.md").read_text()
+    found = sections(results)
+    assert insert(readme, found) == readme
+    assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())

@@ -74,6 +74,33 @@ def test_differences_stand_row_by_row(tmp_path: Path, number: int) -> None:
         assert picture.size[0] > 500
 
 
+def test_a_heat_map_shows_each_number_in_its_place(tmp_path: Path) -> None:
+    values = np.array([[1.0, 2.0, np.nan], [3.0, 4.0, 5.0]])
+    texts = [[f"{value} ± 0" for value in row] for row in values]
+    figure = plots.heat_map(values, ["a", "$b"], ["c", "d", "e"], texts, bold=values == 4, label="nats")
+    axes = figure.axes[0]
+    written = {each.get_position(): (each.get_text(), each.get_fontweight()) for each in axes.texts}
+    assert written == {
+        (column, row): (texts[row][column], "bold" if value == 4 else "normal")
+        for (row, column), value in np.ndenumerate(values)
+        if value == value
+    }
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "$b"]
+    plots.save(figure, tmp_path / "map.png")
+
+
+def test_points_stand_row_by_row(tmp_path: Path) -> None:
+    values, kinds = [[1.0, 3.0], [2.0], [5.0, 6.0, 7.0]], ["one", "other", "one"]
+    figure = plots.points(["a", "b", "c"], values, kinds, xlabel="bits")
+    axes = figure.axes[0]
+    drawn = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+    assert drawn == {"one": [[1, 0], [3, 0], [5, 2], [6, 2], [7, 2]], "other": [[2, 1]]}
+    means = [np.asarray(path.vertices)[0, 0] for lines in axes.collections for path in lines.get_paths()]
+    assert sorted(means) == [2, 2, 6]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # downwards
+    plots.save(figure, tmp_path / "points.png")
+
+
 @pytest.mark.parametrize("epochs", [1, 30])
 @pytest.mark.parametrize("valid", [True, False])
 def test_history_is_drawn_with_and_without_validation(tmp_path: Path, epochs: int, valid: bool) -> None:
