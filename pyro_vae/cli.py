@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import count as numbers
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for bad input, 1 for a loss that is not finite."""
     sys.path.append(os.getcwd())  # a user's own classes in a file of the current folder
     try:
-        return _dispatch(sys.argv[1:] if arguments is None else arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         return _refuse(one_line(error))
     except SyntaxError as error:
@@ -48,6 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pyro-vae: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _note(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning in one line."""
+    print(f"pyro-vae: note: {message}", file=sys.stderr)
 
 
 def _refuse(line: str) -> int:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from pydoc import locate as import_object
@@ -724,6 +725,16 @@ def test_null_in_a_file_of_options_is_kept(pyro_vae: Run) -> None:
     assert status == 0
     assert given["num_data"] is None
     assert given["prior"]["class_path"].endswith("StandardNormalPrior")
+
+
+def test_where_the_mean_field_objective_samples_is_a_note(pyro_vae: Run) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        options = ("--objective", "TraceMeanField_ELBO", "--prior", "MixturePrior", "--epochs", 1)
+        status, _, err = pyro_vae("train", *options, *SMALL, "--out", "run")
+    assert status == 0
+    assert "pyro-vae: note: TraceMeanField_ELBO: no analytic KL from independent Normal to Diag" in err
+    assert "UserWarning" not in err
 
 
 def test_folders_with_spaces_are_quoted_in_commands(pyro_vae: Run) -> None:
