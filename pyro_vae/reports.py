@@ -203,7 +203,8 @@ def _measured(content: Mapping[str, Any]) -> list[str]:
         f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
     )
     if "bits_per_dim" in found:
-        lines.append(f"{'bits per dim':<15}{found['bits_per_dim']:>10.4f}")
+        bound = "   (an upper bound, by dequantisation)" if "dequantised" in content["units"] else ""
+        lines.append(f"{'bits per dim':<15}{found['bits_per_dim']:>10.4f}{bound}")
     if content["units"] != "nats per datum":
         lines.append(f"{'units':<15}{content['units']}")
     return lines
