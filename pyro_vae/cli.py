@@ -235,7 +235,7 @@ def traverse(
     """
     opened, data, vae = load(run, device)
     torch.manual_seed(seed_number(seed))
-    codes = None if vae.code_prior() else vae.encode(vae.place(data.train.subset(10_000).batch()))
+    codes = None if vae.code_prior() is not None else vae.encode(vae.place(data.train.subset(10_000).batch()))
     z, across, down = vae.latent_plane(axes, num=num, codes=codes)
     names = (f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$")
     _save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), names))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
 from zuko.flows import NSF
@@ -114,3 +115,8 @@ def data_for(likelihood: str, num: int = 6) -> torch.Tensor:
         return torch.rand(num, *DATA_SHAPE)
     few = DISCRETE[likelihood][:5]
     return few[torch.randint(len(few), (num, *DATA_SHAPE))]
+
+
+def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
+    """Expect an InputError of this text."""
+    return pytest.raises(pv.InputError, match=text)

@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 import pyro_vae as pv
+from tests.components import refused
 
 N, D, L = 7, 5, 3
 Program = Callable[[Tensor], Any]
@@ -271,10 +272,6 @@ def test_draws_at_once_fit_the_numbers_of_the_likelihood() -> None:
         seen.clear()
         pv.elbo(model.model, model.guide, x[: 2 * most] if most < 5000 else x)
         assert max(seen) == most
-
-
-def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
-    return pytest.raises(pv.InputError, match=text)
 
 
 def test_refusals() -> None:

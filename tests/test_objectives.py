@@ -27,11 +27,7 @@ from torch.distributions import kl_divergence
 import pyro_vae as pv
 from pyro_vae.data import batches
 from pyro_vae.objectives import check_mean_field, make_objective
-from tests.components import OBJECTIVES, POSTERIORS, data_for, vae
-
-
-def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
-    return pytest.raises(pv.InputError, match=text)
+from tests.components import OBJECTIVES, POSTERIORS, data_for, refused, vae
 
 
 def loss_at(objective: ELBO, model: pv.JointProgram, x: Tensor, *, beta: float | None = None) -> Tensor:

@@ -25,12 +25,9 @@ from tests.components import (
     PRIORS,
     SMALL,
     data_for,
+    refused,
     vae,
 )
-
-
-def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
-    return pytest.raises(pv.InputError, match=text)
 
 
 def hierarchical(prior: str = "StandardNormal", posterior: str = "DiagonalNormal") -> pv.HierarchicalVAE:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import pyro_vae as pv
 from pyro_vae.data import batches
+from tests.components import refused
 
 DATA = pv.Digits()
 
@@ -369,10 +370,6 @@ class Bomb(nn.Module):
 
     def __reduce__(self) -> Any:
         return Path.touch, (self.path,)
-
-
-def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
-    return pytest.raises(pv.InputError, match=text)
 
 
 def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:

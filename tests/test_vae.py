@@ -11,7 +11,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO
 from torch import Tensor, nn
 
 import pyro_vae as pv
-from tests.components import DATA_SHAPE, LATENT_DIM, LIKELIHOODS, PRIORS, data_for, vae
+from tests.components import DATA_SHAPE, LATENT_DIM, LIKELIHOODS, PRIORS, data_for, refused, vae
 
 
 def moved(model: nn.Module, before: dict[str, Tensor]) -> bool:
@@ -137,10 +137,6 @@ def test_assemble_gives_a_vamp_prior_the_posterior_itself() -> None:
     assert isinstance(model.prior, pv.VampPrior)
     assert model.prior.posterior is model.posterior
     assert model.prior.pseudo_inputs.shape == (7, 1, 8, 8)
-
-
-def refused(text: str) -> "pytest.RaisesExc[pv.InputError]":
-    return pytest.raises(pv.InputError, match=text)
 
 
 def test_refusals() -> None:

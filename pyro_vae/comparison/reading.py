@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,24 +133,21 @@ def _json(path: Path) -> dict[str, Any] | None:
     """The content of a result's file, None where there is none."""
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(
-            f"expected JSON in {path}, cannot read it ({one_line(error)}): {_anew(path.parent)}"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"expected the results of a run in {path}, got {content!r}: {_anew(path.parent)}")
-    return content
+    return _mapping(path, json.loads, "JSON", "results", _anew(path.parent))
 
 
 def _config(run: Run) -> dict[str, Any]:
+    return _mapping(run.config, yaml.safe_load, "YAML", "options", "train anew")
+
+
+def _mapping(path: Path, parse: Callable[[bytes], Any], form: str, what: str, remedy: str) -> dict[str, Any]:
+    """The content of a file of a run, refused where it is damaged or of another kind."""
     try:
-        content = yaml.safe_load(run.config.read_bytes())
+        content = parse(path.read_bytes())
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(
-            f"expected YAML in {run.config}, cannot read it ({one_line(error)}): train anew"
+            f"expected {form} in {path}, cannot read it ({one_line(error)}): {remedy}"
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"expected the options of a run in {run.config}, got {content!r}: train anew")
+        raise InputError(f"expected the {what} of a run in {path}, got {content!r}: {remedy}")
     return content

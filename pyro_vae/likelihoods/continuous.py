@@ -72,7 +72,7 @@ class LocationScaleLikelihood(Likelihood):
         log_scale_bounds: Range of a learned log s, approached smoothly.
 
     Raises:
-        InputError: where a fixed scale is not positive and finite.
+        InputError: where a fixed scale is below 1e-6 or infinite.
     """
 
     support_in_words = "finite numbers"
@@ -134,7 +134,7 @@ class NormalLikelihood(LocationScaleLikelihood):
         log_scale_bounds: Range of a learned log s, approached smoothly.
 
     Raises:
-        InputError: where a fixed scale is not positive and finite.
+        InputError: where a fixed scale is below 1e-6 or infinite.
 
     >>> from pyro_vae import MLP
     >>> likelihood = NormalLikelihood(MLP().decoder(5, (1, 8, 8)), (1, 8, 8), scale=0.1)
@@ -161,7 +161,7 @@ class LaplaceLikelihood(LocationScaleLikelihood):
         log_scale_bounds: Range of a learned log s, approached smoothly.
 
     Raises:
-        InputError: where a fixed scale is not positive and finite.
+        InputError: where a fixed scale is below 1e-6 or infinite.
 
     >>> from pyro_vae import MLP
     >>> likelihood = LaplaceLikelihood(MLP().decoder(5, (4,)), (4,), scale=0.1)

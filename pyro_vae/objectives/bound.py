@@ -31,7 +31,6 @@ PLUMBING = frozenset(
     }
 )
 
-
 #: ELBOs of Pyro's that give two losses, no bound, or need what `fit` has not.
 UNUSABLE = (ReweightedWakeSleep, TraceTailAdaptive_ELBO, Trace_MMD)
 

@@ -117,13 +117,13 @@ class ImportanceWeightedELBO(Bound):
         value: Tensor = site["value"]
         if self.gradient != "dreg" or not value.requires_grad:
             return value
-        axis = plates(guide_trace, name)["data"]
-        shape = [1] * int(self.max_plate_nesting) + [1] * len(site["fn"].event_shape)
         event = len(site["fn"].event_shape)
+        shape = [1] * (int(self.max_plate_nesting) + event)
+        shape[0] = self.num_particles
+        shape[plates(guide_trace, name)["data"] - event] = -1
 
         def multiply(gradient: Tensor) -> Tensor:
             (factor,) = factors
-            shape[0], shape[axis - event] = factor.shape
             return gradient * factor.reshape(shape)
 
         copy = value.view_as(value)

@@ -104,7 +104,6 @@ class Trainer:
         if kl_warm_up:
             count("kl_warm_up", kl_warm_up)
         self.full_kl_weight, self.kl_warm_up = kl_weight, kl_warm_up
-        self.warm_up_steps = kl_warm_up * self.steps_per_epoch
         if kl_weight == 1 and not kl_warm_up:
             return None
         return KLWeight(torch.tensor(float(kl_weight), device=self.device, dtype=self.vae.dtype))
@@ -194,7 +193,7 @@ class Trainer:
 
     def kl_weight_at(self, step: int) -> float:
         """β in a step, counted from 1."""
-        return self.full_kl_weight * min(1.0, step / max(self.warm_up_steps, 1))
+        return self.full_kl_weight * min(1.0, step / max(self.kl_warm_up * self.steps_per_epoch, 1))
 
     def validate(self) -> tuple[float, float, float]:
         """Validation ELBO, reconstruction and KL by the same draws in every epoch."""

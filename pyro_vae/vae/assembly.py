@@ -135,8 +135,7 @@ class _Parts:
             ("likelihood", self._likelihood, BernoulliLikelihood),
             ("posterior", self._posterior, DiagonalNormalPosterior),
         ):
-            part = chosen.func if isinstance(chosen, partial) else chosen
-            if part is not default and not {name, f"{name}s"} & asked.keys():
+            if _class(chosen) is not default and not {name, f"{name}s"} & asked.keys():
                 raise InputError(
                     f"{_name(program)} has no {name}, got {_name(chosen)}: leave it out, or choose another "
                     "program"
@@ -257,6 +256,11 @@ def _supply(role: str, component: Callable[..., T], facts: Mapping[str, Callable
     return component(**{name: make() for name, make in known.items() if name in asked})
 
 
+def _class(component: Callable[..., object]) -> Callable[..., object]:
+    """What is called in the end, where `component` may be a `partial` of it."""
+    return component.func if isinstance(component, partial) else component
+
+
 def _name(component: Callable[..., object]) -> str:
-    made = component.func if isinstance(component, partial) else component
+    made = _class(component)
     return getattr(made, "__name__", repr(made))

@@ -95,7 +95,7 @@ class JointProgram(nn.Module, ABC):
         raise self._missing("decode")
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """X through a code and back: (B, *data_shape)."""
+        """Data x through a code and back: (B, *data_shape)."""
         raise self._missing("reconstruct")
 
     @torch.no_grad()
@@ -135,15 +135,15 @@ class JointProgram(nn.Module, ABC):
 
     def _quantiles(self, levels: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean of the codes (L,), and their quantiles (len(levels), L)."""
-        pz = self.code_prior()
-        if codes is None and pz is None:
-            raise InputError(f"{type(self).__name__} has no p(z): give codes, as codes=vae.encode(x)")
-        base = getattr(pz, "base_dist", None)
-        if codes is None and isinstance(base, torch.distributions.Normal | torch.distributions.Laplace):
-            return base.mean, base.icdf(levels[:, None])
-        draws = pz.sample((10_000,)) if codes is None and pz is not None else codes
-        assert draws is not None
-        return draws.mean(0), draws.quantile(levels, dim=0)
+        if codes is None:
+            pz = self.code_prior()
+            if pz is None:
+                raise InputError(f"{type(self).__name__} has no p(z): give codes, as codes=vae.encode(x)")
+            base = getattr(pz, "base_dist", None)
+            if isinstance(base, torch.distributions.Normal | torch.distributions.Laplace):
+                return base.mean, base.icdf(levels[:, None])
+            codes = pz.sample((10_000,))
+        return codes.mean(0), codes.quantile(levels, dim=0)
 
     def _missing(self, what: str) -> InputError:
         return InputError(f"{type(self).__name__} has no {what}: define the method {what} in its class")
