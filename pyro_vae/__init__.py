@@ -6,6 +6,7 @@ p(x|z), `posterior(x)` is q(z|x). `VAE` makes a Pyro model and guide of the thre
 """
 
 from pyro_vae.comparison import Comparison, compare
+from pyro_vae.compiled import CompiledELBO
 from pyro_vae.data import (
     MNIST,
     ArrayFile,
@@ -74,6 +75,7 @@ __all__ = [
     "BernoulliLikelihood",
     "CategoricalLikelihood",
     "Comparison",
+    "CompiledELBO",
     "ContinuousBernoulli",
     "ContinuousBernoulliLikelihood",
     "Convolutional",

@@ -24,7 +24,7 @@ from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, one_line
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.networks import Architecture
-from pyro_vae.objectives import PLUMBING
+from pyro_vae.objectives import PLUMBING, UNUSABLE
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.runs import Run
@@ -185,7 +185,7 @@ def subclasses(base: type) -> list[type]:
     child: type
     for child in base.__subclasses__():
         below += [child, *subclasses(child)]
-    return [each for each in below if not inspect.isabstract(each)]
+    return [each for each in below if not (inspect.isabstract(each) or issubclass(each, UNUSABLE))]
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

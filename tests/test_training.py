@@ -62,6 +62,74 @@ def test_equals_a_plain_svi_loop_to_the_last_bit(particles: int, prior: type[pv.
     assert history.column("train_elbo") == elbos
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kl_weight": 0.5, "kl_warm_up": 2},
+        {"objective": pv.ImportanceWeightedELBO, "num_particles": 3},
+        {"clip_norm": 1.0, "schedule": lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.9)},
+    ],
+    ids=["plain", "KL warm-up", "importance-weighted", "clipped and scheduled"],
+)
+def test_flat_steps_equal_those_of_svi_to_the_last_bit(options: dict[str, Any]) -> None:
+    results = []
+    for compile in ("off", "flat"):
+        model = small()
+        history = pv.fit(model, DATA, epochs=3, compile=compile, **options)
+        results.append((values(model), without_time(history)))
+    assert equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+def test_auto_goes_over_to_flat_steps_and_resumes_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 20)
+    monkeypatch.setattr("pyro_vae.compiled.passes._LEAST_FLOPS", 1)  # so that oneDNN has something to do
+    monkeypatch.setattr("pyro_vae.compiled.passes._LEAST_COLUMNS", 1)
+    whole, parts, again, eager = small(), small(), small(), small()
+    history = pv.fit(whole, DATA, epochs=4, keep="last")
+    pv.fit(parts, DATA, epochs=2, keep="last", checkpoints=tmp_path)
+    resumed = pv.fit(again, DATA, epochs=4, keep="last", checkpoints=tmp_path, resume=True)
+    pv.fit(eager, DATA, epochs=4, keep="last", compile="off")
+    assert equal(values(whole), values(again))
+    assert without_time(history) == without_time(resumed)
+    assert not equal(values(whole), values(eager))
+    for a, b in zip(whole.parameters(), eager.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_training_is_not_resumed_with_other_rounding(tmp_path: Path) -> None:
+    pv.fit(small(), DATA, epochs=1, checkpoints=tmp_path)
+    with refused("rounding"):
+        pv.fit(small(), DATA, epochs=2, checkpoints=tmp_path, resume=True, compile="inductor")
+
+
+def test_a_program_that_is_no_flat_graph_is_trained_by_svi() -> None:
+    class Branching(pv.VAE):
+        def guide(self, x: Tensor) -> Tensor:
+            assert x.sum() > 0
+            return super().guide(x)
+
+    results = []
+    for compile in ("off", "flat"):
+        model = small()
+        model.__class__ = Branching
+        if compile == "flat":
+            with pytest.warns(UserWarning, match="fit runs as plain Pyro, not as a flat graph"):
+                pv.fit(model, DATA, epochs=2, compile=compile)
+        else:
+            pv.fit(model, DATA, epochs=2, compile=compile)
+        results.append(values(model))
+    assert equal(*results)
+
+
+def test_compile_expects_one_of_four() -> None:
+    with refused("compile expects 'auto', 'flat', 'inductor' or 'off', got 'jit'"):
+        pv.fit(small(), DATA, epochs=1, compile="jit")  # type: ignore[arg-type]
+
+
 def test_the_same_seed_gives_the_same_parameters_and_another_does_not() -> None:
     models = [small(), small(), small()]
     histories = [

@@ -20,7 +20,7 @@ what was evaluated:
 ('static binarisation, one fixed draw of all data (seed 0)', 'dbd4130f69d7adaa')
 """
 
-from pyro_vae.data.dataset import Binarization, Dataset, Sizes, Split, batches
+from pyro_vae.data.dataset import Binarization, Dataset, Sizes, Split, batches, shuffle
 from pyro_vae.data.files import ArrayFile, ImageFolder
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 
@@ -38,4 +38,5 @@ __all__ = [
     "Split",
     "StaticMNIST",
     "batches",
+    "shuffle",
 ]

@@ -143,21 +143,24 @@ def batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator
         raise InputError(
             f"expected at least one full batch of {batch_size}, got {len(split)} data: reduce the batch size"
         )
-    return _batches(split, batch_size, _epoch_seed(seed, epoch))
+    generator = torch.Generator(split.values.device)
+    order = shuffle(split, generator, seed=seed, epoch=epoch)
+    return (split.batch(index, generator) for index in order.split(batch_size))
+
+
+def shuffle(split: Split, generator: torch.Generator, *, seed: int, epoch: int) -> Tensor:
+    """Seed `generator` for one epoch of `split`, as `batches` does, and return the order of its data (N,).
+
+    The noise of each batch is then what `split.batch(index, generator)` draws in this order.
+    """
+    generator.manual_seed(_epoch_seed(seed, epoch))
+    return torch.randperm(len(split), generator=generator, device=split.values.device)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
     # 32 bits, since the CPU generator drops the rest; scattered, so that the stream is not the one that
     # torch.manual_seed(seed) gives to parameters and latents
     return 2_654_435_761 * (1_000_003 * seed + epoch + 1) % 2**32
-
-
-def _batches(split: Split, batch_size: int, generator_seed: int) -> Iterator[Tensor]:
-    device = split.values.device
-    generator = torch.Generator(device).manual_seed(generator_seed)
-    order = torch.randperm(len(split), generator=generator, device=device)
-    for index in order.split(batch_size):
-        yield split.batch(index, generator)
 
 
 class Dataset:

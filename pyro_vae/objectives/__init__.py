@@ -4,13 +4,14 @@ Pyro's own `Trace_ELBO` and `TraceMeanField_ELBO` serve as they are; the bounds 
 kind, for `pyro.infer.SVI` with any model and guide that have a plate "data".
 """
 
-from pyro_vae.objectives.bound import PLUMBING, Bound, in_words, make_objective
+from pyro_vae.objectives.bound import PLUMBING, UNUSABLE, Bound, in_words, make_objective
 from pyro_vae.objectives.elbo import ELBORecorder, KLWeight, check_mean_field
 from pyro_vae.objectives.free_bits import FreeBitsELBO
 from pyro_vae.objectives.importance_weighted import ImportanceWeightedELBO
 
 __all__ = [
     "PLUMBING",
+    "UNUSABLE",
     "Bound",
     "ELBORecorder",
     "FreeBitsELBO",

@@ -11,6 +11,7 @@ from pyro.infer import ELBO, ReweightedWakeSleep, Trace_ELBO, Trace_MMD, TraceTa
 from pyro.poutine import Trace
 from torch import Tensor
 
+from pyro_vae.compiled import CompiledELBO
 from pyro_vae.errors import InputError, count, make
 from pyro_vae.importance import sites
 
@@ -31,8 +32,8 @@ PLUMBING = frozenset(
     }
 )
 
-#: ELBOs of Pyro's that give two losses, no bound, or need what `fit` has not.
-UNUSABLE = (ReweightedWakeSleep, TraceTailAdaptive_ELBO, Trace_MMD)
+#: ELBOs that give two losses, no bound, or need what `fit` has not; it compiles by itself.
+UNUSABLE = (ReweightedWakeSleep, TraceTailAdaptive_ELBO, Trace_MMD, CompiledELBO)
 
 
 class Bound(Trace_ELBO):

@@ -72,13 +72,14 @@ class ELBORecorder:
         self.elbos.append((log_joint - log_q) / (self.objective.num_particles if vectorized else 1))
         return traces
 
-    def take(self) -> float:
+    def take(self) -> Tensor:
         """The ELBO since the last call, summed over the data; NaN where it cannot be told.
 
         That is where the objective makes no trace, or enumerates a site.
         """
-        elbos, self.elbos = self.elbos, []
-        return float(torch.stack(elbos).mean()) if elbos else math.nan
+        elbos = self.elbos.copy()
+        self.elbos.clear()
+        return torch.stack(elbos).mean() if elbos else torch.tensor(math.nan)
 
 
 def _log_density(trace: Trace) -> Tensor:

@@ -18,7 +18,9 @@ from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo
 from pyro_vae.objectives import check_mean_field
 from pyro_vae.training.history import History
-from pyro_vae.training.trainer import Callback, Trainer, own_randomness
+from pyro_vae.training.randomness import own_randomness
+from pyro_vae.training.steps import Compile
+from pyro_vae.training.trainer import Callback, Trainer
 from pyro_vae.vae import JointProgram
 
 
@@ -40,6 +42,7 @@ def fit(
     clip_norm: float | None = None,
     patience: int | None = None,
     keep: Literal["best", "last"] = "best",
+    compile: Compile = "auto",
     seed: int = 0,
     device: str = "auto",
     checkpoints: Path | str | None = None,
@@ -78,6 +81,12 @@ def fit(
         clip_norm: Bound on the norm of the whole gradient.
         patience: Stop after so many epochs without a higher validation ELBO, the warm-up not counted.
         keep: Which parameters the model has in the end, those of the best epoch or of the last.
+        compile: How steps are taken. `off`: by Pyro's SVI, as above. `flat`: by the flat graph of
+            torch operations that the programs consist of (see `CompiledELBO`), with the same results to the
+            last bit. `inductor`: by that graph compiled, which needs a C++ compiler and 5 to 20 seconds, and
+            then takes the least time. `auto`: 500 steps by SVI, and from there by the flat graph, with large
+            matrix products by oneDNN on a CPU and the whole step as one CUDA graph on a GPU. Where a program
+            cannot be a flat graph, a warning says why, and steps are those of SVI.
         seed: Of the order, the binarisation noise and the draws of z.
         device: Where to train, as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
         checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
@@ -119,6 +128,7 @@ def fit(
         kl_warm_up=kl_warm_up,
         clip_norm=clip_norm,
         patience=patience,
+        compile=compile,
         seed=seed,
         folder=None if checkpoints is None else Path(checkpoints),
     )
@@ -133,7 +143,7 @@ def fit(
             stack.enter_context(torch.enable_grad())
             stack.enter_context(pyro.get_param_store().scope())
             stack.enter_context(own_randomness(seed, place))
-            stack.enter_context(trainer.recorder or nullcontext())
+            stack.enter_context(trainer.steps.recorder or nullcontext())
             bar = stack.enter_context(_bar(trainer, progress))
             if resume:
                 trainer.load()

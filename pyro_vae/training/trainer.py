@@ -2,28 +2,27 @@
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
-from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
+from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
-from pyro_vae.data import Dataset, batches
+from pyro_vae.compiled import make_capturable
+from pyro_vae.data import Dataset, batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_number
 from pyro_vae.importance import elbo
-from pyro_vae.objectives import Bound, ELBORecorder, KLWeight, in_words, make_objective
-from pyro_vae.optimisers import SingleOptimiser, make_optimiser
+from pyro_vae.objectives import KLWeight, in_words, make_objective
+from pyro_vae.optimisers import make_optimiser
 from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.history import Epoch, History
+from pyro_vae.training.randomness import own_randomness, random_state, set_random_state
+from pyro_vae.training.steps import Compile, Steps, Way, way_of
 from pyro_vae.vae import JointProgram
 
 Callback = Callable[[JointProgram, History], bool | None]
@@ -49,6 +48,7 @@ class Trainer:
         kl_warm_up: int,
         clip_norm: float | None,
         patience: int | None,
+        compile: Compile,
         seed: int,
         folder: Path | None,
     ) -> None:
@@ -63,12 +63,21 @@ class Trainer:
         self.optimiser = make_optimiser(optimiser, vae)
         self.schedule = self._make_schedule(schedule)
         self.objective = make_objective(objective, num_particles)
-        self.recorder = self._make_recorder()
-        self.svi = self._make_svi(clip_norm)
+        self.way = self._make_way(compile)
+        self.steps = Steps(
+            vae,
+            self.objective,
+            self.kl_weight,
+            self.optimiser,
+            clip_norm,
+            self.train,
+            batch_size,
+            self.way,
+            self.not_finite,
+        )
         self.settings = self._settings(clip_norm)
         self.folder = folder
         self.saved_epoch = 0
-        self.validated = False
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.step = 0
@@ -108,19 +117,12 @@ class Trainer:
             return None
         return KLWeight(torch.tensor(float(kl_weight), device=self.device, dtype=self.vae.dtype))
 
-    def _make_recorder(self) -> ELBORecorder | None:
-        """Gives the ELBO that is logged, where minus the loss of a step is none."""
-        elbos = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO)
-        is_elbo = isinstance(self.objective, elbos) and not isinstance(self.objective, Bound)
-        return None if is_elbo and self.kl_weight is None else ELBORecorder(self.objective)
-
-    def _make_svi(self, clip_norm: float | None) -> SVI:
-        """SVI with a loss that stops at NaN."""
-        single = SingleOptimiser(self.optimiser, clip_norm=clip_norm)
-        model, guide = self.vae.model, self.vae.guide
-        if self.kl_weight is not None:
-            model, guide = self.kl_weight(model), self.kl_weight(guide)
-        return SVI(model, guide, single, self.objective.loss, self.loss_and_grads)
+    def _make_way(self, compile: Compile) -> Way:
+        """How steps are taken, by what the optimiser allows."""
+        way = way_of(compile, self.device)
+        if way.captured and not make_capturable(self.optimiser) and self.schedule is not None:
+            return way._replace(captured=False)  # the learning rate would stay as it was
+        return way
 
     def _settings(self, clip_norm: float | None) -> dict[str, int | float | str | None]:
         """What must be the same for a continuation to be exact."""
@@ -133,6 +135,7 @@ class Trainer:
             "seed": self.seed,
             "clip_norm": clip_norm,
             "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
+            "rounding": self.way.rounding,
             "schedule": f"{type(schedule).__name__} {schedule.state_dict()}" if schedule else "none",
             "training data": self.train.hash(),
             "validation data": self.valid.hash(),
@@ -162,34 +165,39 @@ class Trainer:
         """One pass over the training data, and the validation after it."""
         start, epoch = time.perf_counter(), len(self.history.epochs) + 1
         learning_rate = float(self.optimiser.param_groups[0]["lr"])
-        elbo, seen = 0.0, 0
+        elbo, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
         self.vae.train()
-        for x in batches(self.train, self.batch_size, seed=self.seed, epoch=epoch):
+        self.steps.start_epoch()
+        order = shuffle(self.train, self.steps.generator, seed=self.seed, epoch=epoch)
+        for index in order.split(self.batch_size):
             if self.step >= self.total_steps:
                 break
-            batch_elbo = self.take_step(self.vae.place(x))
-            elbo, seen = elbo + batch_elbo, seen + len(x)
-            bar.update()
-            if not bar.disable:
-                bar.set_postfix_str(f"epoch {epoch}, ELBO {batch_elbo / len(x):.2f}", refresh=False)
+            batch_elbo = self.take_step(index)
+            elbo, seen = elbo + batch_elbo, seen + len(index)
+            self.show(bar, epoch, batch_elbo, len(index))
         self.check_parameters()
         if self.schedule is not None:
             self.schedule.step()
         valid = self.validate()
         seconds = time.perf_counter() - start
         beta = self.kl_weight_at(self.step)
-        self.history.epochs.append(Epoch(epoch, self.step, elbo / seen, *valid, learning_rate, beta, seconds))
+        self.history.epochs.append(
+            Epoch(epoch, self.step, float(elbo) / seen, *valid, learning_rate, beta, seconds)
+        )
         self.remember_best()
 
-    def take_step(self, x: Tensor) -> float:
-        """One step of SVI; returns the unweighted ELBO of the batch, summed over its data."""
+    def take_step(self, index: Tensor) -> Tensor:
+        """One step; returns the unweighted ELBO of the batch, summed over its data."""
         if self.kl_weight is not None:
             self.kl_weight.weight.fill_(self.kl_weight_at(self.step + 1))
-        with pyro.validation_enabled(not self.validated):
-            loss: float = self.svi.step(x)
-        self.validated = True
+        elbo = self.steps.take(index, self.step + 1)
         self.step += 1
-        return -loss if self.recorder is None else self.recorder.take()
+        return elbo
+
+    def show(self, bar: "tqdm[Any]", epoch: int, batch_elbo: Tensor, size: int) -> None:
+        """Move the progress bar; the ELBO, for which a GPU must wait, is read where it is drawn anew."""
+        if bar.update() and not bar.disable:
+            bar.set_postfix_str(f"epoch {epoch}, ELBO {float(batch_elbo) / size:.2f}", refresh=False)
 
     def kl_weight_at(self, step: int) -> float:
         """β in a step, counted from 1."""
@@ -229,18 +237,6 @@ class Trainer:
         if self.best is not None:
             self.vae.load_state_dict(self.best)
 
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> float:
-        """The loss of the objective, stopping before the step where it is not finite."""
-        random_state = self.random_state()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Encountered NaN")  # it is raised as an error below
-            loss: float = self.objective.loss_and_grads(model, guide, x)
-        if math.isfinite(loss):
-            return loss
-        self.set_random_state(random_state)
-        site = non_finite_site(model, guide, x)
-        raise self.not_finite(f"the loss is {loss} at step {self.step + 1}, first at the site {site}")
-
     def check_parameters(self) -> None:
         """Stop before a checkpoint of parameters that the last steps have made non-finite."""
         for name, parameter in self.vae.named_parameters():
@@ -254,17 +250,6 @@ class Trainer:
             way_back = f"the last good checkpoint is {self.folder}/last.pt of epoch {self.saved_epoch}"
         return NonFiniteLossError(f"{what}: lower the learning rate or give clip_norm; {way_back}")
 
-    def random_state(self) -> list[Tensor]:
-        """States of torch's global generators: of the CPU, and of the GPU where that is used."""
-        on_gpu = self.device.type == "cuda"
-        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.device)] if on_gpu else [])]
-
-    def set_random_state(self, states: Sequence[Tensor]) -> None:
-        """Set what `random_state` gave."""
-        torch.set_rng_state(states[0])
-        if self.device.type == "cuda" and len(states) > 1:
-            torch.cuda.set_rng_state(states[1], self.device)
-
     def save(self) -> None:
         """last.pt: all that an exact continuation needs."""
         if self.folder is None:
@@ -274,7 +259,7 @@ class Trainer:
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule is not None else {},
-            "random_state": self.random_state(),
+            "random_state": random_state(self.device),
             "step": self.step,
             "epochs": [list(epoch) for epoch in self.history.epochs],
             "best_epoch": self.history.best_epoch,
@@ -300,7 +285,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        self.set_random_state(state["random_state"])
+        set_random_state(state["random_state"], self.device)
         self.step = state["step"]
         epochs = [Epoch(*row) for row in state["epochs"]]
         self.history = History(epochs, state["best_epoch"], state["ended_by"])
@@ -321,25 +306,3 @@ def check_nothing_is_lost(best: Path) -> None:
             f"expected last.pt beside {best}, found none, so this training cannot go on: "
             "use best.pt as it is, or train anew in another folder"
         )
-
-
-def non_finite_site(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> str:
-    """The first sample site whose value or log density is not finite, in words."""
-    with torch.no_grad():
-        guide_trace = poutine.trace(guide).get_trace(x)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
-    for program, trace in (("guide", guide_trace), ("model", model_trace)):
-        trace.compute_log_prob()
-        for name in (*trace.stochastic_nodes, *trace.observation_nodes):
-            site = trace.nodes[name]
-            if not (torch.isfinite(site["value"]).all() and torch.isfinite(site["log_prob"]).all()):
-                return f"{name!r} of the {program}"
-    return "unknown (not found again in a second run)"
-
-
-@contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators seeded with `seed`, and given back as they were found."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -1,0 +1,8 @@
+"""A Pyro program traced once into a flat graph of torch operations, and run at the speed of those."""
+
+from pyro_vae.compiled.capture import capture, make_capturable
+from pyro_vae.compiled.elbo import CompiledELBO
+from pyro_vae.compiled.graph import FlatGraph, Untraceable
+from pyro_vae.compiled.steps import Backend, FlatSteps
+
+__all__ = ["Backend", "CompiledELBO", "FlatGraph", "FlatSteps", "Untraceable", "capture", "make_capturable"]

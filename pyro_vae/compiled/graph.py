@@ -1,0 +1,155 @@
+"""A function of tensors as one flat graph of torch operations."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+
+from pyro_vae.compiled.passes import compiled, use_onednn
+from pyro_vae.compiled.simplify import has_effect, simplify
+from pyro_vae.errors import one_line
+
+Outputs = tuple[Tensor | None, ...]
+
+#: What turns a tensor into a number.
+_READS = {
+    getattr(Tensor, name)
+    for name in ("__bool__", "__float__", "__int__", "__index__", "__complex__", "item", "tolist", "numpy")
+}
+
+
+class Untraceable(Exception):
+    """The function cannot be one flat graph; the text says why."""
+
+
+class FlatGraph:
+    """A function of tensors, run once and kept as the torch operations that it consisted of.
+
+    Every tensor that the function closes over is read anew at each run, so that a changed content is
+    seen, and random numbers are drawn anew, by the same operations as in the function.
+
+    Args:
+        function: A function of tensors that gives a tuple of tensors, or of None. It may call `backward`
+            within, and run any Pyro program.
+        args: What it is run on; the graph is for these shapes and types only.
+        onednn: Large float32 matrix products on a CPU by oneDNN; else every result is the same as the
+            function's to the last bit.
+        inductor: Compile the graph; the results agree up to rounding, the random numbers are the same.
+
+    Raises:
+        Untraceable: where the function decides by a number in a tensor.
+
+    >>> scale = torch.tensor(2.0)
+    >>> graph = FlatGraph(lambda x: (scale * x,), (torch.ones(3),))
+    >>> scale.fill_(5.0), graph(torch.ones(3))
+    (tensor(5.), (tensor([5., 5., 5.]),))
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Outputs],
+        args: tuple[Tensor, ...],
+        *,
+        onednn: bool = False,
+        inductor: bool = False,
+    ) -> None:
+        fresh = [arg.detach() for arg in args]  # so that none is a tensor that the function closes over
+        try:
+            with _traceable():
+                module = make_fx(function)(*fresh)
+        except Exception as error:  # whatever a program does on meeting what stands for a tensor
+            raise Untraceable(one_line(error)) from error
+        #: The tensors closed over, and constants, in the order of the graph's last inputs.
+        self.tensors = _lift(module)
+        simplify(module, self.tensors)
+        if onednn:
+            use_onednn(module)
+        self.module = module
+        self._run = compiled(module) if inductor else straight_line(module)
+
+    @torch.no_grad()
+    def __call__(self, *args: Tensor) -> Outputs:
+        """What the function gives for other arguments of the same shapes and types."""
+        outputs: Outputs = self._run(*args, *[tensor.detach() for tensor in self.tensors])
+        return outputs
+
+
+class _WithoutReading(TorchFunctionMode):
+    """Keeps numbers that are read from tensors as tensors, in the precision of Python's."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.item and args[0].is_floating_point():
+            return args[0].detach().double()
+        if func in _READS:
+            raise Untraceable(f"it decides by a number in a tensor (Tensor.{func.__name__})")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _traceable() -> Iterator[None]:
+    """Without what a trace cannot hold: numbers read back, and looks for NaN."""
+    with ExitStack() as stack:
+        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(poutine.block())
+        for name in ("torch_isnan", "torch_isinf"):
+            stack.enter_context(mock.patch(f"pyro.util.{name}", lambda _: False))
+        stack.enter_context(_WithoutReading())
+        yield
+
+
+def _lift(module: fx.GraphModule) -> list[Tensor]:
+    """Make the tensors that a graph holds as attributes inputs after its own."""
+    graph = module.graph
+    inputs: dict[int, fx.Node] = {}
+    tensors: list[Tensor] = []
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    for node in [node for node in graph.nodes if node.op == "get_attr"]:
+        tensor = getattr(module, node.target)
+        if id(tensor) not in inputs:
+            with graph.inserting_after(last):
+                last = graph.placeholder(f"held_{len(tensors)}")
+            last.meta = dict(node.meta)
+            inputs[id(tensor)] = last
+            tensors.append(tensor)
+        node.replace_all_uses_with(inputs[id(tensor)])
+        graph.erase_node(node)
+    graph.eliminate_dead_code(has_effect)
+    return tensors
+
+
+def straight_line(module: fx.GraphModule) -> Callable[..., Outputs]:
+    """The graph as one Python function, without the look-ups by name of the one that fx writes."""
+    bound: dict[str, object] = {}
+
+    def word(value: object) -> str:
+        if isinstance(value, fx.Node):
+            return value.name
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(word, value))}]"
+        bound[name := f"bound_{len(bound)}"] = value
+        return name
+
+    last_user = {source: node for node in module.graph.nodes for source in node.all_input_nodes}
+    inputs, lines = [], []
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            inputs.append(node.name)
+        elif node.op == "output":
+            lines.append(f"return {word(node.args[0])}")
+        else:
+            words = [*map(word, node.args), *(f"{name}={word(value)}" for name, value in node.kwargs.items())]
+            lines.append(f"{node.name} = {word(node.target)}({', '.join(words)})")
+            lines += [f"del {source.name}" for source in node.all_input_nodes if last_user[source] is node]
+    header = f"def run({', '.join(inputs)}):"
+    space = dict(bound)
+    exec("\n    ".join([header, *lines]), space)  # the text is made of the graph's own names only
+    return space["run"]  # type: ignore[return-value]

@@ -1,0 +1,142 @@
+"""Fewer operations in a flat graph, with the same results to the last bit."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+#: Constants larger than this, in numbers, are made anew at each run rather than kept.
+_KEPT_AT_MOST = 2**20
+
+_UNFILLED = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
+#: Operations that look at shape and type of their tensor only.
+_FILLED_LIKE = {
+    aten.ones_like,
+    aten.zeros_like,
+    aten.full_like,
+    aten.new_ones,
+    aten.new_zeros,
+    aten.new_full,
+}
+
+
+def simplify(module: fx.GraphModule, held: list[Tensor]) -> None:
+    """Drop views that change nothing, compute constants once, and what is computed twice once.
+
+    Constants become inputs of the graph after its own, and are appended to `held`, which are those tensors
+    that the last inputs stand for.
+    """
+    changed = _changed_in_place(module.graph)
+    _drop_empty_views(module.graph, changed)
+    _keep_constants(module.graph, held, changed)
+    _share(module.graph, changed)
+    module.graph.eliminate_dead_code(has_effect)
+    module.graph.lint()
+    module.recompile()
+
+
+def has_effect(node: fx.Node) -> bool:
+    """Whether a node must stay though nothing uses it: an input, a change in place, a random draw."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return node.op != "call_function"
+    return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
+
+
+def _is_pure(node: fx.Node) -> bool:
+    """Whether a node gives the same result for the same inputs, and does nothing else."""
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return node.op == "call_function"
+    return not has_effect(node) and target.overloadpacket not in _UNFILLED
+
+
+def _changed_in_place(graph: fx.Graph) -> set[fx.Node]:
+    """Nodes whose tensors share memory with one that an operation changes."""
+    family: dict[fx.Node, fx.Node] = {}  # a view → what it is a view of
+
+    def root(node: fx.Node) -> fx.Node:
+        while node in family:
+            node = family[node]
+        return node
+
+    roots = set()
+    for node in graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload):
+            schema = node.target._schema
+            shares = [
+                value
+                for argument, value in zip(schema.arguments, node.args, strict=False)
+                if argument.alias_info is not None and isinstance(value, fx.Node)
+            ]
+            if schema.is_mutable:
+                roots |= {root(value) for value in shares}
+            if shares:
+                family[node] = shares[0]
+        elif node.op == "call_function" and isinstance(node.args[0], fx.Node):
+            family[node] = node.args[0]  # an element of a tuple
+    return {node for node in graph.nodes if root(node) in roots}
+
+
+def _drop_empty_views(graph: fx.Graph, changed: set[fx.Node]) -> None:
+    """Use the tensor itself where a view of it has the same shape and strides."""
+    packets = {aten.alias, aten.detach, aten.expand, aten.view, aten._unsafe_view, aten.lift_fresh_copy}
+    for node in graph.nodes:
+        if getattr(node.target, "overloadpacket", None) in packets and node not in changed:
+            source = node.args[0]
+            if _layout(node) == _layout(source):
+                node.replace_all_uses_with(source)
+
+
+def _layout(node: fx.Node) -> tuple[Any, ...]:
+    value = node.meta["val"]
+    return value.shape, value.stride(), value.dtype, value.storage_offset()
+
+
+def _keep_constants(graph: fx.Graph, held: list[Tensor], changed: set[fx.Node]) -> None:
+    """Compute once, now, what depends on no input."""
+    constants: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        if node.op == "call_function" and node not in changed and _is_pure(node):
+            inputs = node.all_input_nodes
+            if all(source in constants for source in inputs):
+                found = fx.map_arg((node.args, node.kwargs), constants.__getitem__)
+            elif getattr(node.target, "overloadpacket", None) in _FILLED_LIKE:
+                found = fx.map_arg((node.args, node.kwargs), _blank)
+            else:
+                continue
+            constants[node] = node.target(*found[0], **found[1])
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    for node, value in constants.items():
+        used_outside = any(user not in constants for user in node.users)
+        if used_outside and isinstance(value, Tensor) and value.untyped_storage().nbytes() <= _KEPT_AT_MOST:
+            with graph.inserting_after(last):
+                last = graph.placeholder(f"constant_{len(held)}")
+            last.meta = dict(node.meta)
+            held.append(value)
+            node.replace_all_uses_with(last)
+
+
+def _blank(node: fx.Node) -> Tensor:
+    """A tensor of the node's shape and type, on its device."""
+    value = node.meta["val"]
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+
+
+def _share(graph: fx.Graph, changed: set[fx.Node]) -> None:
+    """Compute once what is computed from the same inputs in the same way."""
+    first: dict[object, fx.Node] = {}
+    for node in graph.nodes:
+        if node.op == "call_function" and node not in changed and _is_pure(node):
+            key = (node.target, _hashable(node.args), _hashable(node.kwargs))
+            node.replace_all_uses_with(first.setdefault(key, node))
+
+
+def _hashable(value: object) -> object:
+    """Arguments as something that can be looked up; numbers of different types stay apart."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return tuple((name, _hashable(item)) for name, item in sorted(value.items()))
+    return value if isinstance(value, fx.Node) else (type(value), value)

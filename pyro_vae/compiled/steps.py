@@ -1,0 +1,310 @@
+"""A computation with gradients as flat graphs: built, held against eager Pyro, and guarded."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.poutine.block_messenger import BlockMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from pyro_vae.compiled.graph import FlatGraph, Outputs, Untraceable
+from pyro_vae.compiled.guards import Guards
+from pyro_vae.compiled.record import (
+    EagerRun,
+    Function,
+    State,
+    Values,
+    add_gradients,
+    as_tensor,
+    without_gradients,
+)
+from pyro_vae.errors import one_line
+
+Backend = Literal["flat", "inductor"]
+
+#: Graphs kept for different shapes of the arguments, and for different states of one shape (as train, eval).
+MAX_SHAPES, MAX_STATES = 8, 4
+#: Builds for one shape after which the programs are taken to change at every run.
+MAX_BUILDS = 8
+
+
+@dataclass
+class _Kept:
+    """A flat graph, and what it holds for."""
+
+    graph: FlatGraph
+    guards: Guards
+    #: Tensors whose gradients come after the values.
+    leaves: list[Tensor]
+    #: The parameters that the programs register, by their names in the store.
+    sites: dict[str, Tensor]
+    #: Largest deviation from an eager run, as a share of the largest number.
+    tolerance: float
+    #: Whether it has been held against eager Pyro on a second batch.
+    checked: bool = False
+
+    def run(self, tensors: Sequence[Tensor]) -> Values:
+        outputs = self.graph(*tensors)
+        number = len(outputs) - len(self.leaves)
+        return Values(list(outputs[:number]), list(outputs[number:]))  # type: ignore[arg-type]
+
+    def in_store(self) -> bool:
+        """Whether the parameter store still has these very parameters."""
+        store = pyro.get_param_store()
+        return all(name in store and store[name].unconstrained() is p for name, p in self.sites.items())
+
+
+class FlatSteps:
+    """A function that computes scalars and calls `backward`, run as flat graphs.
+
+    In the first two runs for each kind of arguments the graph is held against an eager run: values,
+    gradients, buffers, and the state of the random numbers. Where it cannot be built or does not agree,
+    all runs stay eager, and one warning says why. What counts is always what the graph gives, so that a
+    training that is continued in a new process goes on to the last bit.
+
+    Args:
+        function: Gives a tuple of numbers or scalar tensors, and leaves gradients in the parameters.
+        roots: What the function depends on besides its arguments.
+        backend: `flat` runs the graph operation by operation, `inductor` compiles it.
+        onednn: Large float32 matrix products on a CPU by oneDNN.
+        who: Whose warnings they are.
+        watch: Look at every run whether something that a graph depends on has changed; else only where
+            `look_again` is called.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        roots: Sequence[object],
+        *,
+        backend: Backend,
+        onednn: bool,
+        who: str,
+        watch: bool = True,
+    ) -> None:
+        self.function = function
+        self.roots = roots
+        self.who = who
+        self.watch = watch
+        plain = {"inductor": False, "onednn": False}
+        best = {"inductor": backend == "inductor", "onednn": onednn}
+        #: Ways to run a graph, the best first.
+        self.ways = [best] if best == plain else [best, plain]
+        #: Why all runs are eager; empty while they are not.
+        self.eager_because = ""
+        self._kept: dict[object, list[_Kept]] = {}
+        self._builds: dict[object, int] = {}
+        self._said: set[str] = set()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """The values of the function; its gradients are added to those in the parameters."""
+        flat, spec = (args, None) if not kwargs else tree_flatten((args, kwargs))
+        if not all(isinstance(leaf, Tensor) for leaf in flat):
+            flat, spec = tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in flat if isinstance(leaf, Tensor)]
+        if self.eager_because or self._must_be_eager(tensors):
+            return self._eager(args, kwargs)
+        key = (spec, tuple(map(_describe, flat)), torch.is_autocast_enabled(), torch.get_default_dtype())
+        kept = next((kept for kept in self._kept.get(key, ()) if not self.watch or kept.guards.hold()), None)
+        if kept is None:
+            return self._build(key, tensors, args, kwargs)
+        if not kept.checked or not kept.in_store():
+            return self._check(kept, key, tensors, args, kwargs)
+        for name in kept.sites:
+            pyro.param(name)  # SVI optimises the parameters that it sees here
+        result = kept.run(tensors)
+        add_gradients(kept.leaves, result.gradients)
+        return result.values
+
+    def look_again(self) -> None:
+        """Forget the graphs that depend on what has changed."""
+        for key, states in self._kept.items():
+            self._kept[key] = [kept for kept in states if kept.guards.hold()]
+
+    def _eager(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+        with torch.enable_grad():
+            return [as_tensor(value) for value in self.function(*args, **kwargs)]
+
+    def _must_be_eager(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether this very run cannot be that of a graph; says why, once."""
+        handlers = [h for h in _PYRO_STACK if not (isinstance(h, BlockMessenger) or _only_watches(h))]
+        if handlers:
+            around = type(handlers[0]).__name__
+            self._say(f"runs inside {around} are eager: put the handler around model and guide")
+        elif any(tensor.requires_grad for tensor in tensors):
+            self._say("runs on data that require a gradient are eager: detach them")
+        else:
+            return False
+        return True
+
+    def _build(
+        self, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> list[Tensor]:
+        """An eager run, after which a graph is built and held against it."""
+        builds = self._builds[key] = self._builds.get(key, 0) + 1
+        if builds > MAX_BUILDS:
+            self.give_up(f"{self._kept[key][-1].guards.changed()} is another one at almost every run")
+        if len(self._builds) > MAX_SHAPES:
+            self._say(f"after {MAX_SHAPES} different shapes of data, further ones are run eagerly")
+        if builds > MAX_BUILDS or (key not in self._kept and len(self._kept) >= MAX_SHAPES):
+            return self._eager(args, kwargs)
+        run = EagerRun(self.function, self.roots, args, kwargs)
+        self._warn_of_strangers(run)
+        try:
+            kept, result = self._best(run, tensors, args, kwargs)
+        except Untraceable as error:
+            self.give_up(str(error))
+            return run.deliver(run.result)
+        self._kept[key] = [*self._kept.get(key, []), kept][-MAX_STATES:]
+        return run.deliver(result)
+
+    def _best(
+        self, run: EagerRun, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[_Kept, Values]:
+        """The graph of a run in the best way in which it can be built and agrees, and what it gives."""
+        problem = ""
+        for way in list(self.ways):
+            kept = self._trace(run, tensors, args, kwargs, way)
+            result, problem = _compare(kept, run, tensors)
+            if result is not None:
+                return kept, result
+            if way != self.ways[-1]:
+                self._say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
+                self.ways.remove(way)
+        raise Untraceable(problem)
+
+    def _trace(
+        self,
+        run: EagerRun,
+        tensors: list[Tensor],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        way: dict[str, bool],
+    ) -> _Kept:
+        """The graph of a run."""
+        _, spec = tree_flatten((args, kwargs))
+        flat = tree_flatten((args, kwargs))[0]
+
+        def function(*inputs: Tensor) -> Outputs:
+            remaining = iter(inputs)
+            leaves = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in flat]
+            new_args, new_kwargs = tree_unflatten(leaves, spec)
+            values = self.function(*new_args, **new_kwargs)
+            return (*map(as_tensor, values), *[leaf.grad for leaf in run.leaves])
+
+        run.before.restore()
+        try:
+            with without_gradients(run.leaves), torch.enable_grad():
+                graph = FlatGraph(function, tuple(tensors), **way)
+        finally:
+            run.after.restore()
+        leaves = {id(leaf) for leaf in run.leaves}
+        if any(t.requires_grad and t.is_leaf and id(t) not in leaves for t in graph.tensors):
+            raise Untraceable("a parameter is used that cannot be found from model and guide")
+        if changed := run.guards.changed():
+            raise Untraceable(f"{changed} changes as it runs")
+        if run.versions != run.guards.versions():
+            raise Untraceable("a tensor that is no buffer changes in place as it runs")
+        return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(run.leaves, way))
+
+    def _check(
+        self, kept: _Kept, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> list[Tensor]:
+        """An eager run, against which the graph is held."""
+        run = EagerRun(self.function, self.roots, args, kwargs)
+        if {name: id(p) for name, p in run.sites.items()} != {name: id(p) for name, p in kept.sites.items()}:
+            self._kept[key].remove(kept)  # the programs use other parameters now
+            return run.deliver(run.result)
+        result, problem = _compare(kept, run, tensors)
+        if result is None:
+            self.give_up(problem)
+            return run.deliver(run.result)
+        kept.checked = True
+        return run.deliver(result)
+
+    def _warn_of_strangers(self, run: EagerRun) -> None:
+        known = {id(parameter) for parameter in run.sites.values()}
+        strangers = sum(
+            gradient is not None and id(leaf) not in known
+            for leaf, gradient in zip(run.leaves, run.result.gradients, strict=True)
+        )
+        if run.sites and strangers:
+            self._say(
+                f"{strangers} tensors get a gradient but are not the parameters of Pyro's store, "
+                "so that SVI does not train them: clear the store of other models "
+                "(pyro.clear_param_store()), or register every module"
+            )
+
+    def give_up(self, reason: str) -> None:
+        """Run eagerly from now on, and say why."""
+        self.eager_because = reason
+        self._kept.clear()
+        self._say(f"runs as plain Pyro, not as a flat graph: {reason}")
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            warnings.warn(f"{self.who} {text}", stacklevel=4)
+
+
+def _describe(leaf: object) -> object:
+    """What a graph depends on of an argument."""
+    if isinstance(leaf, Tensor):
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
+    return type(leaf), leaf
+
+
+def _only_watches(handler: object) -> bool:
+    """Whether a handler changes nothing for the programs, as that of SVI around a step."""
+    return getattr(handler, "param_only", False) is True
+
+
+def _tolerance(leaves: Sequence[Tensor], way: dict[str, bool]) -> float:
+    """Rounding of the same operations (none, as a rule), or of others in their place."""
+    rounding = max((torch.finfo(leaf.dtype).eps for leaf in leaves), default=0.0)
+    return (1e4 if any(way.values()) else 1e2) * rounding
+
+
+def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Values | None, str]:
+    """What the graph gives, or else how it differs from an eager run."""
+    run.before.restore()
+    try:
+        result = kept.run(tensors)
+        state = State(run.after.tensors)
+    except Exception as error:  # of a compiler, or of an operation that takes other inputs than in the trace
+        return None, one_line(error)
+    finally:
+        run.after.restore()
+    if not state.same_random_numbers(run.after):
+        return None, "the graph draws other random numbers"
+    pairs = {
+        "value": zip(result.values, run.result.values, strict=True),
+        "gradient": zip(result.gradients, run.result.gradients, strict=True),
+        "buffer": zip(state.contents, run.after.contents, strict=True),
+    }
+    for what, couples in pairs.items():
+        for new, old in couples:
+            if not _close(new, old, kept.tolerance):
+                return None, f"the graph gives another {what}"
+    state.restore()
+    return result, ""
+
+
+def _close(new: Tensor | None, old: Tensor | None, tolerance: float) -> bool:
+    if new is None or old is None:
+        return new is old
+    if new.shape != old.shape or new.numel() == 0:
+        return new.shape == old.shape
+    new, old = new.double(), old.double()
+    largest = float(old.abs().max().nan_to_num(1.0))
+    close: bool = torch.allclose(new, old, rtol=0, atol=tolerance * largest, equal_nan=True)
+    return close
+
+
+def _in_words(way: dict[str, bool]) -> str:
+    return " and ".join(name for name, used in way.items() if used)

@@ -1,0 +1,27 @@
+"""The state of torch's global random numbers."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """States of torch's global generators: of the CPU, and of the device where that is a GPU."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
+    """Set what `random_state` gave."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators seeded with `seed`, and given back as they were found."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,224 @@
+"""The steps of a training: by Pyro's SVI, by a flat graph, or by a CUDA graph of the whole step."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyro_vae.compiled import FlatSteps, capture
+from pyro_vae.data import Split
+from pyro_vae.errors import InputError, NonFiniteLossError, one_line
+from pyro_vae.objectives import Bound, ELBORecorder, KLWeight
+from pyro_vae.optimisers import SingleOptimiser
+from pyro_vae.training.randomness import random_state, set_random_state
+from pyro_vae.vae import JointProgram
+
+Compile = Literal["auto", "flat", "inductor", "off"]
+
+#: Steps that `auto` takes by Pyro's SVI, since building a graph takes as long as these save by it.
+EAGER_STEPS = 500
+#: Full batches of an epoch before the whole step is captured: those in which the graph is checked, and one.
+STEPS_BEFORE_CAPTURE = 3
+
+
+class Way(NamedTuple):
+    """How steps are taken."""
+
+    #: The first step that is not Pyro's own, counted from 1; infinite where all are.
+    flat_from: float
+    inductor: bool
+    onednn: bool
+    #: The whole step as one CUDA graph.
+    captured: bool
+
+    @property
+    def rounding(self) -> str:
+        """What the results depend on in their last bits."""
+        names = [name for name in ("inductor", "onednn", "captured") if getattr(self, name)]
+        return f"{' and '.join(names)} from step {self.flat_from}" if names else "that of eager Pyro"
+
+
+def way_of(compile: Compile, device: torch.device) -> Way:
+    """What `compile` means on a device.
+
+    Raises:
+        InputError: where it is none of the four.
+    """
+    on_gpu = device.type == "cuda"
+    ways = {
+        "off": Way(math.inf, inductor=False, onednn=False, captured=False),
+        "flat": Way(1, inductor=False, onednn=False, captured=False),
+        "inductor": Way(1, inductor=True, onednn=not on_gpu, captured=on_gpu),
+        "auto": Way(EAGER_STEPS + 1, inductor=False, onednn=not on_gpu, captured=on_gpu),
+    }
+    if compile not in ways:
+        raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
+    return ways[compile]
+
+
+class Steps:
+    """Takes the steps of a training.
+
+    Args:
+        vae: What is trained.
+        objective: Its loss.
+        kl_weight: Handler that weights the KL term, or None.
+        optimiser: Of all its parameters.
+        clip_norm: Bound on the norm of the whole gradient.
+        split: The training data, on the device of the model.
+        batch_size: Data of a full batch.
+        way: How steps are taken.
+        not_finite: Makes the error from what happened.
+    """
+
+    def __init__(
+        self,
+        vae: JointProgram,
+        objective: ELBO,
+        kl_weight: KLWeight | None,
+        optimiser: Optimizer,
+        clip_norm: float | None,
+        split: Split,
+        batch_size: int,
+        way: Way,
+        not_finite: Callable[[str], NonFiniteLossError],
+    ) -> None:
+        self.vae, self.objective = vae, objective
+        self.split, self.batch_size = split, batch_size
+        self.way, self.not_finite = way, not_finite
+        self.model, self.guide = vae.model, vae.guide
+        if kl_weight is not None:
+            self.model, self.guide = kl_weight(vae.model), kl_weight(vae.guide)
+        elbos = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO)
+        is_elbo = isinstance(objective, elbos) and not isinstance(objective, Bound) and kl_weight is None
+        #: Gives the ELBO that is logged, where minus the loss of a step is none.
+        self.recorder = None if is_elbo else ELBORecorder(objective)
+        #: Of the order and the noise of the batches.
+        self.generator = torch.Generator(split.values.device)
+        self.optimiser = SingleOptimiser(optimiser, clip_norm=clip_norm)
+        self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
+        self.flat = FlatSteps(
+            self._loss_and_elbo,
+            (objective, self.model, self.guide),
+            backend="inductor" if way.inductor else "flat",
+            onednn=way.onednn,
+            who="fit",
+            watch=False,
+        )
+        self.number = 0
+        self.validated = False
+        self.flat_batches = 0
+        self.replay: Callable[[], None] | None = None
+
+    def take(self, index: Tensor, number: int) -> Tensor:
+        """Step `number`, on the data at `index`: their unweighted ELBO, summed.
+
+        Raises:
+            NonFiniteLossError: where the loss is NaN or infinite, before the parameters change; from a
+                CUDA graph the ELBO is then NaN or infinite, after they have.
+        """
+        self.number = number
+        if number < self.way.flat_from:
+            return self._by_svi(self._batch(index))
+        if self.way.captured and len(index) == self.batch_size:
+            self.flat_batches += 1
+            if self.flat_batches > STEPS_BEFORE_CAPTURE and self._capture(index):
+                return self._by_replay(index)
+        return self._by_flat_graph(self._batch(index))
+
+    def start_epoch(self) -> None:
+        """See to what has changed between epochs, as by a callback; a whole step is captured anew."""
+        self.flat.look_again()
+        self.replay = None
+        self.flat_batches = 0
+
+    def _batch(self, index: Tensor) -> Tensor:
+        return self.vae.place(self.split.batch(index, self.generator))
+
+    def _by_svi(self, x: Tensor) -> Tensor:
+        with pyro.validation_enabled(not self.validated):
+            loss = self.svi.step(x)
+        self.validated = True
+        return torch.tensor(-loss, dtype=torch.float64) if self.recorder is None else self.recorder.take()
+
+    def _by_flat_graph(self, x: Tensor) -> Tensor:
+        state = random_state(self.vae.device)
+        with pyro.validation_enabled(not self.validated), ignoring_nan():
+            loss, elbo = self.flat(x)
+        self.validated = True
+        if not self.way.captured:
+            self._check_finite(float(loss), x, state)
+        self.optimiser(self.optimiser.parameters)
+        return elbo
+
+    def _loss_and_elbo(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        loss = self.objective.loss_and_grads(self.model, self.guide, x)
+        return loss, -loss if self.recorder is None else self.recorder.take()
+
+    def _finite_loss(self, model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> float:
+        """The loss of the objective in a step of SVI, which is stopped where it is not finite."""
+        state = random_state(self.vae.device)
+        with ignoring_nan():
+            loss: float = self.objective.loss_and_grads(model, guide, x)
+        self._check_finite(loss, x, state)
+        return loss
+
+    def _check_finite(self, loss: float, x: Tensor, state: list[Tensor]) -> None:
+        if not math.isfinite(loss):
+            set_random_state(state, self.vae.device)
+            site = non_finite_site(self.model, self.guide, x)
+            raise self.not_finite(f"the loss is {loss} at step {self.number}, first at the site {site}")
+
+    def _capture(self, index: Tensor) -> bool:
+        """Whether there is a CUDA graph of the whole step, made now where there was none."""
+        if self.replay is None:
+            self.index = index.clone()
+            self.elbo = torch.zeros((), dtype=torch.float64, device=index.device)
+            try:
+                self.replay = capture(self._whole_step, [self.generator])
+            except RuntimeError as error:
+                self.way = self.way._replace(captured=False)
+                warnings.warn(f"fit takes steps that are no CUDA graph: {one_line(error)}", stacklevel=2)
+        return self.replay is not None
+
+    def _whole_step(self) -> None:
+        """Batch, noise, loss, gradients and optimiser, from `index` to `elbo`, both in place."""
+        _, elbo = self.flat(self._batch(self.index))
+        self.optimiser(self.optimiser.parameters)
+        self.elbo.copy_(elbo)
+
+    def _by_replay(self, index: Tensor) -> Tensor:
+        assert self.replay is not None
+        self.index.copy_(index)
+        self.replay()
+        return self.elbo.clone()
+
+
+@contextmanager
+def ignoring_nan() -> Iterator[None]:
+    """Without Pyro's warnings of NaN, for which there is an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Encountered NaN")
+        yield
+
+
+def non_finite_site(model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> str:
+    """The first sample site whose value or log density is not finite, in words."""
+    with torch.no_grad():
+        guide_trace = poutine.trace(guide).get_trace(x)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
+    for program, trace in (("guide", guide_trace), ("model", model_trace)):
+        trace.compute_log_prob()
+        for name in (*trace.stochastic_nodes, *trace.observation_nodes):
+            site = trace.nodes[name]
+            if not (torch.isfinite(site["value"]).all() and torch.isfinite(site["log_prob"]).all()):
+                return f"{name!r} of the {program}"
+    return "unknown (not found again in a second run)"
