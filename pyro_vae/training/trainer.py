@@ -116,7 +116,7 @@ class Trainer:
 
     def _make_svi(self, clip_norm: float | None) -> SVI:
         """SVI with a loss that stops at NaN."""
-        single = SingleOptimiser(self.optimiser, clip_norm=clip_norm)
+        single = SingleOptimiser(self.optimiser, clip_args={"clip_norm": clip_norm})
         model, guide = self.vae.model, self.vae.guide
         if self.kl_weight is not None:
             model, guide = self.kl_weight(model), self.kl_weight(guide)
