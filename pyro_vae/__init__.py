@@ -44,7 +44,7 @@ from pyro_vae.networks import (
     head,
 )
 from pyro_vae.objectives import FreeBitsELBO, ImportanceWeightedELBO, KLWeight
-from pyro_vae.optimisers import SingleOptimiser
+from pyro_vae.optimisers import FusedAdam, SingleOptimiser
 from pyro_vae.posteriors import (
     DiagonalNormalPosterior,
     FlowPosterior,
@@ -92,6 +92,7 @@ __all__ = [
     "FreeBitsELBO",
     "FreyFaces",
     "FullNormalPosterior",
+    "FusedAdam",
     "GatedMLP",
     "HierarchicalVAE",
     "History",

@@ -146,12 +146,14 @@ class FlatSteps:
         self, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> list[Tensor]:
         """An eager run, after which a graph is built and held against it."""
-        builds = self._builds[key] = self._builds.get(key, 0) + 1
-        if builds > MAX_BUILDS:
-            self.give_up(f"{self._kept[key][-1].guards.changed()} is another one at almost every run")
-        if len(self._builds) > MAX_SHAPES:
+        states = self._kept.setdefault(key, [])
+        self._builds[key] = self._builds.get(key, 0) + 1
+        if self._builds[key] > MAX_BUILDS:
+            changed = next((kept.guards.changed() for kept in states), "what the programs depend on")
+            self.give_up(f"{changed} is another one at almost every run")
+            return self._eager(args, kwargs)
+        if len(self._builds) > MAX_SHAPES and self._builds[key] == 1:
             self._say(f"after {MAX_SHAPES} different shapes of data, further ones are run eagerly")
-        if builds > MAX_BUILDS or (key not in self._kept and len(self._kept) >= MAX_SHAPES):
             return self._eager(args, kwargs)
         run = EagerRun(self.function, self.roots, args, kwargs)
         self._warn_of_strangers(run)
@@ -160,7 +162,8 @@ class FlatSteps:
         except Untraceable as error:
             self.give_up(str(error))
             return run.deliver(run.result)
-        self._kept[key] = [*self._kept.get(key, []), kept][-MAX_STATES:]
+        states.append(kept)
+        del states[:-MAX_STATES]
         return run.deliver(result)
 
     def _best(

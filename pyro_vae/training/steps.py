@@ -103,7 +103,7 @@ class Steps:
         self.recorder = None if is_elbo else ELBORecorder(objective)
         #: Of the order and the noise of the batches.
         self.generator = torch.Generator(split.values.device)
-        self.optimiser = SingleOptimiser(optimiser, clip_norm=clip_norm)
+        self.optimiser = SingleOptimiser(optimiser, clip_args={"clip_norm": clip_norm})
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
             self._loss_and_elbo,

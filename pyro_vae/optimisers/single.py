@@ -1,0 +1,395 @@
+"""One torch optimiser over all parameters."""
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyro
+from pyro.optim import PyroOptim
+from pyro.params.param_store import normalize_param_name
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pyro_vae.errors import InputError, make
+from pyro_vae.optimisers.clipping import clip_bounds
+from pyro_vae.optimisers.made import checked, groups_of, in_words, load_groups, load_states
+from pyro_vae.runs import load_checkpoint, save_checkpoint
+
+Options = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
+
+#: What `SingleOptimiser.get_state` gives.
+STATE = ("optimiser", "schedule", "groups", "parameters")
+
+
+class SingleOptimiser(PyroOptim):
+    """One torch optimiser over all parameters, as an optimiser for `pyro.infer.SVI`.
+
+    Pyro's own optimisers hold one torch optimiser per tensor, which costs more than the step itself
+    where networks are small. The update of each parameter is the same, to the last bit, and one that a
+    step does not use is left as it is. So is one that is used and gets no gradient, which Pyro's may move
+    on by momentum: gradients are None after a step here, and zero there.
+
+    It is made as Pyro's optimisers are, from a torch optimiser's class and its options. Parameters join
+    at the step that first uses them, into the group of those with equal options. Or it is given a made
+    torch optimiser, and then refuses to train anything else than what that holds.
+
+    Args:
+        optimiser: A torch optimiser's class, or a made torch optimiser that already holds the parameters.
+        optim_args: Options of the class: a dictionary, or a function from a parameter's name, as in
+            `nn.Module.named_parameters` after the name of the module in Pyro, to its dictionary.
+        clip_args: `clip_norm`, a bound on the norm of the whole gradient (Pyro's optimisers bound that of
+            each tensor), and after it `clip_value`, a bound on the size of each element.
+        schedule: A function from the torch optimiser to a scheduler, which `step` moves on. It is one for all
+            parameters: a late one joins it where it is.
+
+    Raises:
+        InputError: where these cannot be used; in a step, where parameters are not those of the made
+            optimiser (SVI would then train nothing and not say so), a late parameter needs a new group
+            under a schedule, or a loaded state is that of another model, optimiser or schedule.
+
+    >>> import pyro, torch
+    >>> from pyro_vae import Digits, assemble
+    >>> data = Digits()
+    >>> vae = assemble(data)
+    >>> def options(name):
+    ...     return {"lr": 1e-2 if name.endswith("bias") else 1e-3}
+    >>> optimiser = SingleOptimiser(torch.optim.SGD, options, {"clip_norm": 10.0})
+    >>> svi = pyro.infer.SVI(vae.model, vae.guide, optimiser, pyro.infer.Trace_ELBO())
+    >>> loss = svi.step(data.train.batch(slice(0, 100)))
+    >>> [group["lr"] for group in optimiser.optimiser.param_groups]
+    [0.01, 0.001]
+
+    A made one:
+
+    >>> optimiser = SingleOptimiser(torch.optim.Adam(vae.parameters(), lr=1e-3, fused=True))
+    >>> svi = pyro.infer.SVI(vae.model, vae.guide, optimiser, pyro.infer.Trace_ELBO())
+    >>> loss = svi.step(data.train.batch(slice(0, 100)))
+    """
+
+    def __init__(
+        self,
+        optimiser: Optimizer | Callable[..., Optimizer],
+        optim_args: Options | None = None,
+        clip_args: Mapping[str, float | None] | None = None,
+        *,
+        schedule: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        self.clip_norm, self.clip_value = clip_bounds(clip_args)
+        self._make_schedule = schedule
+        self._saved: dict[str, Any] | None = None  # a state that waits for the next step
+        self._late: dict[str, dict[str, Any]] = {}  # what of it waits for parameters not met yet
+        self.optimiser: Optimizer | None = None
+        self.schedule: LRScheduler | None = None
+        self._fixed: list[Tensor] | None = None
+        if isinstance(optimiser, Optimizer):
+            if optim_args is not None:
+                raise InputError(
+                    "optim_args expects a torch optimiser's class, got a made one: leave them out"
+                )
+            held = [tensor for group in optimiser.param_groups for tensor in group["params"]]
+            self._fixed = [tensor for tensor in held if tensor.requires_grad]
+            self.optimiser, self.schedule = optimiser, self._scheduled(optimiser)
+            super().__init__(type(optimiser), {})
+        else:
+            if optim_args is not None and not callable(optim_args) and not isinstance(optim_args, Mapping):
+                raise InputError(
+                    f"optim_args expects a dictionary or a function from names, got {optim_args}"
+                )
+            super().__init__(optimiser, optim_args if callable(optim_args) else dict(optim_args or {}))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know no parameter, as before the first step."""
+        self._held: set[Tensor] | None = None
+        self._tensors: dict[str, Tensor] = {}
+        self._group_of: dict[str, int] = {}
+        self._options: list[dict[str, Any]] = []  # of each group, as given: a schedule changes the group's
+        self.parameters: list[Tensor] = []
+        if self._fixed is None:
+            self.optimiser, self.schedule = None, None
+
+    def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
+        """One step on the gradients that SVI has left in `params`."""
+        params = params if isinstance(params, set) else set(params)
+        unused = () if params == self._held else self._meet(params)
+        if self.optimiser is None:
+            return  # there was never a parameter
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.parameters, self.clip_norm)
+        if self.clip_value is not None:
+            clip_grad_value_(self.parameters, self.clip_value)
+        self.optimiser.step(*args, **kwargs)
+        for parameter in self.parameters:
+            parameter.grad = None
+        for parameter, gradient in unused:
+            parameter.grad = gradient
+
+    def step(self, *args: Any, **kwargs: Any) -> None:
+        """Go on in the schedule, as in `pyro.optim.PyroLRScheduler`; SVI takes the optimiser's steps.
+
+        Args:
+            *args: What the scheduler's `step` takes: the metric for `ReduceLROnPlateau`, else nothing.
+            **kwargs: The same by name.
+
+        Raises:
+            InputError: where there is no schedule, or no step of SVI came before.
+        """
+        if self._make_schedule is None:
+            raise InputError(
+                "expected a schedule to step, got none: give schedule, or leave out step(), "
+                "since SVI takes the optimiser's steps"
+            )
+        if self._held is None or self.schedule is None:
+            raise InputError("expected a step of SVI before one of the schedule, got none")
+        self.schedule.step(*args, **kwargs)
+
+    def get_state(self) -> dict[str, Any]:
+        """A copy of all that an exact continuation needs, by the names in Pyro's parameter store.
+
+        It holds tensors, numbers and strings; before the first step it is what was set, or empty.
+        """
+        if self._held is None or self.optimiser is None:
+            return deepcopy(self._saved or {})
+        parameters = {
+            name: {
+                "group": self._group_of[name],
+                "shape": list(tensor.shape),
+                "state": self.optimiser.state.get(tensor, {}),
+            }
+            for name, tensor in self._tensors.items()
+        }
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.optimiser.param_groups
+        ]
+        return deepcopy(
+            {
+                "optimiser": in_words(self.optimiser, self.schedule),
+                "schedule": self.schedule.state_dict() if self.schedule is not None else None,
+                "groups": groups,
+                "parameters": dict(sorted((self._late | parameters).items())),
+            }
+        )
+
+    def set_state(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` gave, from the next step on.
+
+        Its options take the place of those that this optimiser was made with. A parameter that it names
+        and that the next step does not use may come later, as may a parameter that it does not name.
+
+        Raises:
+            InputError: where it is no such state.
+        """
+        if not state_dict:
+            return  # from before the first step
+        missing = [key for key in STATE if key not in state_dict]
+        if missing:
+            raise InputError(
+                f"expected a state that get_state of {type(self).__name__} gave, got one without "
+                f"{', '.join(missing)}"
+            )
+        self._saved = deepcopy(dict(state_dict))
+        self._late = dict(self._saved["parameters"])
+        self._forget()
+
+    def save(self, filename: str | Path) -> None:
+        """Write the state to a file, atomically."""
+        save_checkpoint(Path(filename), {"state": self.get_state()})
+
+    def load(self, filename: str | Path, map_location: object = None) -> None:
+        """Set the state that `save` wrote, without executing any code in the file.
+
+        Args:
+            filename: The file.
+            map_location: Without effect, since a state goes where its parameter is; as in Pyro.
+
+        Raises:
+            InputError: where it is missing, corrupt or no such state.
+        """
+        self.set_state(load_checkpoint(Path(filename), ("state",))["state"])
+
+    def _meet(self, params: set[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Take in what is new, and put aside the gradients of what this step does not use."""
+        if self._fixed is not None and params != set(self._fixed):
+            self._refuse(params)
+        unused = [tensor for tensor in self._tensors.values() if tensor not in params]
+        new = _by_name(params.difference(self._tensors.values()))
+        if new:
+            self._check_shapes(new)
+            if self._held is None:
+                self._begin(new)
+            else:
+                self._add(new)
+        aside = [(tensor, tensor.grad) for tensor in unused if tensor.grad is not None]
+        for tensor, _ in aside:
+            tensor.grad = None
+        return aside
+
+    def _begin(self, new: dict[str, Tensor]) -> None:
+        """The first step: make optimiser and schedule, and load what waits."""
+        optimiser, schedule, first = self.optimiser, self.schedule, new
+        if optimiser is None:
+            if self._saved is not None:  # its groups first, also of parameters to come
+                members = {record["group"]: name for name, record in self._late.items()}
+                saved = range(len(self._saved["groups"]))
+                self._options = [self._options_of(members[i]) if i in members else {} for i in saved]
+                first = {name: tensor for name, tensor in new.items() if name in self._late}
+            groups = self._choose_groups(first)
+            optimiser = self._extended(first, groups)
+            schedule = self._scheduled(optimiser)
+        else:
+            groups = groups_of(new, optimiser)
+        if self._saved is not None:
+            self._check_saved(in_words(optimiser, schedule), new, groups)
+            load_groups(optimiser, self._saved["groups"])
+            if schedule is not None:
+                schedule.load_state_dict(self._saved["schedule"])
+            self._saved = None
+        self.optimiser, self.schedule = optimiser, schedule
+        self._take(first, groups)
+        if len(first) < len(new):
+            self._add({name: tensor for name, tensor in new.items() if name not in first})
+
+    def _add(self, new: dict[str, Tensor]) -> None:
+        """A later step: add what is new to the optimiser."""
+        groups = self._choose_groups(new)
+        self._extended(new, groups)
+        for name in new.keys() & self._tensors.keys():
+            self._drop(name)
+        self._take(new, groups)
+
+    def _take(self, new: dict[str, Tensor], groups: dict[str, int]) -> None:
+        """Remember parameters that the optimiser holds, and load the states that wait for them."""
+        assert self.optimiser is not None
+        self._tensors.update(new)
+        self._held = set(self._tensors.values())
+        self._group_of.update(groups)
+        # in an order that depends neither on the process nor on when each came, as the norm's last bit does
+        self.parameters = self._fixed or [tensor for _, tensor in sorted(self._tensors.items())]
+        states = {tensor: self._late.pop(name)["state"] for name, tensor in new.items() if name in self._late}
+        if states:
+            load_states(self.optimiser, states)
+
+    def _drop(self, name: str) -> None:
+        """Forget a tensor in whose place Pyro's parameter store has another."""
+        assert self.optimiser is not None
+        old = self._tensors.pop(name)
+        group = self.optimiser.param_groups[self._group_of[name]]
+        group["params"] = [tensor for tensor in group["params"] if tensor is not old]
+        self.optimiser.state.pop(old, None)
+
+    def _options_of(self, name: str) -> dict[str, Any]:
+        """Options of the parameter of that name."""
+        given = self.pt_optim_args
+        options = given(normalize_param_name(name)) if callable(given) else given
+        if not isinstance(options, Mapping):
+            raise InputError(
+                f"optim_args expects a function from names to dictionaries, got {options} for {name}"
+            )
+        return dict(options)
+
+    def _choose_groups(self, new: Iterable[str]) -> dict[str, int]:
+        """The group of each parameter: the one saved, that of equal options, or a new one."""
+        groups = self._group_of | {name: record["group"] for name, record in self._late.items()}
+        for name in new:
+            if name in groups:
+                continue
+            options = self._options_of(name)
+            if options not in self._options:
+                if self.schedule is not None:
+                    raise InputError(
+                        f"expected the options of a group that the schedule began with, got {options} for "
+                        f"{name}, which came later: give it the options of another, use it in the first "
+                        "step, or leave out the schedule"
+                    )
+                self._options.append(options)
+            groups[name] = self._options.index(options)
+        return {name: groups[name] for name in new}
+
+    def _extended(self, new: dict[str, Tensor], groups: dict[str, int]) -> Optimizer:
+        """The torch optimiser with `new` in it, made where there is none.
+
+        The class itself makes each group, so that it checks the options and begins the states.
+        """
+        members: list[list[Tensor]] = [[] for _ in self._options]
+        for name, tensor in new.items():
+            members[groups[name]].append(tensor)
+        made = [
+            checked(make("optimiser", partial(self.pt_optim_constructor, **options), [{"params": each}]))
+            for options, each in zip(self._options, members, strict=True)
+        ]
+        whole = self.optimiser or made.pop(0)
+        for i, part in enumerate(made, start=0 if self.optimiser else 1):
+            (addition,) = part.param_groups
+            if i < len(whole.param_groups):
+                whole.param_groups[i]["params"].extend(addition["params"])
+            else:
+                whole.add_param_group(addition)
+            whole.state.update(part.state)
+        return whole
+
+    def _scheduled(self, optimiser: Optimizer) -> LRScheduler | None:
+        if self._make_schedule is None:
+            return None
+        schedule: object = make("schedule", self._make_schedule, optimiser)
+        if not isinstance(schedule, LRScheduler):
+            raise InputError(
+                "schedule expects a function from a torch optimiser to a scheduler, "
+                f"got {type(schedule).__name__}"
+            )
+        return schedule
+
+    def _check_shapes(self, new: dict[str, Tensor]) -> None:
+        for name, tensor in new.items():
+            expected = list(tensor.shape)
+            got = self._late[name]["shape"] if name in self._late else expected
+            if expected != got:
+                raise InputError(
+                    f"expected a state for {name} of shape {tuple(expected)}, got {tuple(got)}: "
+                    "load the state saved with this model and guide"
+                )
+
+    def _check_saved(self, words: str, new: dict[str, Tensor], groups: dict[str, int]) -> None:
+        """Refuse a state of another model, optimiser or schedule."""
+        assert self._saved is not None
+        if self._saved["optimiser"] != words:
+            raise InputError(f"expected a state of {words}, got one of {self._saved['optimiser']}")
+        saved = {name: record["group"] for name, record in self._late.items()}
+        lacked, strange = sorted(new.keys() - saved), sorted(saved.keys() - new)
+        if (lacked and strange) or (self._fixed is not None and saved != groups):
+            raise InputError(
+                "expected a state of the parameters that are trained, in the same groups, got one that "
+                f"lacks {_some(lacked)} and names {_some(strange)} that this step does not use: "
+                "load the state saved with this model and guide"
+            )
+
+    def _refuse(self, params: set[Tensor]) -> None:
+        held = set(self._fixed or [])
+        raise InputError(
+            "expected model and guide to use the very parameters that the optimiser holds, got "
+            f"{len(held - params)} of {len(held)} not used by the programs and {len(params - held)} that it "
+            "does not hold: register every module in model or guide, freeze what is not to be trained "
+            "(requires_grad_(False)), and clear Pyro's parameter store of other models"
+        )
+
+
+def _by_name(params: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Parameters by their names in Pyro's store, in the order of these."""
+    store = pyro.get_param_store()
+    named = {store.param_name(tensor): tensor for tensor in params}
+    if None in named:
+        raise InputError(
+            "expected parameters of Pyro's parameter store, got a tensor of shape "
+            f"{tuple(named[None].shape)} that is not in it: name it by pyro.param or pyro.module"
+        )
+    return dict(sorted(named.items()))
+
+
+def _some(names: list[str]) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return names[0] + more if names else "none"
