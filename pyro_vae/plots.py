@@ -14,6 +14,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
 from pyro_vae.runs import write
@@ -132,6 +134,9 @@ _VERDICTS = {
     "within noise": ("0.5", "o"),
     "reference": ("black", "D"),
 }
+
+#: Colours of groups, likewise.
+_COLOURS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "0.6")
 
 #: Colours and signs of kinds, likewise.
 _SIGNS = (("#0072B2", "o"), ("#D55E00", "<"), ("#009E73", "s"), ("black", "D"))
@@ -259,6 +264,61 @@ def points(
 def _around(rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The upper and lower ends of short vertical lines."""
     return np.array(rows) - 0.3, np.array(rows) + 0.3
+
+
+def ratios(
+    labels: Sequence[str],
+    groups: Sequence[str],
+    panels: Mapping[str, Sequence[tuple[float, float, float] | None]],
+    *,
+    order: Sequence[str],
+    xlabel: str,
+) -> Figure:
+    """Ratios to a reference as bars from 1 on a log scale, to the left where smaller; a panel for each case.
+
+    Args:
+        labels: Of the rows, from top to bottom.
+        groups: What each row belongs to, one of `order`.
+        panels: By title, for each row the ratio with the two ends of its interval, or None.
+        order: At most six groups, each with a colour that does not depend on which are shown.
+        xlabel: What the ratios are of.
+    """
+    down = math.ceil(len(panels) / 2) if len(panels) > 1 else 1
+    across = min(len(panels), 2)
+    size = (2.2 + 3.9 * across, (0.24 * len(labels) + 0.55) * down + 0.8)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(down, across, sharey=True, sharex=True, squeeze=False)
+    colours = dict(zip(order, _COLOURS, strict=False))
+    for axes, (title, rows) in zip(grid.flat, panels.items(), strict=False):
+        _bars(axes, rows, [colours[group] for group in groups])
+        axes.set_title(title, fontsize=9, parse_math=False)
+        axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.tick_params(axis="x", labelsize=8, labelbottom=True)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    figure.supxlabel(xlabel, fontsize=9, parse_math=False)
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items() if name in groups]
+    figure.legend(handles=handles, loc="outside upper right", ncols=6, frameon=False, fontsize=8)
+    return figure
+
+
+def _bars(axes: Axes, rows: Sequence[tuple[float, float, float] | None], colours: Sequence[str]) -> None:
+    """Bars from 1 to each ratio, with its interval as a line and its number at its outer end."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(x=0.16)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)
+    for row, (found, colour) in enumerate(zip(rows, colours, strict=True)):
+        if found is None:
+            continue
+        ratio, low, high = found
+        axes.barh(row, ratio - 1, left=1, height=0.7, color=colour)
+        axes.hlines(row, low, high, color="0.3", linewidth=1)
+        outer, side = (min(ratio, low), -1) if ratio < 1 else (max(ratio, high), 1)
+        text = axes.annotate(f"{ratio:.2f}", (outer, row), (3 * side, 0), textcoords="offset points")
+        text.set(fontsize=7, va="center", ha="left" if side > 0 else "right")
 
 
 def _canvas(canvas: np.ndarray, title: str) -> Figure:

@@ -13,8 +13,9 @@ import torch
 
 import pyro_vae as pv
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
-from experiments.swap.report import difference, insert, sections
+from experiments.swap.report import difference, sections
 from experiments.swap.results import Results
+from experiments.tables import insert
 from pyro_vae.cli import main
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

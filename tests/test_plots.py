@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from pyro_vae import plots
@@ -99,6 +101,26 @@ def test_points_stand_row_by_row(tmp_path: Path) -> None:
     assert sorted(means) == [2, 2, 6]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # downwards
     plots.save(figure, tmp_path / "points.png")
+
+
+def test_ratios_are_bars_from_one_in_the_colour_of_their_group(tmp_path: Path) -> None:
+    panels = {
+        "small": [(1.0, 0.9, 1.1), (0.5, 0.4, 0.6), None],
+        "$large": [(1.0, 1.0, 1.0), None, (4.0, 3.0, 5.0)],
+    }
+    for shown in (panels, {"small": panels["small"]}, {**panels, "third": panels["small"]}):
+        figure = plots.ratios(
+            ["ours", "a", "b"], ["us", "them", "them"], shown, order=["us", "others", "them"], xlabel="ratio"
+        )
+        drawn = [axes for axes in figure.axes if axes.axison]
+        assert [axes.get_title() for axes in drawn] == list(shown)
+        for axes, rows in zip(drawn, shown.values(), strict=True):
+            bars = [each for each in axes.patches if isinstance(each, Rectangle)]
+            ends = [(each.get_x(), each.get_x() + each.get_width()) for each in bars]
+            assert ends == [(1, found[0]) for found in rows if found]
+            assert bars[-1].get_facecolor() == to_rgba("#D55E00")  # the third of `order`
+            assert [text.get_text() for text in axes.texts] == [f"{found[0]:.2f}" for found in rows if found]
+        plots.save(figure, tmp_path / "ratios.png")
 
 
 @pytest.mark.parametrize("epochs", [1, 30])

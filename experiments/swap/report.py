@@ -1,7 +1,7 @@
 """What the finished cells say: differences with their intervals, tables and pictures."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from experiments.swap.cells import (
     Record,
 )
 from experiments.swap.results import Results
+from experiments.tables import markdown
 from pyro_vae import plots
 
 
@@ -187,12 +188,6 @@ def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
     return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table, the first row being its heading."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
-
-
 def sections(results: Results) -> dict[str, str]:
     """What README shows of the results, by the names of its places."""
     grid = Grid(results)
@@ -202,13 +197,3 @@ def sections(results: Results) -> dict[str, str]:
         "gaps": grid.gaps(),
         "likelihoods": likelihood_table(results),
     }
-
-
-def insert(text: str, found: Mapping[str, str]) -> str:
-    """`text` with each section between <!-- name --> and <!-- end --> replaced."""
-    for name, section in found.items():
-        start, end = f"<!-- {name} -->\n", "<!-- end -->"
-        before, there, after = text.partition(start)
-        if there:
-            text = f"{before}{start}\n{section}\n\n{end}{after.partition(end)[2]}"
-    return text

@@ -1,0 +1,98 @@
+"""The library's training steps: SVI with its optimiser and its ELBO, and the loop of `fit`."""
+
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer import ELBO, SVI, Trace_ELBO
+from torch import nn
+
+import pyro_vae as pv
+from experiments.benchmarks.cases import Network
+from experiments.benchmarks.contender import Contender, LeftOut, Task
+from experiments.benchmarks.fit_adapter import fit_steps
+from experiments.benchmarks.variants.plain import LEARNING_RATE, batches, copies, device_memory, trained, wait
+
+
+def build(network: Network) -> pv.VAE:
+    """The VAE of this network by the library's components."""
+    architecture: pv.Architecture
+    if network.channels:
+        architecture = pv.Convolutional(network.channels, network.hidden_dims[0], nn.Softplus)
+    else:
+        architecture = pv.MLP(network.hidden_dims, nn.Softplus)
+    shape, latent_dim = network.data_shape, network.latent_dim
+    return pv.VAE(
+        pv.StandardNormalPrior(latent_dim),
+        pv.BernoulliLikelihood(architecture.decoder(latent_dim, shape), shape),
+        pv.DiagonalNormalPosterior(architecture.encoder(shape), latent_dim),
+    )
+
+
+def off(task: Task) -> Contender:
+    """Trace_ELBO as Pyro runs it, with one fused optimiser."""
+    return _svi(task, Trace_ELBO(max_plate_nesting=1))
+
+
+def flat(task: Task) -> Contender:
+    """The ELBO traced once into a flat graph."""
+    return _svi(task, _compiled("flat"))
+
+
+def onednn(task: Task) -> Contender:
+    """The flat graph with its matrix products by oneDNN."""
+    return _svi(task, _compiled("flat", onednn=True))
+
+
+def inductor(task: Task) -> Contender:
+    """The flat graph compiled by inductor."""
+    return _svi(task, _compiled("inductor"))
+
+
+def fit_auto(task: Task) -> Contender:
+    """The loop of `fit`, with what it chooses itself."""
+    return _fit(task, "auto")
+
+
+def fit_inductor(task: Task) -> Contender:
+    """The loop of `fit`, compiled by inductor."""
+    return _fit(task, "inductor")
+
+
+def _compiled(backend: str, onednn: bool | None = None) -> ELBO:
+    made: ELBO = _part("CompiledELBO")(Trace_ELBO(max_plate_nesting=1), backend=backend, onednn=onednn)
+    return made
+
+
+def _svi(task: Task, loss: ELBO) -> Contender:
+    pyro.enable_validation(False)
+    vae = build(task.case.network).to(task.device)
+    svi = SVI(vae.model, vae.guide, _part("FusedAdam")({"lr": LEARNING_RATE}), loss)
+    draw = batches(task)
+    return trained(vae, lambda: svi.step(draw()), task)
+
+
+def _part(name: str) -> Any:
+    if not hasattr(pv, name):
+        raise LeftOut(f"pyro_vae has no {name}")
+    return getattr(pv, name)
+
+
+def _fit(task: Task, compile: str) -> Contender:
+    vae = build(task.case.network).to(task.device)
+    data = pv.Dataset(task.data.astype(np.uint8), binarization="none")
+    try:
+        steps = fit_steps(vae, data, task.case.batch, compile)
+    except NotImplementedError as error:
+        raise LeftOut(str(error)) from error
+
+    def run(number: int) -> None:
+        steps(number)
+        wait(task.device)
+
+    def value() -> float:
+        some = torch.from_numpy(task.data[:5000]).to(task.device)
+        return -float(pv.elbo(vae.model, vae.guide, some).elbo.mean())
+
+    return Contender(run, value, lambda: copies(vae), device_memory(task.device))

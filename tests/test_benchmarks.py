@@ -1,0 +1,133 @@
+"""The benchmarks' harness: what it counts, how it compares, and that it runs. No time is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.benchmarks import cases
+from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
+from experiments.benchmarks.contender import Task
+from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
+from experiments.benchmarks.report import number, sections
+from experiments.benchmarks.summary import TARGETS, Target, fastest, floor, ratio, spread
+from experiments.benchmarks.variants import own, plain, plain_evidence, pyro_evidence
+from experiments.benchmarks.worker import moved
+
+RUN = Path(__file__).parents[1] / "experiments" / "benchmarks" / "run.py"
+
+
+def test_flops_of_a_step_by_hand() -> None:
+    weights = 784 * 400 + 400 * 40 + 20 * 400 + 400 * 784
+    by_hand = 2 * 128 * (3 * weights - 784 * 400)  # forward, both gradients, but not that of x
+    assert flops(step_products(MLP, 128)) == case_flops(CASES["mlp-128"]) == by_hand
+    assert by_hand / 1e9 == pytest.approx(0.42, abs=0.001)
+    assert case_flops(CASES["evidence"]) == 2 * 20 * 5000 * (20 * 400 + 400 * 784)
+
+
+def test_convolutions_are_the_products_that_they_are_by_im2col() -> None:
+    network = SMOKE["smoke-conv"].network
+    forward = [layer.product(5) for layer in (*cases.encoder(network), *cases.decoder(network))]
+    assert forward == [
+        *((5 * 16, 9, 2), (5 * 4, 18, 3), (5, 12, 8), (5, 8, 4)),
+        *((5, 2, 12), (5 * 4, 3, 27), (5 * 16, 3, 18), (5 * 64, 18, 1)),
+    ]
+
+
+@pytest.mark.parametrize("case", [*CASES, *SMOKE])
+def test_all_that_is_compared_has_the_same_size(case: str) -> None:
+    network = {**CASES, **SMOKE}[case].network
+    layers = [*cases.encoder(network), *cases.decoder(network)]
+    numbers = sum(weight.size + bias.size for weight, bias in cases.weights(layers, 0))
+    for vae in (plain.PlainVAE(network), own.build(network)):
+        assert sum(parameter.numel() for parameter in vae.parameters()) == numbers
+    assert plain.PlainVAE(network)(torch.zeros(3, *network.data_shape)).isfinite()
+
+
+def test_estimates_of_log_evidence_share_their_weights() -> None:
+    case = Case("evidence", SMALL, 3, 5000)
+    task = Task(case, cases.synthetic(SMALL, 3).astype(np.float32), "cpu")
+    values = []
+    for make in (plain_evidence.eager, pyro_evidence.own):
+        contender = make(task)
+        contender.run(2)
+        values.append(contender.value())
+    assert values[0] == pytest.approx(values[1], abs=0.1)
+
+
+def test_medians_ratios_and_floor() -> None:
+    assert spread([3.0, 1.0, 2.0]) == (2.0, 1.5, 2.5)
+    assert ratio([1.0, 2.0, 6.0], [4.0, 4.0, 100.0]) == (0.5, 0.375, 1.0)
+    assert [number(value) for value in (123.4, 1.234, 0.0123, float("nan"))] == ["123", "1.23", "0.0123", "–"]
+    seconds = {
+        "PyTorch eager": [2.0],
+        "pyro_vae off": [3.0],
+        "pyro_vae flat": [1.5],
+        "products, torch.mm": [1.0],
+        "products, oneDNN": [0.5],
+    }
+    rows = {name: {"seconds": each} for name, each in seconds.items()}
+    record = {"rows": {**rows, "Pythae": {"left_out": "why"}}}
+    steps = VARIANTS["steps"]
+    assert floor(record, steps) == 0.5
+    assert fastest(record, steps) == "pyro_vae flat"
+    assert Target("mlp-20", "PyTorch eager", 1.0).reached(record, "pyro_vae flat") == 0.75
+    assert np.isnan(Target("mlp-20", "Pythae", 1.0).reached(record, "pyro_vae flat"))
+    assert all(target.case in CASES for target in TARGETS)
+
+
+def test_variants_are_chosen_by_words_and_packages() -> None:
+    assert chosen("steps", "cpu", ["NumPyro"]) == ["PyTorch eager", "NumPyro jit", "NumPyro lax.scan"]
+    assert "PyTorch CUDA graph" not in chosen("steps", "cpu", None)
+    assert "products, oneDNN" not in chosen("evidence", "cuda", None)
+    assert [reference(kind) for kind in ("steps", "evidence")] == ["PyTorch eager"] * 2
+    assert "no_such_package" in missing(Variant("a:b", "", needs=("torch", "no_such_package")))
+    assert missing(Variant("a:b", "", needs=("torch",))) == ""
+
+
+def test_a_variant_that_trains_nothing_is_refused() -> None:
+    before, after = [np.zeros(2), np.ones(3)], [np.zeros(2), np.zeros(3)]
+    assert moved(before, after) == {"failed": "1 of 2 parameters did not move"}
+    assert moved(before, [before[0] + 1, before[1] - [0, 0, 1]]) == {}
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, str(RUN), "--smoke", *options], capture_output=True, text=True, env=environment
+    )
+
+
+def test_the_benchmarks_run_and_keep_what_is_finished(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "steps.png", "evidence.png"}
+    found = json.loads((tmp_path / "results.json").read_text())["cases"]
+    assert list(found) == list(SMOKE)
+    for name, record in found.items():
+        rows = record["rows"]
+        assert not any("failed" in row for row in rows.values())
+        assert len(rows["PyTorch eager"]["seconds"]) == record["rounds"] == 2
+        if name != "smoke-evidence":
+            assert 10 < rows["PyTorch eager"]["value"] < 64
+    evidence = found["smoke-evidence"]["rows"]
+    assert evidence["PyTorch eager"]["value"] == pytest.approx(
+        evidence["pyro_vae log_evidence"]["value"], abs=5
+    )
+    assert done.stdout.strip() == "\n\n".join(sections(found, "cpu").values()).strip()
+
+    kept = (tmp_path / "results.json").read_bytes()
+    again = run("--resume", "--out", str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "results.json").read_bytes() == kept and again.stdout == done.stdout
+
+
+def test_a_wrong_word_is_refused_with_what_is_expected(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path), "--cases", "large")
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"error: --cases expects some of {', '.join(SMOKE)}, got large"
