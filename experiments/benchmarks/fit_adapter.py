@@ -1,17 +1,51 @@
-"""The loop of `pyro_vae.fit` as a function that takes so many steps."""
+"""The steps of `pyro_vae.fit`, without what it does between epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import torch
+from pyro.infer import Trace_ELBO
+from torch import Tensor
 
 import pyro_vae as pv
+from pyro_vae.compiled import make_capturable
+from pyro_vae.data import shuffle
+from pyro_vae.training.steps import EAGER_STEPS, Compile, Steps, way_of
 
 
-def fit_steps(vae: pv.JointProgram, data: pv.Dataset, batch_size: int, compile: str) -> Callable[[int], None]:
-    """A function that trains `vae` on for so many steps as `fit` does, and returns when they are done.
+def fit_steps(
+    vae: pv.JointProgram, data: pv.Dataset, batch_size: int, compile: Compile, learning_rate: float
+) -> Callable[[int], None]:
+    """A function that takes so many further steps as `fit` does: batch, loss, check, optimiser.
+
+    With `auto`, the steps are those after the first 500, which are Pyro's own.
 
     Args:
         vae: Already on its device.
         data: 0/1, binarised before.
         batch_size: Data per step.
-        compile: As `fit` takes it: "auto" or "inductor".
+        compile: As `fit` takes it.
+        learning_rate: Of Adam.
     """
-    raise NotImplementedError("fit has no compiled loop yet")
+    vae.train()
+    optimiser = torch.optim.Adam(vae.parameters(), lr=learning_rate, fused=True)
+    way = way_of(compile, vae.device)
+    if way.captured:
+        make_capturable(optimiser)
+    split = data.train.to(vae.device)
+    objective = Trace_ELBO(max_plate_nesting=1)
+    steps = Steps(vae, objective, None, optimiser, None, split, batch_size, way, pv.NonFiniteLossError)
+
+    def batches() -> Iterator[Tensor]:
+        for epoch in count(1):
+            order = shuffle(split, steps.generator, seed=0, epoch=epoch)
+            with steps.epoch():
+                yield from order[: len(order) // batch_size * batch_size].split(batch_size)
+
+    indices, numbers = batches(), count(EAGER_STEPS + 1)
+
+    def run(number: int) -> None:
+        for _ in range(number):
+            steps.take(next(indices), next(numbers))
+
+    return run

@@ -73,8 +73,8 @@ class FlatSteps:
         backend: `flat` runs the graph operation by operation, `inductor` compiles it.
         onednn: Large float32 matrix products on a CPU by oneDNN.
         who: Whose warnings they are.
-        watch: Look at every run whether something that a graph depends on has changed; else only where
-            `look_again` is called.
+        watch: Look at every run whether something that a graph depends on has changed, and show SVI the
+            parameters; else only `look_again` does.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class FlatSteps:
         kept = next((kept for kept in self._kept.get(key, ()) if not self.watch or kept.guards.hold()), None)
         if kept is None:
             return self._build(key, tensors, args, kwargs)
-        if not kept.checked or not kept.in_store():
+        if not kept.checked or (self.watch and not kept.in_store()):
             return self._check(kept, key, tensors, args, kwargs)
-        for name in kept.sites:
+        for name in kept.sites if self.watch else ():
             pyro.param(name)  # SVI optimises the parameters that it sees here
         result = kept.run(tensors)
         add_gradients(kept.leaves, result.gradients)

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import pyro
@@ -103,6 +103,8 @@ class Steps:
         self.recorder = None if is_elbo else ELBORecorder(objective)
         #: Of the order and the noise of the batches.
         self.generator = torch.Generator(split.values.device)
+        held = (tensor for group in optimiser.param_groups for tensor in group["params"])
+        self.trained = {tensor for tensor in held if tensor.requires_grad}
         self.optimiser = SingleOptimiser(optimiser, clip_args={"clip_norm": clip_norm})
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
@@ -113,6 +115,7 @@ class Steps:
             who="fit",
             watch=False,
         )
+        self.device, self.dtype = vae.device, vae.dtype
         self.number = 0
         self.validated = False
         self.flat_batches = 0
@@ -134,29 +137,41 @@ class Steps:
                 return self._by_replay(index)
         return self._by_flat_graph(self._batch(index))
 
-    def start_epoch(self) -> None:
-        """See to what has changed between epochs, as by a callback; a whole step is captured anew."""
+    @contextmanager
+    def epoch(self) -> Iterator[None]:
+        """Around the steps of one epoch; what has changed since the last one, as by a callback, is seen.
+
+        Pyro's validation is off but in the very first step, and NaN is left to the error that we raise.
+        """
         self.flat.look_again()
-        self.replay = None
+        self.replay = None  # a whole step is captured anew
         self.flat_batches = 0
+        with pyro.validation_enabled(False), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Encountered NaN")
+            yield
 
     def _batch(self, index: Tensor) -> Tensor:
-        return self.vae.place(self.split.batch(index, self.generator))
+        return self.split.batch(index, self.generator).to(self.dtype)
+
+    def _first(self) -> AbstractContextManager[object]:
+        """Validation for the first step."""
+        if self.validated:
+            return nullcontext()
+        self.validated = True
+        return pyro.validation_enabled(True)
 
     def _by_svi(self, x: Tensor) -> Tensor:
-        with pyro.validation_enabled(not self.validated):
+        with self._first():
             loss = self.svi.step(x)
-        self.validated = True
         return torch.tensor(-loss, dtype=torch.float64) if self.recorder is None else self.recorder.take()
 
     def _by_flat_graph(self, x: Tensor) -> Tensor:
-        state = random_state(self.vae.device)
-        with pyro.validation_enabled(not self.validated), ignoring_nan():
+        state = random_state(self.device)
+        with self._first():
             loss, elbo = self.flat(x)
-        self.validated = True
         if not self.way.captured:
             self._check_finite(float(loss), x, state)
-        self.optimiser(self.optimiser.parameters)
+        self.optimiser(self.trained)
         return elbo
 
     def _loss_and_elbo(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
@@ -165,15 +180,14 @@ class Steps:
 
     def _finite_loss(self, model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> float:
         """The loss of the objective in a step of SVI, which is stopped where it is not finite."""
-        state = random_state(self.vae.device)
-        with ignoring_nan():
-            loss: float = self.objective.loss_and_grads(model, guide, x)
+        state = random_state(self.device)
+        loss: float = self.objective.loss_and_grads(model, guide, x)
         self._check_finite(loss, x, state)
         return loss
 
     def _check_finite(self, loss: float, x: Tensor, state: list[Tensor]) -> None:
         if not math.isfinite(loss):
-            set_random_state(state, self.vae.device)
+            set_random_state(state, self.device)
             site = non_finite_site(self.model, self.guide, x)
             raise self.not_finite(f"the loss is {loss} at step {self.number}, first at the site {site}")
 
@@ -192,7 +206,7 @@ class Steps:
     def _whole_step(self) -> None:
         """Batch, noise, loss, gradients and optimiser, from `index` to `elbo`, both in place."""
         _, elbo = self.flat(self._batch(self.index))
-        self.optimiser(self.optimiser.parameters)
+        self.optimiser(self.trained)
         self.elbo.copy_(elbo)
 
     def _by_replay(self, index: Tensor) -> Tensor:
@@ -200,14 +214,6 @@ class Steps:
         self.index.copy_(index)
         self.replay()
         return self.elbo.clone()
-
-
-@contextmanager
-def ignoring_nan() -> Iterator[None]:
-    """Without Pyro's warnings of NaN, for which there is an error."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Encountered NaN")
-        yield
 
 
 def non_finite_site(model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> str:

@@ -167,14 +167,14 @@ class Trainer:
         learning_rate = float(self.optimiser.param_groups[0]["lr"])
         elbo, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
         self.vae.train()
-        self.steps.start_epoch()
         order = shuffle(self.train, self.steps.generator, seed=self.seed, epoch=epoch)
-        for index in order.split(self.batch_size):
-            if self.step >= self.total_steps:
-                break
-            batch_elbo = self.take_step(index)
-            elbo, seen = elbo + batch_elbo, seen + len(index)
-            self.show(bar, epoch, batch_elbo, len(index))
+        with self.steps.epoch():
+            for index in order.split(self.batch_size):
+                if self.step >= self.total_steps:
+                    break
+                batch_elbo = self.take_step(index)
+                elbo, seen = elbo + batch_elbo, seen + len(index)
+                self.show(bar, epoch, batch_elbo, len(index))
         self.check_parameters()
         if self.schedule is not None:
             self.schedule.step()

@@ -1,7 +1,5 @@
 """The library's training steps: SVI with its optimiser and its ELBO, and the loop of `fit`."""
 
-from typing import Any
-
 import numpy as np
 import pyro
 import torch
@@ -10,9 +8,11 @@ from torch import nn
 
 import pyro_vae as pv
 from experiments.benchmarks.cases import Network
-from experiments.benchmarks.contender import Contender, LeftOut, Task
+from experiments.benchmarks.contender import Contender, Task
 from experiments.benchmarks.fit_adapter import fit_steps
 from experiments.benchmarks.variants.plain import LEARNING_RATE, batches, copies, device_memory, trained, wait
+from pyro_vae.compiled import Backend
+from pyro_vae.training.steps import Compile
 
 
 def build(network: Network) -> pv.VAE:
@@ -60,32 +60,22 @@ def fit_inductor(task: Task) -> Contender:
     return _fit(task, "inductor")
 
 
-def _compiled(backend: str, onednn: bool | None = None) -> ELBO:
-    made: ELBO = _part("CompiledELBO")(Trace_ELBO(max_plate_nesting=1), backend=backend, onednn=onednn)
-    return made
+def _compiled(backend: Backend, onednn: bool | None = None) -> ELBO:
+    return pv.CompiledELBO(Trace_ELBO(max_plate_nesting=1), backend, onednn=onednn)
 
 
 def _svi(task: Task, loss: ELBO) -> Contender:
     pyro.enable_validation(False)
     vae = build(task.case.network).to(task.device)
-    svi = SVI(vae.model, vae.guide, _part("FusedAdam")({"lr": LEARNING_RATE}), loss)
+    svi = SVI(vae.model, vae.guide, pv.FusedAdam({"lr": LEARNING_RATE}), loss)
     draw = batches(task)
     return trained(vae, lambda: svi.step(draw()), task)
 
 
-def _part(name: str) -> Any:
-    if not hasattr(pv, name):
-        raise LeftOut(f"pyro_vae has no {name}")
-    return getattr(pv, name)
-
-
-def _fit(task: Task, compile: str) -> Contender:
+def _fit(task: Task, compile: Compile) -> Contender:
     vae = build(task.case.network).to(task.device)
     data = pv.Dataset(task.data.astype(np.uint8), binarization="none")
-    try:
-        steps = fit_steps(vae, data, task.case.batch, compile)
-    except NotImplementedError as error:
-        raise LeftOut(str(error)) from error
+    steps = fit_steps(vae, data, task.case.batch, compile, LEARNING_RATE)
 
     def run(number: int) -> None:
         steps(number)
