@@ -7,9 +7,11 @@ every component. An `Architecture` makes the encoder and the decoder of one kind
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
+import torch
 from torch import Size, Tensor, nn
 
 from pyro_vae.errors import InputError, count, counts
@@ -42,6 +44,8 @@ class Network(nn.Module):
         self.layers = layers
         self.input_shape: Shape = tuple(input_shape)
         self.output_shape: Shape = tuple(output_shape)
+        #: Compute the layers in bfloat16, from and to the type of x; see `in_bfloat16`.
+        self.in_bfloat16 = False
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of x."""
@@ -52,8 +56,38 @@ class Network(nn.Module):
                 f"{tuple(x.shape)}: build the network for the shape of the data"
             )
         leading = x.shape[:axes]
-        outputs: Tensor = self.layers(x.reshape(leading.numel(), *self.input_shape))
-        return outputs.reshape(*leading, *self.output_shape)
+        inputs = x.reshape(leading.numel(), *self.input_shape)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_bfloat16, cache_enabled=False):
+            outputs: Tensor = self.layers(inputs)
+        return outputs.to(x.dtype).reshape(*leading, *self.output_shape)
+
+
+@contextmanager
+def in_bfloat16(module: nn.Module, enabled: bool = True) -> Iterator[None]:
+    """With every `Network` in `module` computed in bfloat16; densities and sums keep their type.
+
+    Matrix products and convolutions then have 8 significant bits, and cost about half as much where the
+    hardware has them. For training; log p(x) is off by some hundredths of a nat.
+
+    Args:
+        module: A VAE, or any part of one.
+        enabled: False for no change.
+
+    >>> import torch
+    >>> network = Network(nn.Linear(64, 32), (64,), (32,))
+    >>> with in_bfloat16(network):
+    ...     network(torch.zeros(5, 64)).dtype
+    torch.float32
+    """
+    networks = [each for each in module.modules() if isinstance(each, Network)] if enabled else []
+    before = [network.in_bfloat16 for network in networks]
+    for network in networks:
+        network.in_bfloat16 = True
+    try:
+        yield
+    finally:
+        for network, value in zip(networks, before, strict=True):
+            network.in_bfloat16 = value
 
 
 class Architecture(ABC):

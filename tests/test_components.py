@@ -10,6 +10,7 @@ from pyro.infer import SVI
 from scipy import stats
 from torch import Tensor, nn
 
+from pyro_vae.networks import MLP, in_bfloat16
 from pyro_vae.objectives import make_objective
 from tests.components import (
     ARCHITECTURES,
@@ -260,3 +261,18 @@ def test_encoder_and_decoder_fit_any_picture(name: str, shape: tuple[int, ...]) 
     assert decoder(torch.rand(2, 4, 2)).shape == (2, 4, *decoder.output_shape)
     assert encoder.input_shape == shape
     assert decoder.input_shape == (2,)
+
+
+def test_bfloat16_networks_round_to_eight_bits_and_keep_their_type() -> None:
+    torch.manual_seed(0)
+    network = MLP((300, 300)).encoder((50,))
+    x = torch.randn(40, 50)
+    exact = network(x)
+    with in_bfloat16(network):
+        rounded = network(x)
+        with in_bfloat16(network, enabled=False):
+            assert network.in_bfloat16
+    assert rounded.dtype == torch.float32
+    assert torch.equal(network(x), exact)
+    error = (rounded - exact).abs().max()
+    assert 2**-11 < error < 2**-4

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 import pyro_vae as pv
 from tests.components import refused
@@ -129,13 +129,58 @@ def test_exactly_as_many_draws_as_asked_and_never_more_rows_at_once(num_particle
             shape = pyro.sample("z", dist.Normal(x.new_zeros(L), 1.0).to_event(1)).shape[:-1]
         sizes.append(shape.numel())
 
-    result = pv.log_evidence(ppca.model, guide, ppca.x, num_particles=num_particles, rows=rows)
+    result = pv.log_evidence(ppca.model, guide, ppca.x, num_particles=num_particles, rows=rows, compile="off")
     probes, sizes = sizes[:2], sizes[2:]
     assert probes == [2, 6]  # two data; in a plate of three particles
     assert sum(sizes) == N * num_particles
     assert max(sizes) <= rows
     assert result.estimate.shape == (N,)
     assert result.num_particles == num_particles
+
+
+@pytest.mark.parametrize("compile", ["flat", "inductor"])
+def test_a_flat_graph_gives_the_same_estimate_up_to_rounding(compile: Literal["flat", "inductor"]) -> None:
+    torch.manual_seed(0)
+    data = pv.Digits()
+    vae = pv.assemble(data, network=pv.MLP((300,), nn.Softplus))
+    x = data.test.batch(slice(0, 13))
+
+    def measured(compile: Literal["flat", "inductor", "off"]) -> tuple[pv.LogEvidence, Tensor]:
+        torch.manual_seed(1)
+        result = pv.log_evidence(vae.model, vae.guide, x, num_particles=300, rows=500, compile=compile)
+        return result, torch.get_rng_state()
+
+    (off, off_state), (flat, flat_state) = measured("off"), measured(compile)
+    assert torch.equal(off_state, flat_state)
+    assert not torch.equal(off.estimate, flat.estimate)
+    for part in ("estimate", "standard_error", "effective_sample_size"):
+        torch.testing.assert_close(getattr(flat, part), getattr(off, part), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("compile", ["off", "flat"])
+def test_data_outside_the_support_are_refused_in_every_batch(compile: Literal["flat", "off"]) -> None:
+    data = pv.Digits()
+    vae, x = pv.assemble(data), data.test.batch(slice(0, 60))
+    x[57, 0, 0, 0] = 0.5
+    with refused("cannot be evaluated on these data"):
+        pv.log_evidence(vae.model, vae.guide, x, num_particles=10, rows=50, compile=compile)
+
+
+def test_a_program_that_is_no_flat_graph_is_measured_as_it_is() -> None:
+    ppca = PPCA()
+
+    def model(x: Tensor) -> None:
+        assert torch.isfinite(x).all()
+        ppca.model(x)
+
+    torch.manual_seed(1)
+    expected = pv.log_evidence(model, ppca.guide, ppca.x, num_particles=30, rows=60, compile="off")
+    torch.manual_seed(1)
+    with pytest.warns(
+        UserWarning, match="log_evidence runs as plain Pyro, not as a flat graph: it decides by"
+    ):
+        result = pv.log_evidence(model, ppca.guide, ppca.x, num_particles=30, rows=60, compile="flat")
+    assert torch.equal(result.estimate, expected.estimate)
 
 
 def test_chunks_do_not_change_the_estimate(float64: None) -> None:
@@ -148,18 +193,21 @@ def test_chunks_do_not_change_the_estimate(float64: None) -> None:
 
     def model(x: Tensor) -> None:
         nonlocal count
-        with pyro.plate("data", len(x)) as rows:
+        with pyro.plate("data", len(x)):
             k = pyro.sample("k", dist.Delta(x.new_zeros(())))
             number = (
-                torch.zeros(k.shape) if k.ndim == 1 else torch.arange(count, count + len(k))[:, None] + 0 * k
+                torch.zeros(k.shape)
+                if k.ndim == 1
+                else torch.arange(count, count + len(k))[:, None] % 12 + 0 * k
             )
             count += 0 if len(x) == 2 else len(k)  # not when it is only looked at
-            pyro.sample("x", dist.Delta(x.expand(k.shape), log_density=number * rows * 0.1), obs=x)
+            pyro.sample("x", dist.Delta(x.expand(k.shape), log_density=number * x * 0.1), obs=x)
 
-    numbers = torch.arange(12)[:, None] * torch.arange(5) * 0.1
-    for rows in (5, 10, 35, 5000):
+    data = torch.arange(6.0)
+    numbers = torch.arange(12)[:, None] * data * 0.1
+    for rows in (5, 36, 5000):  # one, three and six data at once
         count = 0
-        result = pv.log_evidence(model, guide, torch.zeros(5), num_particles=12, rows=rows)
+        result = pv.log_evidence(model, guide, data, num_particles=12, rows=rows)
         torch.testing.assert_close(result.estimate, numbers.logsumexp(0) - math.log(12), rtol=0, atol=1e-12)
         weights = numbers.exp()
         effective = weights.sum(0) ** 2 / weights.square().sum(0)

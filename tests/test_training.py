@@ -4,7 +4,7 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyro
@@ -123,6 +123,19 @@ def test_a_program_that_is_no_flat_graph_is_trained_by_svi() -> None:
             pv.fit(model, DATA, epochs=2, compile=compile)
         results.append(values(model))
     assert equal(*results)
+
+
+@pytest.mark.parametrize("compile", ["off", "flat"])
+def test_networks_train_in_bfloat16_with_nearly_the_same_result(compile: Literal["off", "flat"]) -> None:
+    full, rounded = small(), small()
+    history = pv.fit(full, DATA, epochs=5, compile=compile)
+    other = pv.fit(rounded, DATA, epochs=5, compile=compile, precision="bfloat16")
+    assert not equal(values(full), values(rounded))
+    assert {tensor.dtype for tensor in rounded.parameters()} == {torch.float32}
+    assert not rounded.posterior.encoder.in_bfloat16  # in full again
+    assert other.best_valid_elbo == pytest.approx(history.best_valid_elbo, abs=0.1)
+    with refused("precision expects 'full' or 'bfloat16', got 'half'"):
+        pv.fit(small(), DATA, epochs=1, precision="half")  # type: ignore[arg-type]
 
 
 def test_compile_expects_one_of_four() -> None:

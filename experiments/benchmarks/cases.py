@@ -101,7 +101,7 @@ CASES = {
     "burda-100": Case("steps", Network(28, (200, 200), 50), 100),
     "tiny-20": Case("steps", Network(28, (4,), 20), 20),
     "conv-128": Case("steps", Network(28, (256,), 20, (32, 64)), 128),
-    "evidence": Case("evidence", MLP, 20, 5000),
+    "evidence": Case("evidence", MLP, 400, 5000),
     "particles": Case("particles", MLP, 1),
 }
 

@@ -10,11 +10,16 @@ from torch import Tensor
 import pyro_vae as pv
 from pyro_vae.compiled import make_capturable
 from pyro_vae.data import shuffle
-from pyro_vae.training.steps import EAGER_STEPS, Compile, Steps, way_of
+from pyro_vae.training.steps import EAGER_STEPS, Compile, Precision, Steps, way_of
 
 
 def fit_steps(
-    vae: pv.JointProgram, data: pv.Dataset, batch_size: int, compile: Compile, learning_rate: float
+    vae: pv.JointProgram,
+    data: pv.Dataset,
+    batch_size: int,
+    learning_rate: float,
+    compile: Compile,
+    precision: Precision,
 ) -> Callable[[int], None]:
     """A function that takes so many further steps as `fit` does: batch, loss, check, optimiser.
 
@@ -24,8 +29,9 @@ def fit_steps(
         vae: Already on its device.
         data: 0/1, binarised before.
         batch_size: Data per step.
-        compile: As `fit` takes it.
         learning_rate: Of Adam.
+        compile: As `fit` takes it.
+        precision: Likewise.
     """
     vae.train()
     optimiser = torch.optim.Adam(vae.parameters(), lr=learning_rate, fused=True)
@@ -34,7 +40,9 @@ def fit_steps(
         make_capturable(optimiser)
     split = data.train.to(vae.device)
     objective = Trace_ELBO(max_plate_nesting=1)
-    steps = Steps(vae, objective, None, optimiser, None, split, batch_size, way, pv.NonFiniteLossError)
+    steps = Steps(
+        vae, objective, None, optimiser, None, split, batch_size, way, precision, pv.NonFiniteLossError
+    )
 
     def batches() -> Iterator[Tensor]:
         for epoch in count(1):

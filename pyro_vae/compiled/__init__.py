@@ -2,7 +2,18 @@
 
 from pyro_vae.compiled.capture import capture, make_capturable
 from pyro_vae.compiled.elbo import CompiledELBO
+from pyro_vae.compiled.functions import FlatFunction, own_draws
 from pyro_vae.compiled.graph import FlatGraph, Untraceable
 from pyro_vae.compiled.steps import Backend, FlatSteps
 
-__all__ = ["Backend", "CompiledELBO", "FlatGraph", "FlatSteps", "Untraceable", "capture", "make_capturable"]
+__all__ = [
+    "Backend",
+    "CompiledELBO",
+    "FlatFunction",
+    "FlatGraph",
+    "FlatSteps",
+    "Untraceable",
+    "capture",
+    "make_capturable",
+    "own_draws",
+]

@@ -36,8 +36,9 @@ class CompiledELBO(ELBO):
             loss and gradients equal those of eager Pyro to the last bit. `inductor` compiles them, which
             takes 5 to 20 seconds and a C++ compiler, and agrees up to rounding; the random numbers stay the
             same.
-        onednn: On a CPU, give large float32 matrix products to oneDNN rather than MKL, which on CPUs of AMD
-            is twice as fast, and equal up to rounding. By default with `inductor` only.
+        fast: On a CPU, use operations that cost less and agree up to rounding: oneDNN rather than MKL for
+            large matrix products, which is twice as fast on CPUs of AMD, and log(1 + y) rather than log1p(y)
+            in softplus and Bernoulli densities. By default with `inductor` only.
 
     Raises:
         InputError: where `backend` is neither of the two, or `elbo` is no ELBO.
@@ -54,7 +55,7 @@ class CompiledELBO(ELBO):
     True
     """
 
-    def __init__(self, elbo: ELBO, backend: Backend = "flat", *, onednn: bool | None = None) -> None:
+    def __init__(self, elbo: ELBO, backend: Backend = "flat", *, fast: bool | None = None) -> None:
         if not isinstance(elbo, ELBO) or isinstance(elbo, CompiledELBO):
             raise InputError(f"CompiledELBO expects an ELBO as Trace_ELBO(), got {type(elbo).__name__}")
         if backend not in ("flat", "inductor"):
@@ -64,7 +65,7 @@ class CompiledELBO(ELBO):
         )
         self.elbo = elbo
         self.backend: Backend = backend
-        self.onednn = backend == "inductor" if onednn is None else onednn
+        self.fast = backend == "inductor" if fast is None else fast
         self._steps: dict[tuple[Program, Program], FlatSteps] = {}
 
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
@@ -87,7 +88,7 @@ class CompiledELBO(ELBO):
             return (self.elbo.loss_and_grads(model, guide, *args, **kwargs),)
 
         roots = (self.elbo, model, guide)
-        steps = FlatSteps(function, roots, backend=self.backend, onednn=self.onednn, who="CompiledELBO")
+        steps = FlatSteps(function, roots, backend=self.backend, fast=self.fast, who="CompiledELBO")
         if len(self._steps) < MAX_PAIRS:
             self._steps[model, guide] = steps
         else:

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
-from pyro_vae.compiled.passes import compiled, use_onednn
+from pyro_vae.compiled.passes import compiled, use_fast_operations
 from pyro_vae.compiled.simplify import has_effect, simplify
 from pyro_vae.errors import one_line
 
@@ -39,8 +39,8 @@ class FlatGraph:
         function: A function of tensors that gives a tuple of tensors, or of None. It may call `backward`
             within, and run any Pyro program.
         args: What it is run on; the graph is for these shapes and types only.
-        onednn: Large float32 matrix products on a CPU by oneDNN; else every result is the same as the
-            function's to the last bit.
+        fast: Use operations that are faster and round differently, on a CPU; else every result is the same
+            as the function's to the last bit.
         inductor: Compile the graph; the results agree up to rounding, the random numbers are the same.
 
     Raises:
@@ -57,7 +57,7 @@ class FlatGraph:
         function: Callable[..., Outputs],
         args: tuple[Tensor, ...],
         *,
-        onednn: bool = False,
+        fast: bool = False,
         inductor: bool = False,
     ) -> None:
         fresh = [arg.detach() for arg in args]  # so that none is a tensor that the function closes over
@@ -69,8 +69,10 @@ class FlatGraph:
         #: The tensors closed over, and constants, in the order of the graph's last inputs.
         self.tensors = _lift(module)
         simplify(module, self.tensors)
-        if onednn:
-            use_onednn(module)
+        if fast:
+            use_fast_operations(module)
+        #: The coarsest rounding of the types that it computes in.
+        self.rounding = _rounding(module.graph)
         self.module = module
         self._run = compiled(module) if inductor else straight_line(module)
 
@@ -124,6 +126,11 @@ def _lift(module: fx.GraphModule) -> list[Tensor]:
         graph.erase_node(node)
     graph.eliminate_dead_code(has_effect)
     return tensors
+
+
+def _rounding(graph: fx.Graph) -> float:
+    values = [value for node in graph.nodes if isinstance(value := node.meta.get("val"), Tensor)]
+    return max((torch.finfo(value.dtype).eps for value in values if value.is_floating_point()), default=0.0)
 
 
 def straight_line(module: fx.GraphModule) -> Callable[..., Outputs]:

@@ -31,7 +31,7 @@ def simplify(module: fx.GraphModule, held: list[Tensor]) -> None:
     changed = _changed_in_place(module.graph)
     _drop_empty_views(module.graph, changed)
     _keep_constants(module.graph, held, changed)
-    _share(module.graph, changed)
+    share(module.graph)
     module.graph.eliminate_dead_code(has_effect)
     module.graph.lint()
     module.recompile()
@@ -124,8 +124,9 @@ def _blank(node: fx.Node) -> Tensor:
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
 
 
-def _share(graph: fx.Graph, changed: set[fx.Node]) -> None:
+def share(graph: fx.Graph) -> None:
     """Compute once what is computed from the same inputs in the same way."""
+    changed = _changed_in_place(graph)
     first: dict[object, fx.Node] = {}
     for node in graph.nodes:
         if node.op == "call_function" and node not in changed and _is_pure(node):

@@ -71,7 +71,7 @@ class FlatSteps:
         function: Gives a tuple of numbers or scalar tensors, and leaves gradients in the parameters.
         roots: What the function depends on besides its arguments.
         backend: `flat` runs the graph operation by operation, `inductor` compiles it.
-        onednn: Large float32 matrix products on a CPU by oneDNN.
+        fast: Use operations that are faster and round differently, on a CPU.
         who: Whose warnings they are.
         watch: Look at every run whether something that a graph depends on has changed, and show SVI the
             parameters; else only `look_again` does.
@@ -83,7 +83,7 @@ class FlatSteps:
         roots: Sequence[object],
         *,
         backend: Backend,
-        onednn: bool,
+        fast: bool,
         who: str,
         watch: bool = True,
     ) -> None:
@@ -91,8 +91,8 @@ class FlatSteps:
         self.roots = roots
         self.who = who
         self.watch = watch
-        plain = {"inductor": False, "onednn": False}
-        best = {"inductor": backend == "inductor", "onednn": onednn}
+        plain = {"inductor": False, "fast": False}
+        best = {"inductor": backend == "inductor", "fast": fast}
         #: Ways to run a graph, the best first.
         self.ways = [best] if best == plain else [best, plain]
         #: Why all runs are eager; empty while they are not.
@@ -213,7 +213,7 @@ class FlatSteps:
             raise Untraceable(f"{changed} changes as it runs")
         if run.versions != run.guards.versions():
             raise Untraceable("a tensor that is no buffer changes in place as it runs")
-        return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(run.leaves, way))
+        return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(graph, way))
 
     def _check(
         self, kept: _Kept, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
@@ -267,10 +267,9 @@ def _only_watches(handler: object) -> bool:
     return getattr(handler, "param_only", False) is True
 
 
-def _tolerance(leaves: Sequence[Tensor], way: dict[str, bool]) -> float:
+def _tolerance(graph: FlatGraph, way: dict[str, bool]) -> float:
     """Rounding of the same operations (none, as a rule), or of others in their place."""
-    rounding = max((torch.finfo(leaf.dtype).eps for leaf in leaves), default=0.0)
-    return (1e4 if any(way.values()) else 1e2) * rounding
+    return min((1e4 if any(way.values()) else 1e2) * graph.rounding, 0.1)
 
 
 def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Values | None, str]:

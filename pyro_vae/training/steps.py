@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import pyro
@@ -16,12 +16,14 @@ from torch.optim import Optimizer
 from pyro_vae.compiled import FlatSteps, capture
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
+from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import Bound, ELBORecorder, KLWeight
 from pyro_vae.optimisers import SingleOptimiser
 from pyro_vae.training.randomness import random_state, set_random_state
 from pyro_vae.vae import JointProgram
 
 Compile = Literal["auto", "flat", "inductor", "off"]
+Precision = Literal["full", "bfloat16"]
 
 #: Steps that `auto` takes by Pyro's SVI, since building a graph takes as long as these save by it.
 EAGER_STEPS = 500
@@ -35,14 +37,15 @@ class Way(NamedTuple):
     #: The first step that is not Pyro's own, counted from 1; infinite where all are.
     flat_from: float
     inductor: bool
-    onednn: bool
+    #: Operations that are faster and round differently.
+    fast: bool
     #: The whole step as one CUDA graph.
     captured: bool
 
     @property
     def rounding(self) -> str:
         """What the results depend on in their last bits."""
-        names = [name for name in ("inductor", "onednn", "captured") if getattr(self, name)]
+        names = [name for name in ("inductor", "fast", "captured") if getattr(self, name)]
         return f"{' and '.join(names)} from step {self.flat_from}" if names else "that of eager Pyro"
 
 
@@ -54,10 +57,10 @@ def way_of(compile: Compile, device: torch.device) -> Way:
     """
     on_gpu = device.type == "cuda"
     ways = {
-        "off": Way(math.inf, inductor=False, onednn=False, captured=False),
-        "flat": Way(1, inductor=False, onednn=False, captured=False),
-        "inductor": Way(1, inductor=True, onednn=not on_gpu, captured=on_gpu),
-        "auto": Way(EAGER_STEPS + 1, inductor=False, onednn=not on_gpu, captured=on_gpu),
+        "off": Way(math.inf, inductor=False, fast=False, captured=False),
+        "flat": Way(1, inductor=False, fast=False, captured=False),
+        "inductor": Way(1, inductor=True, fast=not on_gpu, captured=on_gpu),
+        "auto": Way(EAGER_STEPS + 1, inductor=False, fast=not on_gpu, captured=on_gpu),
     }
     if compile not in ways:
         raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
@@ -76,6 +79,7 @@ class Steps:
         split: The training data, on the device of the model.
         batch_size: Data of a full batch.
         way: How steps are taken.
+        precision: Of the networks.
         not_finite: Makes the error from what happened.
     """
 
@@ -89,11 +93,12 @@ class Steps:
         split: Split,
         batch_size: int,
         way: Way,
+        precision: Precision,
         not_finite: Callable[[str], NonFiniteLossError],
     ) -> None:
         self.vae, self.objective = vae, objective
         self.split, self.batch_size = split, batch_size
-        self.way, self.not_finite = way, not_finite
+        self.way, self.precision, self.not_finite = way, precision, not_finite
         self.model, self.guide = vae.model, vae.guide
         if kl_weight is not None:
             self.model, self.guide = kl_weight(vae.model), kl_weight(vae.guide)
@@ -111,7 +116,7 @@ class Steps:
             self._loss_and_elbo,
             (objective, self.model, self.guide),
             backend="inductor" if way.inductor else "flat",
-            onednn=way.onednn,
+            fast=way.fast,
             who="fit",
             watch=False,
         )
@@ -143,11 +148,14 @@ class Steps:
 
         Pyro's validation is off but in the very first step, and NaN is left to the error that we raise.
         """
-        self.flat.look_again()
         self.replay = None  # a whole step is captured anew
         self.flat_batches = 0
-        with pyro.validation_enabled(False), warnings.catch_warnings():
+        with ExitStack() as stack:
+            stack.enter_context(in_bfloat16(self.vae, self.precision == "bfloat16"))
+            stack.enter_context(pyro.validation_enabled(False))
+            stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Encountered NaN")
+            self.flat.look_again()
             yield
 
     def _batch(self, index: Tensor) -> Tensor:

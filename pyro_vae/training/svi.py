@@ -19,7 +19,7 @@ from pyro_vae.importance import elbo
 from pyro_vae.objectives import check_mean_field
 from pyro_vae.training.history import History
 from pyro_vae.training.randomness import own_randomness
-from pyro_vae.training.steps import Compile
+from pyro_vae.training.steps import Compile, Precision
 from pyro_vae.training.trainer import Callback, Trainer
 from pyro_vae.vae import JointProgram
 
@@ -43,6 +43,7 @@ def fit(
     patience: int | None = None,
     keep: Literal["best", "last"] = "best",
     compile: Compile = "auto",
+    precision: Precision = "full",
     seed: int = 0,
     device: str = "auto",
     checkpoints: Path | str | None = None,
@@ -84,9 +85,13 @@ def fit(
         compile: How steps are taken. `off`: by Pyro's SVI, as above. `flat`: by the flat graph of
             torch operations that the programs consist of (see `CompiledELBO`), with the same results to the
             last bit. `inductor`: by that graph compiled, which needs a C++ compiler and 5 to 20 seconds, and
-            then takes the least time. `auto`: 500 steps by SVI, and from there by the flat graph, with large
-            matrix products by oneDNN on a CPU and the whole step as one CUDA graph on a GPU. Where a program
+            then takes the least time. `auto`: 500 steps by SVI, and from there by the flat graph, on a CPU
+            with operations that are faster and round differently, on a GPU with the whole step as one CUDA
+            graph; `inductor` has these, too. Where a program
             cannot be a flat graph, a warning says why, and steps are those of SVI.
+        precision: Of the networks in training: `full` is the type of the parameters, `bfloat16` computes
+            matrix products and convolutions with 8 significant bits. Parameters, densities, sums and the
+            optimiser keep their type, and validation is in full.
         seed: Of the order, the binarisation noise and the draws of z.
         device: Where to train, as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
         checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
@@ -129,6 +134,7 @@ def fit(
         clip_norm=clip_norm,
         patience=patience,
         compile=compile,
+        precision=precision,
         seed=seed,
         folder=None if checkpoints is None else Path(checkpoints),
     )

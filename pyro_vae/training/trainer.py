@@ -22,7 +22,7 @@ from pyro_vae.optimisers import make_optimiser
 from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.randomness import own_randomness, random_state, set_random_state
-from pyro_vae.training.steps import Compile, Steps, Way, way_of
+from pyro_vae.training.steps import Compile, Precision, Steps, Way, way_of
 from pyro_vae.vae import JointProgram
 
 Callback = Callable[[JointProgram, History], bool | None]
@@ -49,6 +49,7 @@ class Trainer:
         clip_norm: float | None,
         patience: int | None,
         compile: Compile,
+        precision: Precision,
         seed: int,
         folder: Path | None,
     ) -> None:
@@ -64,6 +65,8 @@ class Trainer:
         self.schedule = self._make_schedule(schedule)
         self.objective = make_objective(objective, num_particles)
         self.way = self._make_way(compile)
+        if precision not in ("full", "bfloat16"):
+            raise InputError(f"precision expects 'full' or 'bfloat16', got {precision!r}")
         self.steps = Steps(
             vae,
             self.objective,
@@ -73,6 +76,7 @@ class Trainer:
             self.train,
             batch_size,
             self.way,
+            precision,
             self.not_finite,
         )
         self.settings = self._settings(clip_norm)
@@ -136,6 +140,7 @@ class Trainer:
             "clip_norm": clip_norm,
             "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
             "rounding": self.way.rounding,
+            "precision": self.steps.precision,
             "schedule": f"{type(schedule).__name__} {schedule.state_dict()}" if schedule else "none",
             "training data": self.train.hash(),
             "validation data": self.valid.hash(),

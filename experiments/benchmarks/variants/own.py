@@ -12,7 +12,7 @@ from experiments.benchmarks.contender import Contender, Task
 from experiments.benchmarks.fit_adapter import fit_steps
 from experiments.benchmarks.variants.plain import LEARNING_RATE, batches, copies, device_memory, trained, wait
 from pyro_vae.compiled import Backend
-from pyro_vae.training.steps import Compile
+from pyro_vae.training.steps import Compile, Precision
 
 
 def build(network: Network) -> pv.VAE:
@@ -40,9 +40,9 @@ def flat(task: Task) -> Contender:
     return _svi(task, _compiled("flat"))
 
 
-def onednn(task: Task) -> Contender:
+def fast(task: Task) -> Contender:
     """The flat graph with its matrix products by oneDNN."""
-    return _svi(task, _compiled("flat", onednn=True))
+    return _svi(task, _compiled("flat", fast=True))
 
 
 def inductor(task: Task) -> Contender:
@@ -60,8 +60,13 @@ def fit_inductor(task: Task) -> Contender:
     return _fit(task, "inductor")
 
 
-def _compiled(backend: Backend, onednn: bool | None = None) -> ELBO:
-    return pv.CompiledELBO(Trace_ELBO(max_plate_nesting=1), backend, onednn=onednn)
+def fit_bfloat16(task: Task) -> Contender:
+    """The loop of `fit`, compiled by inductor, with the networks in bfloat16."""
+    return _fit(task, "inductor", "bfloat16")
+
+
+def _compiled(backend: Backend, fast: bool | None = None) -> ELBO:
+    return pv.CompiledELBO(Trace_ELBO(max_plate_nesting=1), backend, fast=fast)
 
 
 def _svi(task: Task, loss: ELBO) -> Contender:
@@ -72,10 +77,10 @@ def _svi(task: Task, loss: ELBO) -> Contender:
     return trained(vae, lambda: svi.step(draw()), task)
 
 
-def _fit(task: Task, compile: Compile) -> Contender:
+def _fit(task: Task, compile: Compile, precision: Precision = "full") -> Contender:
     vae = build(task.case.network).to(task.device)
     data = pv.Dataset(task.data.astype(np.uint8), binarization="none")
-    steps = fit_steps(vae, data, task.case.batch, compile, LEARNING_RATE)
+    steps = fit_steps(vae, data, task.case.batch, LEARNING_RATE, compile, precision)
 
     def run(number: int) -> None:
         steps(number)

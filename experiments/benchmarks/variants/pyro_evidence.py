@@ -9,6 +9,7 @@ import pyro_vae as pv
 from experiments.benchmarks.contender import Contender, Task
 from experiments.benchmarks.variants.own import build
 from experiments.benchmarks.variants.plain_evidence import contender, linear_layers, load, shared_weights
+from pyro_vae.networks import in_bfloat16
 
 
 def _program(task: Task) -> pv.VAE:
@@ -29,6 +30,17 @@ def own(task: Task) -> Contender:
 
     def estimate(x: Tensor) -> float:
         return pv.log_evidence(vae.model, vae.guide, x, num_particles=particles).mean
+
+    return contender(task, estimate)
+
+
+def bfloat16(task: Task) -> Contender:
+    """`pyro_vae.log_evidence` with the networks in bfloat16."""
+    vae, particles = _program(task), task.case.particles
+
+    def estimate(x: Tensor) -> float:
+        with in_bfloat16(vae):
+            return pv.log_evidence(vae.model, vae.guide, x, num_particles=particles).mean
 
     return contender(task, estimate)
 

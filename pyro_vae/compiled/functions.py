@@ -1,0 +1,77 @@
+"""A function without gradients as flat graphs, one for each shape."""
+
+import warnings
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from pyro_vae.compiled.graph import FlatGraph, Untraceable
+from pyro_vae.errors import one_line
+
+
+class FlatFunction:
+    """A function of one tensor, run as a flat graph.
+
+    The first result of each graph is held against that of the function, by the same random numbers. Where
+    there is no graph or it does not agree, the function itself runs from then on, and a warning says why.
+
+    Args:
+        fast: Use operations that are faster and round differently, on a CPU.
+        inductor: Compile the graphs.
+        who: Whose warning it is.
+    """
+
+    def __init__(self, *, fast: bool, inductor: bool, who: str) -> None:
+        self.fast, self.inductor, self.who = fast, inductor, who
+        self.eager = False
+        self._graphs: dict[Hashable, FlatGraph] = {}
+
+    def __call__(self, function: Callable[[Tensor], Tensor], x: Tensor, key: Hashable) -> Tensor:
+        """What `function` gives for x; functions of one key differ in nothing but the shape of x."""
+        if self.eager:
+            return function(x)
+        full = (key, x.shape, x.stride(), x.dtype, x.device)
+        if full not in self._graphs:
+            self._build(function, x, full)
+        if self.eager:
+            return function(x)
+        (result,) = self._graphs[full](x)
+        assert result is not None
+        return result
+
+    def _build(self, function: Callable[[Tensor], Tensor], x: Tensor, key: Hashable) -> None:
+        """Make the graph, or give up, leaving the random numbers as they are."""
+        with own_draws(x.device):
+            expected = function(x)
+        try:
+            with own_draws(x.device):
+                graph = FlatGraph(lambda x: (function(x),), (x,), fast=self.fast, inductor=self.inductor)
+            with own_draws(x.device):
+                (result,) = graph(x)
+            problem = "" if _agree(result, expected, graph.rounding) else "the graph gives other values"
+        except Untraceable as error:
+            problem = str(error)
+        except Exception as error:  # of a compiler
+            problem = one_line(error)
+        if not problem:
+            self._graphs[key] = graph
+        elif self.inductor:
+            self.inductor = False
+            warnings.warn(f"{self.who} runs without inductor: {problem}", stacklevel=2)
+            self._build(function, x, key)
+        else:
+            self.eager = True
+            warnings.warn(f"{self.who} runs as plain Pyro, not as a flat graph: {problem}", stacklevel=2)
+
+
+def own_draws(device: torch.device) -> AbstractContextManager[None]:
+    """Draws after which the random numbers go on as if there had been none."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _agree(new: Tensor | None, old: Tensor, rounding: float) -> bool:
+    """Whether two results agree up to the rounding of the type that they are computed in."""
+    tolerance = min(1e3 * rounding, 0.05)
+    return new is not None and torch.allclose(new, old, rtol=tolerance, atol=tolerance, equal_nan=True)
