@@ -1,10 +1,15 @@
 """Flat graphs: equal to eager Pyro to the last bit, with nothing baked in."""
 
+import copy
+import gc
 import random
 import shutil
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -397,6 +402,24 @@ def test_two_models_with_the_same_names_in_the_store_take_turns() -> None:
     assert len(compiled._steps) == 2
 
 
+class Config:
+    """Numbers in a class that is never made."""
+
+    shift = 0.0
+
+
+class Slots:
+    """A number in a slot."""
+
+    __slots__ = ("shift",)
+
+    def __init__(self) -> None:
+        self.shift = 0.0
+
+
+SLOTS, ARRAY, QUEUE = Slots(), np.zeros(2), deque([0.0])
+
+
 class Scaled(nn.Module):
     """x ~ N(z, 1), z ~ N(0, scale), the guide shifted by some numbers from elsewhere."""
 
@@ -408,8 +431,12 @@ class Scaled(nn.Module):
         self.options = {"shifts": [0.0, 0.0]}
         self.weight = nn.Parameter(torch.tensor(0.3))
 
+    @property
+    def more(self) -> float:
+        return Config.shift + SLOTS.shift + float(ARRAY[1]) + QUEUE[0]
+
     def shift(self) -> float:
-        return self.options["shifts"][1] + SHIFT + self.kind
+        return self.options["shifts"][1] + SHIFT + self.kind + self.more + ("wide" in self.options)
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -438,9 +465,17 @@ def set_global() -> None:
         lambda module: module.options.update(shifts=[1.0, 1.0]),
         lambda module: setattr(module, "weight", nn.Parameter(torch.tensor(0.9))),
         lambda module: setattr(Scaled, "kind", Scaled.kind + 0.5),
+        lambda module: module.options.setdefault("wide", []),
+        lambda _: setattr(Config, "shift", Config.shift + 0.5),
+        lambda _: setattr(SLOTS, "shift", SLOTS.shift + 0.5),
+        lambda _: ARRAY.__setitem__(1, ARRAY[1] + 0.5),
+        lambda _: QUEUE.__setitem__(0, QUEUE[0] + 0.5),
         lambda _: set_global(),
     ],
-    ids=["attribute", "list", "dict", "parameter", "class", "global"],
+    ids=[
+        *("attribute", "list", "dict", "parameter", "class", "key"),
+        *("other class", "slot", "array", "deque", "global"),
+    ],
 )
 def test_numbers_that_are_changed_are_seen(change: Callable[[Scaled], None]) -> None:
     module = Scaled()
@@ -563,7 +598,7 @@ def test_random_numbers_of_python() -> None:
             pyro.sample("z", dist.Normal(a * x + random.random(), 1.0))
 
     compiled = pv.CompiledELBO(TRACE)
-    with pytest.warns(UserWarning, match="the graph gives another value"):
+    with pytest.warns(UserWarning, match="it draws random numbers that are not torch's"):
         compiled.loss_and_grads(Normals().model, guide, X)
 
 
@@ -588,6 +623,153 @@ def test_a_number_that_changes_between_all_steps() -> None:
             assert_equal_to_eager(TRACE, module.model, module.guide, [X], stored, compiled)
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_first_step_of_parameters_that_it_makes(twice: bool) -> None:
+    finals = []
+    for elbo in (TRACE, pv.CompiledELBO(TRACE)):
+        for _ in range(1 + twice):
+            pyro.clear_param_store()
+            torch.manual_seed(0)
+            programs = Normals()
+            svi = SVI(programs.model, programs.guide, pyro.optim.SGD({"lr": 1e-2}), elbo)
+            losses = [svi.step(X) for _ in range(5)]
+        finals.append((losses, [parameter.detach().clone() for parameter in stored()]))
+    assert finals[0][0] == finals[1][0]
+    assert same(finals[0][1], finals[1][1])
+
+
+def test_data_that_the_programs_hold_themselves() -> None:
+    programs = Normals()
+    model, guide = lambda: programs.model(X), lambda: programs.guide(X)
+    compiled = pv.CompiledELBO(TRACE)
+    for seed in range(4):
+        losses = []
+        for elbo in (TRACE, compiled):
+            torch.manual_seed(seed)
+            losses.append(elbo.loss_and_grads(model, guide))
+        assert losses[0] == losses[1]
+    assert_flat(compiled)
+
+
+def test_runs_inside_autocast_are_eager() -> None:
+    torch.manual_seed(0)
+    vae, x = components.vae(), components.data_for("Bernoulli")
+    parameters: list[Tensor] = list(vae.parameters())
+    compiled = pv.CompiledELBO(TRACE)
+    with pytest.warns(UserWarning, match="runs inside torch.autocast are eager"):
+        for enabled in (False, False, False, True, True, False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                assert_equal_to_eager(TRACE, vae.model, vae.guide, [x], lambda: parameters, compiled)
+    assert_flat(compiled)
+
+
+def test_a_gradient_may_be_changed_in_place() -> None:
+    def guide(x: Tensor) -> None:
+        c = pyro.param("c", torch.tensor(0.5))
+        pyro.factor("f", 2 * c, has_rsample=True)
+        Normals().guide(x)
+
+    model = Normals().model
+    compiled = pv.CompiledELBO(TRACE)
+    for seed in range(5):
+        results = []
+        for elbo in (TRACE, compiled):
+            clear(stored())
+            torch.manual_seed(seed)
+            elbo.loss_and_grads(model, guide, X)
+            results.append([g.clone() for g in gradients(stored()) if g is not None])
+        assert same(*results)
+        for gradient in gradients(stored()):
+            assert gradient is not None
+            gradient.mul_(0.1)  # as by clipping
+
+
+def test_without_gradients_as_in_eager_pyro() -> None:
+    vae, x = components.vae(), components.data_for("Bernoulli")
+    compiled = pv.CompiledELBO(TRACE)
+    for _ in range(3):
+        clear(vae.parameters())
+        with torch.no_grad():
+            compiled.loss_and_grads(vae.model, vae.guide, x)
+        assert gradients(vae.parameters()) == [None] * len(gradients(vae.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("read", "reason"),
+    [
+        (lambda t: float(np.asarray(t.detach())), "Tensor.__array__"),
+        (lambda t: torch.tensor([t.item(), 1.0])[0], "it copies tensors by tensor"),
+        (lambda t: float(torch.equal(t, torch.zeros(()))), "equal"),
+        (lambda t: float(len(str(t))), "__repr__"),
+        (lambda t: float(len(X[t < X])), "a shape depends on numbers"),
+        (lambda t: torch.rand((), generator=torch.Generator().manual_seed(1)) + t, "a Generator of its own"),
+    ],
+    ids=["numpy", "copy", "equal", "text", "mask", "generator"],
+)
+def test_numbers_read_in_other_ways(read: Callable[[Tensor], Any], reason: str) -> None:
+    held = torch.tensor(0.5)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(read(held), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    falls_back(reason, model, Normals().guide)
+
+
+def test_arguments_of_other_types_are_eager() -> None:
+    class Batch:
+        x = X
+
+    programs = Normals()
+
+    def model(batch: Batch) -> None:
+        programs.model(batch.x)
+
+    def guide(batch: Batch) -> None:
+        programs.guide(batch.x)
+
+    compiled, batch = pv.CompiledELBO(TRACE), Batch()
+    with pytest.warns(UserWarning, match="runs on a Batch are eager: give tensors and numbers"):
+        for step in range(4):
+            batch.x = X + step
+            losses = []
+            for elbo in (TRACE, compiled):
+                torch.manual_seed(step)
+                losses.append(elbo.loss_and_grads(model, guide, batch))
+            assert losses[0] == losses[1]
+
+
+def test_what_runs_change_is_changed_once() -> None:
+    count = []
+
+    def model(x: Tensor) -> None:
+        count.append(1)
+        Normals().model(x)
+
+    compiled = pv.CompiledELBO(TRACE)
+    with pytest.warns(UserWarning, match="changes as it runs"):
+        compiled.loss_and_grads(model, Normals().guide, X)
+    assert len(count) == 1
+
+
+def test_a_copy_of_a_compiled_elbo_makes_its_own_graphs() -> None:
+    compiled = assert_program_is_flat(Normals().model, Normals().guide, X)
+    assert not copy.deepcopy(compiled)._steps
+
+
+def test_graphs_do_not_outlive_the_model() -> None:
+    vae, x = components.vae(), components.data_for("Bernoulli")
+    compiled = pv.CompiledELBO(TRACE)
+    for _ in range(3):
+        compiled.loss_and_grads(vae.model, vae.guide, x)
+    alive = weakref.ref(vae)
+    del vae, compiled
+    pyro.clear_param_store()
+    gc.collect()
+    assert alive() is None
+
+
 def test_handlers_around_a_step() -> None:
     programs = Normals()
     compiled = pv.CompiledELBO(TRACE)
@@ -600,7 +782,7 @@ def test_handlers_around_a_step() -> None:
 def test_more_shapes_than_are_kept() -> None:
     programs = Normals()
     compiled = pv.CompiledELBO(TRACE)
-    with pytest.warns(UserWarning, match="after 8 different shapes of data, further ones are run eagerly"):
+    with pytest.warns(UserWarning, match="after 8 different kinds of arguments, further ones"):
         for size in range(1, 12):
             x = torch.linspace(-1, 1, size)
             assert_equal_to_eager(TRACE, programs.model, programs.guide, [x], stored, compiled)

@@ -95,5 +95,8 @@ class CompiledELBO(ELBO):
             steps.give_up(f"there are more than {MAX_PAIRS} pairs of model and guide")
         return steps
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_steps": {}}  # a copy makes graphs of its own
+
     def _get_trace(self, *args: Any) -> Any:
         return self.elbo._get_trace(*args)

@@ -11,9 +11,10 @@ from pyro import poutine
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from pyro_vae.compiled.passes import compiled, use_fast_operations
-from pyro_vae.compiled.simplify import has_effect, simplify
+from pyro_vae.compiled.simplify import add_input, has_effect, own_outputs, simplify
 from pyro_vae.errors import one_line
 
 Outputs = tuple[Tensor | None, ...]
@@ -23,6 +24,9 @@ _READS = {
     getattr(Tensor, name)
     for name in ("__bool__", "__float__", "__int__", "__index__", "__complex__", "item", "tolist", "numpy")
 }
+_READS |= {Tensor.__array__, Tensor.__repr__, Tensor.__dlpack__, torch.equal, torch.allclose}
+#: What copies the numbers of tensors in a list.
+_COPIES = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
 
 
 class Untraceable(Exception):
@@ -64,13 +68,17 @@ class FlatGraph:
         try:
             with _traceable():
                 module = make_fx(function)(*fresh)
+            _refuse_shapes_that_depend_on_numbers(module.graph)
+            #: The tensors closed over, and constants, in the order of the graph's last inputs.
+            self.tensors = _lift(module)
+            simplify(module, self.tensors)
+            if fast:
+                use_fast_operations(module)
+            own_outputs(module)
+        except Untraceable:
+            raise
         except Exception as error:  # whatever a program does on meeting what stands for a tensor
             raise Untraceable(one_line(error)) from error
-        #: The tensors closed over, and constants, in the order of the graph's last inputs.
-        self.tensors = _lift(module)
-        simplify(module, self.tensors)
-        if fast:
-            use_fast_operations(module)
         #: The coarsest rounding of the types that it computes in.
         self.rounding = _rounding(module.graph)
         self.module = module
@@ -91,6 +99,9 @@ class _WithoutReading(TorchFunctionMode):
     ) -> Any:
         if func is Tensor.item and args[0].is_floating_point():
             return args[0].detach().double()
+        lists = [arg for arg in args if isinstance(arg, list | tuple)] if func in _COPIES else []
+        if any(isinstance(each, Tensor) for each in tree_leaves(lists)):
+            raise Untraceable(f"it copies tensors by {func.__name__}: use torch.stack, or the tensor itself")
         if func in _READS:
             raise Untraceable(f"it decides by a number in a tensor (Tensor.{func.__name__})")
         return func(*args, **(kwargs or {}))
@@ -108,17 +119,33 @@ def _traceable() -> Iterator[None]:
         yield
 
 
+def _refuse_shapes_that_depend_on_numbers(graph: fx.Graph) -> None:
+    """Refuse operations whose result has another shape for other numbers, as a selection by a mask."""
+    for node in graph.nodes:
+        tags = node.target.tags if isinstance(node.target, torch._ops.OpOverload) else ()
+        if torch.Tag.dynamic_output_shape not in tags:
+            continue
+        if node.target is not torch.ops.aten.index.Tensor or _picks_by_mask(node):
+            raise Untraceable(f"a shape depends on numbers ({node.target})")
+
+
+def _picks_by_mask(node: fx.Node) -> bool:
+    """Whether an indexing is by booleans, rather than by numbers of places."""
+    picks = [pick.meta["val"].dtype for pick in node.args[1] if pick is not None]  # type: ignore[union-attr]
+    return any(dtype in (torch.bool, torch.uint8) for dtype in picks)
+
+
 def _lift(module: fx.GraphModule) -> list[Tensor]:
     """Make the tensors that a graph holds as attributes inputs after its own."""
     graph = module.graph
     inputs: dict[int, fx.Node] = {}
     tensors: list[Tensor] = []
-    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
         tensor = getattr(module, node.target)
+        if not isinstance(tensor, Tensor):
+            raise Untraceable(f"it uses a {type(tensor).__name__} of its own")
         if id(tensor) not in inputs:
-            with graph.inserting_after(last):
-                last = graph.placeholder(f"held_{len(tensors)}")
+            last = add_input(graph, f"held_{len(tensors)}")
             last.meta = dict(node.meta)
             inputs[id(tensor)] = last
             tensors.append(tensor)

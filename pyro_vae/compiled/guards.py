@@ -1,24 +1,34 @@
 """What a traced program depends on besides its arguments, and whether that is still as it was."""
 
+import sys
 import types
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
-#: Packages whose functions read no global of a user's.
-_LIBRARIES = {"builtins", "contextlib", "functools", "numpy", "pyro", "pyro_vae", "torch", "zuko"}
+#: What counts by its value.
+PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, slice)
+#: Packages whose functions and classes keep no state of a user's.
+_LIBRARIES = {
+    *("abc", "builtins", "collections", "contextlib", "functools", "types", "typing"),
+    *("numpy", "pyro", "pyro_vae", "torch", "zuko"),
+}
 
 
 class Guards:
     """All that can be reached from some programs, as it was when this was made.
 
     Followed are modules (parameters, buffers, submodules, train or eval, other attributes), functions
-    (closures, defaults, the globals that they name), bound methods, partials, handlers and containers.
-    Numbers and strings count by value, everything else by identity; a tensor also by its shape, dtype,
-    device and whether it requires a gradient, but not by its content, which a graph reads at every run.
+    (closures, defaults, attributes, the globals and modules that they name), methods, partials, handlers,
+    a user's own objects and classes, and containers. Numbers and strings count by value, arrays of NumPy by
+    content, everything else by identity; a tensor also by its shape, strides, type, device, hooks, and
+    whether it requires a gradient, but not by its content, which a graph reads at every run. The state of
+    iterators, files and other objects of C is not followed.
 
     Args:
         roots: The programs, and whatever else a run depends on.
@@ -28,17 +38,19 @@ class Guards:
         self.tensors: list[Tensor] = []
         #: Tensors that are buffers of a module, which a run may change.
         self.buffers: list[Tensor] = []
+        self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
         self._watched: list[tuple[str, Collection[object], list[int], tuple[object, ...]]] = []
         self._empty: list[Collection[object]] = []
         seen: dict[int, object] = {}
         waiting = list(roots)
         while waiting:
             thing = waiting.pop()
-            if id(thing) not in seen and not isinstance(thing, _PLAIN):
+            if id(thing) not in seen and not isinstance(thing, PLAIN):
                 seen[id(thing)] = thing
                 waiting.extend(self._look_into(thing))
         self._seen = seen  # held, so that no other object takes over an identity
         self._described = [(tensor, _describe(tensor)) for tensor in self.tensors]
+        self._versions = [(tensor, tensor._version) for tensor in self._fixed()]
 
     def hold(self) -> bool:
         """Whether all is as it was."""
@@ -51,62 +63,106 @@ class Guards:
         for name, container, identities, before in self._watched:
             if [*map(id, container)] != identities and not _same(container, before):
                 return name
-        for tensor, before in self._described:
-            if _describe(tensor) != before:
+        for tensor, described in self._described:
+            if _describe(tensor) != described:
                 return "a tensor"
+        if not all(np.array_equal(array, copy) for array, copy in self._arrays):
+            return "an array"
         return ""
 
-    def versions(self) -> list[int]:
-        """How often each tensor that is no buffer has been changed in place."""
+    def overwritten(self) -> str:
+        """As `changed`, but what has been created for the first time does not count."""
+        grown = [each for each in self._empty if each and isinstance(each, list | deque | set)]
+        if grown:
+            return f"a {type(grown[0]).__name__}"
+        for name, container, _, before in self._watched:
+            now = tuple(container)
+            created = isinstance(container, list | deque | set) and len(now) != len(before)
+            pairs = ((old, new) for old, new in zip(before, now, strict=False) if old is not None)
+            if created or not all(_alike(old, new) for old, new in pairs):
+                return name
+        if any(tensor._version != version for tensor, version in self._versions):
+            return "a tensor that is no buffer"
+        return ""
+
+    def _fixed(self) -> list[Tensor]:
+        """Tensors whose content a run must not change."""
         buffers = {id(buffer) for buffer in self.buffers}
-        return [tensor._version for tensor in self.tensors if id(tensor) not in buffers]
+        return [tensor for tensor in self.tensors if id(tensor) not in buffers]
 
     def _look_into(self, thing: object) -> Iterator[object]:
         """Watch what `thing` holds, and give what is to be looked into next."""
         name = thing.__qualname__ if isinstance(thing, types.FunctionType) else type(thing).__name__
         if isinstance(thing, Tensor):
             self.tensors.append(thing)
+        elif isinstance(thing, np.ndarray):
+            self._arrays.append((thing, thing.copy()))
         elif isinstance(thing, types.MethodType):
             yield from (thing.__self__, thing.__func__)
         elif isinstance(thing, types.FunctionType):
             yield from self._watch(name, _Free(thing))
+            yield from self._watch(name, vars(thing).values())
+        elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
+            if not isinstance(thing.__self__, types.ModuleType):
+                yield thing.__self__
+        elif isinstance(thing, property):
+            yield from (thing.fget, thing.fset)
+        elif isinstance(thing, staticmethod | classmethod):
+            yield thing.__func__
         elif isinstance(thing, partial):
-            yield from (thing.func, *thing.args, *thing.keywords.values())
-        elif isinstance(thing, Mapping):
+            yield from (thing.func, thing.args, thing.keywords)
+        elif isinstance(thing, type):
+            yield from self._classes(thing)
+        elif not isinstance(thing, types.ModuleType):
+            yield from self._object(name, thing)
+
+    def _object(self, name: str, thing: object) -> Iterator[object]:
+        """Elements, attributes and class of an object."""
+        if isinstance(thing, Mapping):
+            yield from self._watch(name, thing.keys())
             yield from self._watch(name, thing.values())
-        elif isinstance(thing, list | tuple | set | frozenset):
+        elif isinstance(thing, list | tuple | set | frozenset | deque):
             yield from self._watch(name, thing)
-        elif not isinstance(thing, type | types.ModuleType | types.BuiltinFunctionType):
-            if isinstance(thing, nn.Module):
-                self.buffers.extend(buffer for buffer in thing._buffers.values() if buffer is not None)
-            yield from self._watch(name, getattr(thing, "__dict__", {}).values())
-            for kind in type(thing).__mro__:
-                if not _is_library(kind.__module__):
-                    yield from self._watch(name, vars(kind).values())
+        if isinstance(thing, nn.Module):
+            self.buffers.extend(buffer for buffer in thing._buffers.values() if buffer is not None)
+        yield from self._watch(name, _attributes(thing).values())
+        if not _is_library(type(thing).__module__):
+            yield from self._watch(name, _Slots(thing))
+        yield from self._classes(type(thing))
+
+    def _classes(self, kind: type) -> Iterator[object]:
+        """What a user's class and its bases hold."""
+        for each in kind.__mro__:
+            if not _is_library(each.__module__):
+                yield from self._watch(each.__name__, vars(each).values())
 
     def _watch(self, name: str, container: Collection[object]) -> tuple[object, ...]:
         before = tuple(container)
         if before:
             self._watched.append((name, container, [*map(id, before)], before))
-        elif not isinstance(container, tuple | frozenset):
+        elif not isinstance(container, tuple | frozenset | _Free | _Slots):
             self._empty.append(container)
         return before
 
 
 class _Free(Collection[object]):
-    """What a function takes from outside: closure, defaults, and the globals that its code names."""
+    """What a function takes from outside: closure, defaults, and what its code names."""
 
     def __init__(self, function: types.FunctionType) -> None:
         self.function = function
         self.names: list[tuple[dict[str, object], str]] = []
         if _is_library(function.__module__):
             return
-        names = [*_names(function.__code__)]
+        names = list(dict.fromkeys(_names(function.__code__)))
         places = [function.__globals__]
-        for name in names:
-            module = function.__globals__.get(name)
-            if isinstance(module, types.ModuleType) and not _is_library(module.__name__):
-                places.append(vars(module))
+        found = [*map(sys.modules.get, names), *map(_content, function.__closure__ or ())]
+        for place in places:  # grows, as there are modules in modules
+            found += map(place.get, names)
+            for module in (each for each in found if isinstance(each, types.ModuleType)):
+                new = not any(vars(module) is known for known in places)
+                if new and not _is_library(module.__name__):
+                    places.append(vars(module))
+            found = []
         self.names = [(place, name) for place in places for name in names if name in place]
 
     def __iter__(self) -> Iterator[object]:
@@ -121,12 +177,39 @@ class _Free(Collection[object]):
         return len(list(iter(self)))
 
     def __contains__(self, thing: object) -> bool:
-        return thing in list(self)
+        return any(thing is each for each in self)
 
 
-def _is_library(module: str | None) -> bool:
+class _Slots(Collection[object]):
+    """The values in an object's `__slots__`."""
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+        slots = [vars(kind).get("__slots__", ()) for kind in type(thing).__mro__]
+        self.names = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
+
+    def __iter__(self) -> Iterator[object]:
+        return (getattr(self.thing, name, None) for name in self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, thing: object) -> bool:
+        return any(thing is each for each in self)
+
+
+def _attributes(thing: object) -> dict[str, object]:
+    """What is in `__dict__`, without what `__getattr__` may make of the name."""
+    try:
+        found: object = object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_library(module: object) -> bool:
     """Whether the code of a module keeps no state of a user's in globals and classes."""
-    return (module or "").split(".")[0] in _LIBRARIES
+    return not isinstance(module, str) or module.split(".")[0] in _LIBRARIES
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -147,11 +230,16 @@ def _content(cell: types.CellType) -> object:
 def _same(container: Collection[object], before: tuple[object, ...]) -> bool:
     """Whether the elements are those of before, plain ones by value."""
     now = tuple(container)
-    return len(now) == len(before) and all(
-        new is old or (isinstance(new, _PLAIN) and type(new) is type(old) and new == old)
-        for new, old in zip(now, before, strict=True)
-    )
+    return len(now) == len(before) and all(map(_alike, before, now))
+
+
+def _alike(old: object, new: object) -> bool:
+    return new is old or (isinstance(new, PLAIN) and type(new) is type(old) and new == old)
 
 
 def _describe(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad
+    if is_lazy(tensor):
+        return ("lazy",)
+    stride = tensor.stride() if tensor.layout is torch.strided else None
+    hooks = len(tensor._backward_hooks or ())
+    return tensor.shape, stride, tensor.dtype, tensor.device, tensor.requires_grad, hooks

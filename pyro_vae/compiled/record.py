@@ -1,13 +1,16 @@
 """An eager run of a computation with gradients, with all that it changed."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from pyro_vae.compiled.guards import Guards
 
@@ -27,8 +30,8 @@ class State:
     """The contents of some tensors, and the state of torch's random numbers."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = tensors
-        self.contents = [tensor.clone() for tensor in tensors]
+        self.tensors = [tensor for tensor in tensors if not is_lazy(tensor)]
+        self.contents = [tensor.clone() for tensor in self.tensors]
         self.random = torch.get_rng_state()
         self.random_on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
@@ -60,9 +63,12 @@ class EagerRun:
     def __init__(
         self, function: Function, roots: Sequence[object], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
-        before = Guards(roots)
+        before = Guards([*roots, *(parameter for _, parameter in pyro.get_param_store().named_parameters())])
         self.before = State(before.buffers)
-        with without_gradients(_leaves(before)), torch.enable_grad():
+        known = _leaves(before)
+        elsewhere = _random_numbers_elsewhere()
+        versions = [arg._version for arg in args if isinstance(arg, Tensor)]
+        with without_gradients(known), torch.enable_grad():
             with poutine.trace(param_only=True) as capture:
                 values = function(*args, **kwargs)
             #: The parameters that the programs register, by their names in the store.
@@ -73,11 +79,19 @@ class EagerRun:
             self.guards = Guards([*roots, *self.sites.values()])
             self.leaves = _leaves(self.guards)
             self.result = Values([as_tensor(value) for value in values], [leaf.grad for leaf in self.leaves])
+        had = {id(leaf) for leaf in known}
         for leaf in self.leaves:
-            if id(leaf) not in {id(known) for known in _leaves(before)}:
+            if id(leaf) not in had:  # it was made in this run
                 leaf.grad = None
         self.after = State(before.buffers)
-        self.versions = self.guards.versions()
+        #: Why there can be no graph of such runs; empty where nothing is known against it.
+        self.problem = ""
+        if overwritten := before.overwritten():
+            self.problem = f"{overwritten} changes as it runs"
+        elif versions != [arg._version for arg in args if isinstance(arg, Tensor)]:
+            self.problem = "an argument changes as it runs"
+        elif elsewhere != _random_numbers_elsewhere():
+            self.problem = "it draws random numbers that are not torch's"
 
     def deliver(self, result: Values) -> list[Tensor]:
         """The values of a result, with its gradients added to those in the leaves."""
@@ -110,8 +124,14 @@ def add_gradients(leaves: Sequence[Tensor], gradients: Sequence[Tensor | None]) 
             leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
 
+def _random_numbers_elsewhere() -> tuple[object, ...]:
+    """The states of Python's and NumPy's random numbers."""
+    state = np.random.get_state(legacy=False)["state"]
+    return random.getstate(), state["pos"], state["key"].tobytes()
+
+
 def _leaves(guards: Guards) -> list[Tensor]:
     """What can get a gradient: tensors that the programs hold, and those in the parameter store."""
     stored = (parameter for _, parameter in pyro.get_param_store().named_parameters())
     found = {id(tensor): tensor for tensor in (*guards.tensors, *stored)}
-    return [tensor for tensor in found.values() if tensor.requires_grad and tensor.is_leaf]
+    return [t for t in found.values() if t.requires_grad and t.is_leaf and not is_lazy(t)]

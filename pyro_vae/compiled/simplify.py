@@ -65,11 +65,12 @@ def _changed_in_place(graph: fx.Graph) -> set[fx.Node]:
     for node in graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload):
             schema = node.target._schema
-            shares = [
-                value
-                for argument, value in zip(schema.arguments, node.args, strict=False)
-                if argument.alias_info is not None and isinstance(value, fx.Node)
-            ]
+            given = [*zip(schema.arguments, node.args, strict=False)]
+            given += [(each, node.kwargs[each.name]) for each in schema.arguments if each.name in node.kwargs]
+            shares: list[fx.Node] = []
+            for argument, value in given:
+                if argument.alias_info is not None:
+                    fx.map_arg(value, shares.append)
             if schema.is_mutable:
                 roots |= {root(value) for value in shares}
             if shares:
@@ -107,12 +108,10 @@ def _keep_constants(graph: fx.Graph, held: list[Tensor], changed: set[fx.Node]) 
             else:
                 continue
             constants[node] = node.target(*found[0], **found[1])
-    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     for node, value in constants.items():
         used_outside = any(user not in constants for user in node.users)
         if used_outside and isinstance(value, Tensor) and value.untyped_storage().nbytes() <= _KEPT_AT_MOST:
-            with graph.inserting_after(last):
-                last = graph.placeholder(f"constant_{len(held)}")
+            last = add_input(graph, f"constant_{len(held)}")
             last.meta = dict(node.meta)
             held.append(value)
             node.replace_all_uses_with(last)
@@ -129,9 +128,38 @@ def share(graph: fx.Graph) -> None:
     changed = _changed_in_place(graph)
     first: dict[object, fx.Node] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and node not in changed and _is_pure(node):
+        alone = node not in changed and not any(source in changed for source in node.all_input_nodes)
+        if node.op == "call_function" and alone and _is_pure(node):
             key = (node.target, _hashable(node.args), _hashable(node.kwargs))
             node.replace_all_uses_with(first.setdefault(key, node))
+
+
+def add_input(graph: fx.Graph, name: str) -> fx.Node:
+    """A further input, after those that there are."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    if inputs:
+        with graph.inserting_after(inputs[-1]):
+            return graph.placeholder(name)
+    with graph.inserting_before(next(iter(graph.nodes))):
+        return graph.placeholder(name)
+
+
+def own_outputs(module: fx.GraphModule) -> None:
+    """Copy outputs that are inputs or another output, since who gets them may change them in place."""
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    given: set[fx.Node] = set()
+
+    def own(node: fx.Node) -> fx.Node:
+        if node.op != "placeholder" and node not in given:
+            given.add(node)
+            return node
+        with module.graph.inserting_before(output):
+            copy = module.graph.call_function(aten.clone.default, (node,))
+        copy.meta = dict(node.meta)
+        return copy
+
+    output.args = fx.map_arg(output.args, own)
+    module.recompile()
 
 
 def _hashable(value: object) -> object:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_vae.compiled.graph import FlatGraph, Outputs, Untraceable
-from pyro_vae.compiled.guards import Guards
+from pyro_vae.compiled.guards import PLAIN, Guards
 from pyro_vae.compiled.record import (
     EagerRun,
     Function,
@@ -107,9 +107,9 @@ class FlatSteps:
         if not all(isinstance(leaf, Tensor) for leaf in flat):
             flat, spec = tree_flatten((args, kwargs))
         tensors = [leaf for leaf in flat if isinstance(leaf, Tensor)]
-        if self.eager_because or self._must_be_eager(tensors):
+        if self.eager_because or self._must_be_eager(flat):
             return self._eager(args, kwargs)
-        key = (spec, tuple(map(_describe, flat)), torch.is_autocast_enabled(), torch.get_default_dtype())
+        key = (spec, tuple(map(_kind_of, flat)), torch.get_default_dtype())
         kept = next((kept for kept in self._kept.get(key, ()) if not self.watch or kept.guards.hold()), None)
         if kept is None:
             return self._build(key, tensors, args, kwargs)
@@ -127,16 +127,22 @@ class FlatSteps:
             self._kept[key] = [kept for kept in states if kept.guards.hold()]
 
     def _eager(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
-        with torch.enable_grad():
-            return [as_tensor(value) for value in self.function(*args, **kwargs)]
+        return [as_tensor(value) for value in self.function(*args, **kwargs)]
 
-    def _must_be_eager(self, tensors: Sequence[Tensor]) -> bool:
+    def _must_be_eager(self, leaves: Sequence[object]) -> bool:
         """Whether this very run cannot be that of a graph; says why, once."""
+        if not torch.is_grad_enabled():
+            return True
         handlers = [h for h in _PYRO_STACK if not (isinstance(h, BlockMessenger) or _only_watches(h))]
+        strange = [leaf for leaf in leaves if not isinstance(leaf, (Tensor, *PLAIN))]
         if handlers:
             around = type(handlers[0]).__name__
             self._say(f"runs inside {around} are eager: put the handler around model and guide")
-        elif any(tensor.requires_grad for tensor in tensors):
+        elif strange:
+            self._say(f"runs on a {type(strange[0]).__name__} are eager: give tensors and numbers")
+        elif torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            self._say("runs inside torch.autocast are eager: use in_bfloat16 of pyro_vae.networks")
+        elif any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
             self._say("runs on data that require a gradient are eager: detach them")
         else:
             return False
@@ -146,18 +152,20 @@ class FlatSteps:
         self, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> list[Tensor]:
         """An eager run, after which a graph is built and held against it."""
+        if key not in self._kept and len(self._kept) >= MAX_SHAPES:
+            self._say(f"after {MAX_SHAPES} different kinds of arguments, further ones are run eagerly")
+            return self._eager(args, kwargs)
         states = self._kept.setdefault(key, [])
         self._builds[key] = self._builds.get(key, 0) + 1
         if self._builds[key] > MAX_BUILDS:
             changed = next((kept.guards.changed() for kept in states), "what the programs depend on")
             self.give_up(f"{changed} is another one at almost every run")
             return self._eager(args, kwargs)
-        if len(self._builds) > MAX_SHAPES and self._builds[key] == 1:
-            self._say(f"after {MAX_SHAPES} different shapes of data, further ones are run eagerly")
-            return self._eager(args, kwargs)
         run = EagerRun(self.function, self.roots, args, kwargs)
         self._warn_of_strangers(run)
         try:
+            if run.problem:
+                raise Untraceable(run.problem)
             kept, result = self._best(run, tensors, args, kwargs)
         except Untraceable as error:
             self.give_up(str(error))
@@ -211,9 +219,7 @@ class FlatSteps:
             raise Untraceable("a parameter is used that cannot be found from model and guide")
         if changed := run.guards.changed():
             raise Untraceable(f"{changed} changes as it runs")
-        if run.versions != run.guards.versions():
-            raise Untraceable("a tensor that is no buffer changes in place as it runs")
-        return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(graph, way))
+        return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(graph, way, tensors))
 
     def _check(
         self, kept: _Kept, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
@@ -255,11 +261,11 @@ class FlatSteps:
             warnings.warn(f"{self.who} {text}", stacklevel=4)
 
 
-def _describe(leaf: object) -> object:
-    """What a graph depends on of an argument."""
+def _kind_of(leaf: object) -> object:
+    """What a graph depends on of an argument: all of a tensor but its content, else the value."""
     if isinstance(leaf, Tensor):
-        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
-    return type(leaf), leaf
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.is_conj(), leaf.is_neg()
+    return type(leaf), (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else leaf
 
 
 def _only_watches(handler: object) -> bool:
@@ -267,9 +273,11 @@ def _only_watches(handler: object) -> bool:
     return getattr(handler, "param_only", False) is True
 
 
-def _tolerance(graph: FlatGraph, way: dict[str, bool]) -> float:
-    """Rounding of the same operations (none, as a rule), or of others in their place."""
-    return min((1e4 if any(way.values()) else 1e2) * graph.rounding, 0.1)
+def _tolerance(graph: FlatGraph, way: dict[str, bool], tensors: Sequence[Tensor]) -> float:
+    """None for the same operations on a CPU, else the rounding of some thousand others."""
+    if any(way.values()):
+        return min(1e4 * graph.rounding, 0.1)
+    return 0.0 if all(tensor.device.type == "cpu" for tensor in tensors) else 1e2 * graph.rounding
 
 
 def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Values | None, str]:
@@ -278,12 +286,21 @@ def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Val
     try:
         result = kept.run(tensors)
         state = State(run.after.tensors)
+        problem = _deviation(kept, run, result, state)
     except Exception as error:  # of a compiler, or of an operation that takes other inputs than in the trace
-        return None, one_line(error)
+        problem = one_line(error)
     finally:
         run.after.restore()
+    if problem:
+        return None, problem
+    state.restore()
+    return result, ""
+
+
+def _deviation(kept: _Kept, run: EagerRun, result: Values, state: State) -> str:
+    """What a graph gives otherwise than an eager run; empty where nothing is."""
     if not state.same_random_numbers(run.after):
-        return None, "the graph draws other random numbers"
+        return "the graph draws other random numbers"
     pairs = {
         "value": zip(result.values, run.result.values, strict=True),
         "gradient": zip(result.gradients, run.result.gradients, strict=True),
@@ -292,9 +309,8 @@ def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Val
     for what, couples in pairs.items():
         for new, old in couples:
             if not _close(new, old, kept.tolerance):
-                return None, f"the graph gives another {what}"
-    state.restore()
-    return result, ""
+                return f"the graph gives another {what}"
+    return ""
 
 
 def _close(new: Tensor | None, old: Tensor | None, tolerance: float) -> bool:
@@ -302,6 +318,8 @@ def _close(new: Tensor | None, old: Tensor | None, tolerance: float) -> bool:
         return new is old
     if new.shape != old.shape or new.numel() == 0:
         return new.shape == old.shape
+    if new.is_complex():
+        new, old = torch.view_as_real(new), torch.view_as_real(old)
     new, old = new.double(), old.double()
     largest = float(old.abs().max().nan_to_num(1.0))
     close: bool = torch.allclose(new, old, rtol=0, atol=tolerance * largest, equal_nan=True)

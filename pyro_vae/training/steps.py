@@ -123,8 +123,11 @@ class Steps:
         self.device, self.dtype = vae.device, vae.dtype
         self.number = 0
         self.validated = False
+        #: Full batches of this epoch by the flat graph, and the captured step with its input and result.
         self.flat_batches = 0
         self.replay: Callable[[], None] | None = None
+        self.index = torch.zeros(0)
+        self.elbo = torch.zeros((), dtype=torch.float64, device=vae.device)
 
     def take(self, index: Tensor, number: int) -> Tensor:
         """Step `number`, on the data at `index`: their unweighted ELBO, summed.
@@ -138,7 +141,8 @@ class Steps:
             return self._by_svi(self._batch(index))
         if self.way.captured and len(index) == self.batch_size:
             self.flat_batches += 1
-            if self.flat_batches > STEPS_BEFORE_CAPTURE and self._capture(index):
+            ready = self.flat_batches > STEPS_BEFORE_CAPTURE and not self.flat.eager_because
+            if ready and self._capture(index):
                 return self._by_replay(index)
         return self._by_flat_graph(self._batch(index))
 
@@ -203,10 +207,11 @@ class Steps:
         """Whether there is a CUDA graph of the whole step, made now where there was none."""
         if self.replay is None:
             self.index = index.clone()
-            self.elbo = torch.zeros((), dtype=torch.float64, device=index.device)
             try:
-                self.replay = capture(self._whole_step, [self.generator])
-            except RuntimeError as error:
+                self.replay = capture(self._whole_step, self.device, [self.generator])
+            except Exception as error:  # of CUDA, or of an optimiser that is not made for it
+                for parameter in self.trained:
+                    parameter.grad = None
                 self.way = self.way._replace(captured=False)
                 warnings.warn(f"fit takes steps that are no CUDA graph: {one_line(error)}", stacklevel=2)
         return self.replay is not None

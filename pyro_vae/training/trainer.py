@@ -124,9 +124,7 @@ class Trainer:
     def _make_way(self, compile: Compile) -> Way:
         """How steps are taken, by what the optimiser allows."""
         way = way_of(compile, self.device)
-        if way.captured and not make_capturable(self.optimiser) and self.schedule is not None:
-            return way._replace(captured=False)  # the learning rate would stay as it was
-        return way
+        return way._replace(captured=way.captured and make_capturable(self.optimiser))
 
     def _settings(self, clip_norm: float | None) -> dict[str, int | float | str | None]:
         """What must be the same for a continuation to be exact."""
