@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import pyro_vae as pv
 from pyro_vae.data import batches
+from pyro_vae.training import steps
 from tests.components import refused
 
 DATA = pv.Digits()
@@ -138,6 +139,47 @@ def test_networks_train_in_bfloat16_with_nearly_the_same_result(compile: Literal
         pv.fit(small(), DATA, epochs=1, precision="half")  # type: ignore[arg-type]
 
 
+def test_whole_steps_in_place_equal_flat_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CUDA graph replays, run as it is: index and ELBO in place, over several epochs and schedules."""
+    captures = []
+
+    def capture(step: Callable[[], None], *_: object) -> Callable[[], None]:
+        captures.append(step)
+        return step
+
+    options: dict[str, Any] = {
+        "epochs": 3,
+        "kl_warm_up": 2,
+        "clip_norm": 1.0,
+        "schedule": lambda optimiser: torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.9),
+    }
+    flat, whole = small(), small()
+    history = pv.fit(flat, DATA, compile="flat", **options)
+    way = steps.Way(1, inductor=False, fast=False, captured=True)
+    monkeypatch.setattr("pyro_vae.training.trainer.way_of", lambda *_: way)
+    monkeypatch.setattr("pyro_vae.training.trainer.make_capturable", lambda _: True)
+    monkeypatch.setattr("pyro_vae.training.steps.capture", capture)
+    other = pv.fit(whole, DATA, **options)
+    assert len(captures) == 3  # anew in each epoch
+    assert without_time(history) == without_time(other)
+    assert equal(values(flat), values(whole))
+
+
+def test_a_step_that_cannot_be_captured_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def capture(*_: object) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    flat, other = small(), small()
+    pv.fit(flat, DATA, epochs=2, compile="flat")
+    way = steps.Way(1, inductor=False, fast=False, captured=True)
+    monkeypatch.setattr("pyro_vae.training.trainer.way_of", lambda *_: way)
+    monkeypatch.setattr("pyro_vae.training.trainer.make_capturable", lambda _: True)
+    monkeypatch.setattr("pyro_vae.training.steps.capture", capture)
+    with pytest.warns(UserWarning, match="fit takes steps that are no CUDA graph: operation not permitted"):
+        pv.fit(other, DATA, epochs=2)
+    assert equal(values(flat), values(other))
+
+
 def test_compile_expects_one_of_four() -> None:
     with refused("compile expects 'auto', 'flat', 'inductor' or 'off', got 'jit'"):
         pv.fit(small(), DATA, epochs=1, compile="jit")  # type: ignore[arg-type]
@@ -241,11 +283,14 @@ class Secretive(pv.VAE):
         (Secretive, "0 of 10 not used by the programs and 1 that"),
     ],
 )
-def test_parameters_that_are_not_those_optimised_are_refused(program: type[pv.VAE], text: str) -> None:
+@pytest.mark.parametrize("compile", ["off", "flat"])
+def test_parameters_that_are_not_those_optimised_are_refused(
+    program: type[pv.VAE], text: str, compile: Literal["off", "flat"]
+) -> None:
     model = small()
     broken = program(model.prior, model.likelihood, model.posterior)
-    with pytest.raises(pv.InputError, match=text):
-        pv.fit(broken, DATA, epochs=1)
+    with refused(text):
+        pv.fit(broken, DATA, epochs=1, compile=compile)
 
 
 def test_pyro_validates_the_first_step_only() -> None:
@@ -636,3 +681,14 @@ def test_trains_on_a_gpu_and_resumes_there(tmp_path: Path) -> None:
     assert history.epochs[-1].train_elbo > history.epochs[0].train_elbo
     x = DATA.test.batch().to(resumed.device)
     assert pv.log_evidence(resumed.model, resumed.guide, x, num_particles=10).estimate.device == x.device
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_captured_steps_equal_those_of_svi_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 5)
+    captured, eager = small(), small()
+    history = pv.fit(captured, DATA, epochs=3, keep="last", device="cuda")
+    other = pv.fit(eager, DATA, epochs=3, keep="last", device="cuda", compile="off")
+    assert history.column("train_elbo") == pytest.approx(other.column("train_elbo"), rel=1e-4)
+    for a, b in zip(captured.parameters(), eager.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)

@@ -158,6 +158,7 @@ def fit(vae: pv.VAE, data: pv.Dataset, seed: int, protocol: Protocol) -> pv.Hist
         optimiser=partial(Adam, lr=protocol.learning_rate, fused=True),
         schedule=schedule,
         kl_warm_up=protocol.kl_warm_up,
+        compile="off",  # the steps of Pyro itself, by which the results here were made
         seed=seed,
         device="cpu",
         progress=False,

@@ -162,7 +162,8 @@ class FlatSteps:
             self.give_up(f"{changed} is another one at almost every run")
             return self._eager(args, kwargs)
         run = EagerRun(self.function, self.roots, args, kwargs)
-        self._warn_of_strangers(run)
+        if self.watch:
+            self._warn_of_strangers(run)
         try:
             if run.problem:
                 raise Untraceable(run.problem)
@@ -198,8 +199,7 @@ class FlatSteps:
         way: dict[str, bool],
     ) -> _Kept:
         """The graph of a run."""
-        _, spec = tree_flatten((args, kwargs))
-        flat = tree_flatten((args, kwargs))[0]
+        flat, spec = tree_flatten((args, kwargs))
 
         def function(*inputs: Tensor) -> Outputs:
             remaining = iter(inputs)

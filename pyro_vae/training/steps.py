@@ -178,12 +178,16 @@ class Steps:
         return torch.tensor(-loss, dtype=torch.float64) if self.recorder is None else self.recorder.take()
 
     def _by_flat_graph(self, x: Tensor) -> Tensor:
-        state = random_state(self.device)
-        with self._first():
+        state, used = random_state(self.device), self.trained
+        if self.validated:
             loss, elbo = self.flat(x)
+        else:  # the optimiser refuses other parameters than its own
+            with self._first(), poutine.trace(param_only=True) as capture:
+                loss, elbo = self.flat(x)
+            used = {site["value"].unconstrained() for site in capture.trace.nodes.values()}
         if not self.way.captured:
             self._check_finite(float(loss), x, state)
-        self.optimiser(self.trained)
+        self.optimiser(used)
         return elbo
 
     def _loss_and_elbo(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:

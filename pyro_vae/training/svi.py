@@ -54,12 +54,13 @@ def fit(
 ) -> History:
     """Train a model and guide by stochastic variational inference.
 
-    Each step is `pyro.infer.SVI(vae.model, vae.guide, optimiser, objective(num_particles)).step(x)` on a
-    batch x, both programs under `KLWeight` where β is not 1, with one torch optimiser over all parameters,
-    and with Pyro's validation on for the first step and off after. The data lie in memory on the device.
-    Epoch e takes its order and its binarisation noise from `data.batches(..., seed=seed, epoch=e)`, and all
-    draws of z come from torch's global generator, seeded once with `seed` and given back as it was found.
-    On a CPU, the same seed gives the same parameters, to the last bit.
+    Each step is that of `pyro.infer.SVI(vae.model, vae.guide, optimiser, objective(num_particles)).step(x)`
+    on a batch x, both programs under `KLWeight` where β is not 1, with one torch optimiser over all
+    parameters, and with Pyro's validation on for the first step and off after; `compile` says by which way.
+    The data lie in memory on the device. Epoch e takes its order and its binarisation noise from
+    `data.batches(..., seed=seed, epoch=e)`, and all draws of z come from torch's global generator, seeded
+    once with `seed` and given back as it was found. On a CPU, the same seed gives the same parameters, to the
+    last bit.
 
     `vae` is moved to the device, trained in place, and left in evaluation mode.
 
