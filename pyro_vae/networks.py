@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Size, Tensor, nn
@@ -57,9 +58,12 @@ class Network(nn.Module):
             )
         leading = x.shape[:axes]
         inputs = x.reshape(leading.numel(), *self.input_shape)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_bfloat16, cache_enabled=False):
-            outputs: Tensor = self.layers(inputs)
-        return outputs.to(x.dtype).reshape(*leading, *self.output_shape)
+        if self.in_bfloat16:
+            with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+                outputs = self.layers(inputs).to(x.dtype)
+        else:
+            outputs = self.layers(inputs)
+        return cast(Tensor, outputs).reshape(*leading, *self.output_shape)
 
 
 @contextmanager

@@ -909,6 +909,22 @@ def test_small_and_other_softplus_stay() -> None:
     assert targets.count("aten.softplus.default") == 2
 
 
+def test_a_compiler_that_fails_leaves_the_flat_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C++ compiler\nand many more lines")
+
+    monkeypatch.setattr("pyro_vae.compiled.graph.compiled", fail)
+    vae, x = components.vae(), components.data_for("Bernoulli")
+    parameters: list[Tensor] = list(vae.parameters())
+    compiled = pv.CompiledELBO(TRACE, "inductor")
+    with pytest.warns(
+        UserWarning, match="runs the flat graph as it is, since inductor and fast failed: no C"
+    ) as caught:
+        assert_equal_to_eager(TRACE, vae.model, vae.guide, [x] * 4, lambda: parameters, compiled)
+    assert len(caught) == 1
+    assert_flat(compiled)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_inductor_agrees_up_to_rounding_with_the_same_random_numbers() -> None:
     torch.manual_seed(0)

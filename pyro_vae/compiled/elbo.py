@@ -22,10 +22,10 @@ class CompiledELBO(ELBO):
     operations that they consisted of, loss and gradients in one graph, without Pyro, Python or autograd
     between them. The parameters, buffers and other tensors that the programs use are read at every step,
     and random numbers are drawn anew. What else they depend on is watched: attributes, closures and globals
-    that are numbers or strings, train or eval, modules, shapes, types and devices. Where one has changed, a
-    new graph is made. Where no graph can be made, as where a program decides by the value of a tensor, or
-    where it does not give what eager Pyro gives in the first two steps, one warning says so, and every step
-    is eager.
+    that are numbers or strings, train or eval, modules, shapes, types and devices; not the state of iterators
+    and files. Where one has changed, a new graph is made. Where no graph can be made, as where a program
+    decides by the value of a tensor, or where it does not give what eager Pyro gives in the first two steps,
+    one warning says so, and every step is eager. Pyro's validation is not in a graph.
 
     A weight of the KL term belongs in a tensor that is changed in place, as in `KLWeight`, since a number
     that changes at every step would need a graph for each.

@@ -33,6 +33,10 @@ class Untraceable(Exception):
     """The function cannot be one flat graph; the text says why."""
 
 
+class NotCompiled(Exception):
+    """The compiler has failed; the text says how."""
+
+
 class FlatGraph:
     """A function of tensors, run once and kept as the torch operations that it consisted of.
 
@@ -49,6 +53,7 @@ class FlatGraph:
 
     Raises:
         Untraceable: where the function decides by a number in a tensor.
+        NotCompiled: where the compiler fails.
 
     >>> scale = torch.tensor(2.0)
     >>> graph = FlatGraph(lambda x: (scale * x,), (torch.ones(3),))
@@ -82,13 +87,20 @@ class FlatGraph:
         #: The coarsest rounding of the types that it computes in.
         self.rounding = _rounding(module.graph)
         self.module = module
-        self._run = compiled(module) if inductor else straight_line(module)
+        self._run = self._compiled(fresh) if inductor else straight_line(module)
 
     @torch.no_grad()
     def __call__(self, *args: Tensor) -> Outputs:
         """What the function gives for other arguments of the same shapes and types."""
         outputs: Outputs = self._run(*args, *[tensor.detach() for tensor in self.tensors])
         return outputs
+
+    def _compiled(self, args: list[Tensor]) -> Callable[..., Outputs]:
+        inputs = [*args, *[tensor.detach() for tensor in self.tensors]]
+        try:
+            return compiled(self.module, inputs)
+        except Exception as error:
+            raise NotCompiled(one_line(error)) from error
 
 
 class _WithoutReading(TorchFunctionMode):

@@ -1,9 +1,10 @@
 """How a flat graph computes faster: operations that cost less, and a compiler."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch._inductor
 from torch import Tensor, fx
 
 from pyro_vae.compiled.simplify import has_effect, share
@@ -124,18 +125,8 @@ def _transposed(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return new
 
 
-def compiled(module: fx.GraphModule) -> Callable[..., Any]:
-    """The graph compiled by inductor, with the random numbers that it draws uncompiled.
-
-    Dynamo's guards are left out: the caller knows when a graph holds.
-    """
-    run: Callable[..., Any] = torch.compile(
-        module,
-        fullgraph=True,
-        dynamic=False,
-        options={
-            "fallback_random": True,
-            "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-        },
-    )
+def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """The graph compiled by inductor for inputs like these; random numbers are drawn as without it."""
+    with torch.no_grad():
+        run: Callable[..., Any] = torch._inductor.compile(module, list(inputs), {"fallback_random": True})
     return run

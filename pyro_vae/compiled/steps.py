@@ -12,7 +12,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from pyro_vae.compiled.graph import FlatGraph, Outputs, Untraceable
+from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs, Untraceable
 from pyro_vae.compiled.guards import PLAIN, Guards
 from pyro_vae.compiled.record import (
     EagerRun,
@@ -181,10 +181,14 @@ class FlatSteps:
         """The graph of a run in the best way in which it can be built and agrees, and what it gives."""
         problem = ""
         for way in list(self.ways):
-            kept = self._trace(run, tensors, args, kwargs, way)
-            result, problem = _compare(kept, run, tensors)
-            if result is not None:
-                return kept, result
+            try:
+                kept = self._trace(run, tensors, args, kwargs, way)
+            except NotCompiled as error:
+                problem = str(error)
+            else:
+                result, problem = _compare(kept, run, tensors)
+                if result is not None:
+                    return kept, result
             if way != self.ways[-1]:
                 self._say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
                 self.ways.remove(way)
