@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks import cases
+from experiments.benchmarks import bfloat16, cases
 from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
@@ -131,3 +132,10 @@ def test_a_wrong_word_is_refused_with_what_is_expected(tmp_path: Path) -> None:
     done = run("--out", str(tmp_path), "--cases", "large")
     assert done.returncode == 2
     assert done.stderr.strip() == f"error: --cases expects some of {', '.join(SMOKE)}, got large"
+
+
+def test_the_error_of_bfloat16_is_small(capsys: pytest.CaptureFixture[str]) -> None:
+    bfloat16.main(epochs=1)
+    found = re.findall(r"mean ([+-][\d.]+)  largest ([\d.]+) nats, 300 data", capsys.readouterr().out)
+    assert len(found) == 2
+    assert all(abs(float(mean)) < 0.01 and 0 < float(largest) < 0.1 for mean, largest in found)
