@@ -92,8 +92,7 @@ class FlatGraph:
     @torch.no_grad()
     def __call__(self, *args: Tensor) -> Outputs:
         """What the function gives for other arguments of the same shapes and types."""
-        outputs: Outputs = self._run(*args, *[tensor.detach() for tensor in self.tensors])
-        return outputs
+        return tuple(self._run(*args, *[tensor.detach() for tensor in self.tensors]))
 
     def _compiled(self, args: list[Tensor]) -> Callable[..., Outputs]:
         inputs = [*args, *[tensor.detach() for tensor in self.tensors]]

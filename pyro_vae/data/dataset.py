@@ -79,7 +79,8 @@ class Split:
         """
         values = self.values[index].to(torch.float32)
         if not (self.resample or self.dequantise):
-            return values if self.maximum == 1 else values / self.maximum
+            is_new = isinstance(index, Tensor)  # a slice is a view
+            return values if is_new and self.maximum == 1 else values / self.maximum
         noise = torch.rand(values.shape, generator=generator, dtype=torch.float32, device=values.device)
         if self.dequantise:
             return (values + noise) / (self.maximum + 1)
