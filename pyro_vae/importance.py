@@ -171,9 +171,8 @@ def log_evidence(
         x: Data (B, *data_shape), on the device of the programs.
         num_particles: K, draws per datum.
         rows: Draws handled at once; by default 1250 at the most on a CPU, a GiB of them on a GPU.
-        compile: How the programs run: `off` as Pyro programs, `flat` as the torch operations that they
-            consist of, `inductor` with these compiled, both with operations that on a CPU are faster and
-            agree up to rounding (about 1e-5 nats in float32). `auto` takes what pays for so many draws.
+        compile: `off` runs the Pyro programs, `flat` the torch operations that they consist of, on a CPU the
+            faster ones that agree up to rounding, `inductor` compiles these; `auto` takes what pays.
         progress: Show a progress bar.
 
     Raises:
@@ -231,10 +230,8 @@ def _flat(compile: str, chunks: int) -> FlatFunction | None:
 
 
 def _chunks(x: Tensor, num_particles: int, rows: int) -> Iterator[tuple[Tensor, list[int]]]:
-    """Batches of x, each with numbers of draws that add up to `num_particles`, `rows` rows at the most.
-
-    Each chunk has up to 256 draws of a datum, beside which one run of its encoder costs nothing.
-    """
+    """Batches of x, each with numbers of draws that add up to `num_particles`, `rows` rows at the most."""
+    # up to 256 draws of a datum, beside which one run of its encoder costs nothing
     size = max(count("rows", rows) // min(num_particles, 256), 1)
     for batch in x.split(size):
         chunk = rows // len(batch)
@@ -269,8 +266,7 @@ class _Pair:
             numbers = max([two[0].numel(), 1, *(_largest(fn) // 2 for fn in observed)])
             #: Draws that fit a CPU's cache, by the numbers of one p(x|z).
             self.rows = min(max(2**22 // numbers, 16), 5000)
-            #: Draws that a flat graph handles at once: it passes over all of them several times, so that on a
-            #: CPU they are a quarter as many; on a GPU they fill a gibibyte.
+            #: Draws that a flat graph passes over, operation by operation; on a GPU they fill a gibibyte.
             self.flat_rows = max(2**28 // numbers if x.device.type == "cuda" else self.rows // 4, 16)
             for trace in self._traces(two, 3, validate=True):
                 for name in sites(trace):
