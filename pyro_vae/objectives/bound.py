@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_vae.compiled import CompiledELBO
 from pyro_vae.errors import InputError, count, make
-from pyro_vae.importance import sites
+from pyro_vae.programs import sites
 
 Program = Callable[..., Any]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from pyro_vae.errors import InputError
-from pyro_vae.importance import sites, unscaled
 from pyro_vae.objectives.bound import Program
+from pyro_vae.programs import sites, unscaled
 
 
 class KLWeight(Messenger):

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from pyro_vae.errors import InputError
-from pyro_vae.importance import sites
 from pyro_vae.objectives.bound import Bound, Program, check_reparameterised
+from pyro_vae.programs import sites
 
 
 class FreeBitsELBO(Bound):

@@ -14,8 +14,8 @@ from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
 from pyro_vae.errors import InputError
-from pyro_vae.importance import per_datum, plates, sites
 from pyro_vae.objectives.bound import Bound, Program, check_reparameterised
+from pyro_vae.programs import per_datum, plates, sites
 
 Gradient = Literal["dreg", "stl", "plain"]
 

@@ -1,0 +1,11 @@
+"""The ELBO and log p(x) by importance sampling, for any Pyro model and guide with a plate "data".
+
+All is computed on the pair of programs by trace and replay, so it needs nothing of this package's
+components. Units are nats per datum.
+"""
+
+from pyro_vae.importance.bound import elbo, log_weights
+from pyro_vae.importance.evidence import log_evidence
+from pyro_vae.importance.results import ELBO, LogEvidence
+
+__all__ = ["ELBO", "LogEvidence", "elbo", "log_evidence", "log_weights"]
