@@ -1,7 +1,7 @@
 """A model and a guide, run together."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -35,7 +35,7 @@ class Pair:
         two = torch.cat([x[:1], x[-1:]])
         self.depth = 0
         with refusals():
-            probes = self._traces(two, 1, validate=True)
+            probes = self.traces(two, 1, validate=True)
             if density:
                 check_density(probes[1])
             axes = [
@@ -48,7 +48,7 @@ class Pair:
             self.rows = min(max(2**22 // numbers, 16), 5000)
             #: Draws that a flat graph passes over, operation by operation; on a GPU they fill a gibibyte.
             self.flat_rows = max(2**28 // numbers if x.device.type == "cuda" else self.rows // 4, 16)
-            for trace in self._traces(two, 3, validate=True):
+            for trace in self.traces(two, 3, validate=True):
                 for name in sites(trace):
                     check_site_shape(trace.nodes[name], self.depth + 1)
                     check_axes(trace, name)
@@ -66,7 +66,7 @@ class Pair:
     def log_probs(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Log p(x|z), log p(z) and log q(z|x) at `num_particles` draws from the guide: (K, B) each."""
         with refusals():
-            guide_trace, model_trace = self._traces(x, num_particles, validate=validate)
+            guide_trace, model_trace = self.traces(x, num_particles, validate=validate)
         observed, latent, guided = (
             sites(model_trace, observed=True),
             sites(model_trace, observed=False),
@@ -84,11 +84,13 @@ class Pair:
             per_datum(guide_trace, guided, zero),
         )
 
-    def _traces(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Trace, Trace]:
+    def particles(self, num: int) -> AbstractContextManager[Any]:
+        """The plate of particles, left of all others; none while these are not known."""
+        return pyro.plate("particles", num, dim=-self.depth - 1) if self.depth else nullcontext()
+
+    def traces(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Trace, Trace]:
         """One run of the guide, and of the model on the guide's draws, with their log densities."""
-        with pyro.validation_enabled(validate), ExitStack() as stack:
-            if self.depth:
-                stack.enter_context(pyro.plate("particles", num_particles, dim=-self.depth - 1))
+        with pyro.validation_enabled(validate), self.particles(num_particles):
             guide_trace = poutine.trace(self.guide).get_trace(x)
             model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
             for trace in (guide_trace, model_trace):

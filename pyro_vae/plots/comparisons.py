@@ -1,131 +1,14 @@
-"""Figures from tensors; the only file that imports matplotlib.
+"""Measurements next to each other."""
 
-Every function returns a `matplotlib.figure.Figure`; `save` writes it.
-"""
-
-import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from textwrap import fill
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
-from torch import Tensor
-
-from pyro_vae.runs import write
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as a PNG, atomically."""
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-    write(path, buffer.getvalue())
-
-
-def history(columns: Mapping[str, Sequence[float]], *, density: bool = True) -> Figure:
-    """ELBO of training and validation by epoch, and the validation ELBO's two parts.
-
-    Args:
-        columns: The fields of `Epoch` by name.
-        density: Whether the program has a p(x); else the "ELBO" is minus an error, of one part.
-    """
-    if not density:
-        return _errors(columns)
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = columns["epoch"]
-    left.plot(epochs, columns["train_elbo"], label="train")
-    left.plot(epochs, columns["valid_elbo"], label="validation")
-    left.set(xlabel="epoch", ylabel="ELBO (nats per datum)")
-    left.set_ylim(*_without_start(columns["train_elbo"], columns["valid_elbo"]))
-    distortion = [-value for value in columns["valid_reconstruction"]]
-    right.plot(epochs, distortion, label="distortion, −E log p(x|z)")
-    right.plot(epochs, columns["valid_kl"], label="KL to the prior")
-    # from 0, except where a density is above 1
-    low = 0 if min([0, *distortion]) == 0 else None
-    right.set(xlabel="epoch", ylabel="validation (nats per datum)", ylim=(low, None))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    return figure
-
-
-def _errors(columns: Mapping[str, Sequence[float]]) -> Figure:
-    """Reconstruction error of training and validation by epoch."""
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for name, label in (("train_elbo", "train"), ("valid_elbo", "validation")):
-        axes.plot(columns["epoch"], [-value for value in columns[name]], label=label)
-    axes.set(xlabel="epoch", ylabel="reconstruction error per datum")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    return figure
-
-
-def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> Figure:
-    """Pictures in a grid, row by row.
-
-    Args:
-        pictures: (N, C, H, W) with one or three channels, or (N, D), each datum then a strip of grey.
-        columns: Number of columns; about square by default.
-        title: Above the grid.
-    """
-    tiles = [_tile(picture) for picture in pictures]
-    columns = columns or math.ceil(math.sqrt(len(tiles)))
-    height, width = tiles[0].shape[:2]
-    rows = math.ceil(len(tiles) / columns)
-    low, high = float(pictures.min()), float(pictures.max())
-    canvas = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
-    for index, tile in enumerate(tiles):
-        row, column = divmod(index, columns)
-        top, left = row * (height + 1), column * (width + 1)
-        canvas[top : top + height, left : left + width] = _unit(tile, low, high)
-    return _canvas(canvas, title)
-
-
-def reconstructions(originals: Tensor, reconstructed: Tensor, *, columns: int = 10) -> Figure:
-    """Originals over their reconstructions, in pairs of rows; both (N, *data_shape)."""
-    rows = []
-    for start in range(0, len(originals), columns):
-        stop = start + columns
-        missing = max(0, stop - len(originals))
-        for part in (originals[start:stop], reconstructed[start:stop]):
-            rows.append(torch.cat([part, torch.ones_like(part[:1]).expand(missing, *part.shape[1:])]))
-    title = "originals (odd rows) over reconstructions (even rows)"
-    return images(torch.cat(rows), columns=columns, title=title)
-
-
-def plane(
-    pictures: Tensor, across: Sequence[float], down: Sequence[float], labels: tuple[str, str]
-) -> Figure:
-    """Decoded grid over two latent axes.
-
-    Args:
-        pictures: (len(down) · len(across), *data_shape), row by row, the top row at the largest `down`.
-        across: Values of the first axis, increasing.
-        down: Values of the second axis, from top to bottom.
-        labels: Names of the two axes.
-    """
-    figure = images(pictures, columns=len(across))
-    axes = figure.axes[0]
-    axes.set_axis_on()
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    height, width = _tile(pictures[0]).shape[:2]
-    columns = np.linspace(0, len(across) - 1, min(7, len(across))).round().astype(int)
-    rows = np.linspace(0, len(down) - 1, min(7, len(down))).round().astype(int)
-    axes.set_xticks(columns * (width + 1) + width / 2 - 0.5, [f"{across[i]:.2f}" for i in columns])
-    axes.set_yticks(rows * (height + 1) + height / 2 - 0.5, [f"{down[i]:.2f}" for i in rows])
-    axes.set(xlabel=labels[0], ylabel=labels[1])
-    return figure
-
 
 #: Colour and sign of a verdict: blue and vermilion of Okabe & Ito (2008), told apart by the colour-blind.
 _VERDICTS = {
@@ -319,37 +202,3 @@ def _bars(axes: Axes, rows: Sequence[tuple[float, float, float] | None], colours
         outer, side = (min(ratio, low), -1) if ratio < 1 else (max(ratio, high), 1)
         text = axes.annotate(f"{ratio:.2f}", (outer, row), (3 * side, 0), textcoords="offset points")
         text.set(fontsize=7, va="center", ha="left" if side > 0 else "right")
-
-
-def _canvas(canvas: np.ndarray, title: str) -> Figure:
-    height, width = canvas.shape[:2]
-    inches = 7 / max(height, width)
-    figure = Figure(figsize=(max(width * inches, 2), max(height * inches, 1)), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(canvas, interpolation="nearest")
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=10)
-    return figure
-
-
-def _tile(picture: Tensor) -> np.ndarray:
-    """(H, W, 1 or 3), of a picture (C, H, W) or of a vector as one row."""
-    array = picture.detach().cpu().float().numpy()
-    if array.ndim != 3:
-        return array.reshape(1, -1, 1)
-    # more than three channels have no colour: show their mean
-    return np.moveaxis(array if len(array) in (1, 3) else array.mean(0, keepdims=True), 0, -1)
-
-
-def _unit(tile: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values in [0, 1] as they are; any other range of the whole set stretched to it."""
-    return tile if low >= 0 and high <= 1 else (tile - low) / max(high - low, 1e-12)
-
-
-def _without_start(*series: Sequence[float]) -> tuple[float | None, float | None]:
-    """Limits that leave out the steep first epochs, where there are more than ten."""
-    values = [value for values in series for value in values[len(values) // 10 :] if math.isfinite(value)]
-    if len(series[0]) <= 10 or not values:
-        return None, None
-    margin = 0.05 * (max(values) - min(values))
-    return min(values) - margin, max(values) + margin

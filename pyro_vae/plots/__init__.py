@@ -1,0 +1,21 @@
+"""Figures from tensors; the only folder that imports matplotlib.
+
+Every function returns a `matplotlib.figure.Figure`; `save` writes it.
+"""
+
+from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
+from pyro_vae.plots.pictures import images, plane, reconstructions
+from pyro_vae.plots.saving import save
+from pyro_vae.plots.training import history
+
+__all__ = [
+    "differences",
+    "heat_map",
+    "history",
+    "images",
+    "plane",
+    "points",
+    "ratios",
+    "reconstructions",
+    "save",
+]

@@ -1,0 +1,92 @@
+"""Data as pictures."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> Figure:
+    """Pictures in a grid, row by row.
+
+    Args:
+        pictures: (N, C, H, W) with one or three channels, or (N, D), each datum then a strip of grey.
+        columns: Number of columns; about square by default.
+        title: Above the grid.
+    """
+    tiles = [_tile(picture) for picture in pictures]
+    columns = columns or math.ceil(math.sqrt(len(tiles)))
+    height, width = tiles[0].shape[:2]
+    rows = math.ceil(len(tiles) / columns)
+    low, high = float(pictures.min()), float(pictures.max())
+    canvas = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        top, left = row * (height + 1), column * (width + 1)
+        canvas[top : top + height, left : left + width] = _unit(tile, low, high)
+    return _canvas(canvas, title)
+
+
+def reconstructions(originals: Tensor, reconstructed: Tensor, *, columns: int = 10) -> Figure:
+    """Originals over their reconstructions, in pairs of rows; both (N, *data_shape)."""
+    rows = []
+    for start in range(0, len(originals), columns):
+        stop = start + columns
+        missing = max(0, stop - len(originals))
+        for part in (originals[start:stop], reconstructed[start:stop]):
+            rows.append(torch.cat([part, torch.ones_like(part[:1]).expand(missing, *part.shape[1:])]))
+    title = "originals (odd rows) over reconstructions (even rows)"
+    return images(torch.cat(rows), columns=columns, title=title)
+
+
+def plane(
+    pictures: Tensor, across: Sequence[float], down: Sequence[float], labels: tuple[str, str]
+) -> Figure:
+    """Decoded grid over two latent axes.
+
+    Args:
+        pictures: (len(down) · len(across), *data_shape), row by row, the top row at the largest `down`.
+        across: Values of the first axis, increasing.
+        down: Values of the second axis, from top to bottom.
+        labels: Names of the two axes.
+    """
+    figure = images(pictures, columns=len(across))
+    axes = figure.axes[0]
+    axes.set_axis_on()
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    height, width = _tile(pictures[0]).shape[:2]
+    columns = np.linspace(0, len(across) - 1, min(7, len(across))).round().astype(int)
+    rows = np.linspace(0, len(down) - 1, min(7, len(down))).round().astype(int)
+    axes.set_xticks(columns * (width + 1) + width / 2 - 0.5, [f"{across[i]:.2f}" for i in columns])
+    axes.set_yticks(rows * (height + 1) + height / 2 - 0.5, [f"{down[i]:.2f}" for i in rows])
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    return figure
+
+
+def _canvas(canvas: np.ndarray, title: str) -> Figure:
+    height, width = canvas.shape[:2]
+    inches = 7 / max(height, width)
+    figure = Figure(figsize=(max(width * inches, 2), max(height * inches, 1)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def _tile(picture: Tensor) -> np.ndarray:
+    """(H, W, 1 or 3), of a picture (C, H, W) or of a vector as one row."""
+    array = picture.detach().cpu().float().numpy()
+    if array.ndim != 3:
+        return array.reshape(1, -1, 1)
+    # more than three channels have no colour: show their mean
+    return np.moveaxis(array if len(array) in (1, 3) else array.mean(0, keepdims=True), 0, -1)
+
+
+def _unit(tile: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values in [0, 1] as they are; any other range of the whole set stretched to it."""
+    return tile if low >= 0 and high <= 1 else (tile - low) / max(high - low, 1e-12)

@@ -1,0 +1,17 @@
+"""A figure as a file."""
+
+import io
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pyro_vae.runs import write
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` as a PNG, atomically."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+    write(path, buffer.getvalue())

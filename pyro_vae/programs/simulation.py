@@ -1,0 +1,62 @@
+"""Data drawn from a model."""
+
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_vae.errors import InputError
+from pyro_vae.programs.latents import Latents
+from pyro_vae.programs.pair import refusals
+from pyro_vae.programs.sites import sites
+
+
+class Simulated(NamedTuple):
+    """Data drawn from a model, with the latents that they were drawn from."""
+
+    #: (B, *data_shape).
+    x: Tensor
+    #: The unconstrained latents, exact draws from p(z|x): (B, n).
+    u: Tensor
+
+
+@torch.no_grad()
+def simulate(latents: Latents, like: Tensor, num: int) -> Simulated:
+    """`num` data from the model, z ~ p(z), x ~ p(x|z), with their latents.
+
+    Args:
+        latents: Of the model.
+        like: Data (at least one) of the shape and type wanted, which the model is called with.
+        num: How many.
+
+    Raises:
+        InputError: where the model does not observe just its argument, so that what it draws is no
+            argument for it.
+    """
+    pair = latents.pair
+    template = like[:1].expand(num, *like.shape[1:]).contiguous()
+    with refusals(), pyro.validation_enabled(False), pair.particles(1), poutine.uncondition():
+        trace = poutine.trace(pair.model).get_trace(template)
+    drawn = [name for name in sites(trace) if trace.nodes[name]["infer"].get("was_observed")]
+    if len(drawn) != 1:
+        raise InputError(
+            f"expected a model that observes one site, its argument, got {drawn or 'none'}: data that it "
+            "draws would be no argument for it"
+        )
+    x = trace.nodes[drawn[0]]["value"][0].to(like)
+    u = latents.pack(trace)[0]
+    if x.shape != template.shape or not _observes(latents, x, u, drawn[0]):
+        raise InputError(
+            f"expected a model that observes its argument as it is at the site {drawn[0]!r}, got one that "
+            "changes it: data that it draws would be no argument for it"
+        )
+    return Simulated(x, u)
+
+
+def _observes(latents: Latents, x: Tensor, u: Tensor, name: str) -> bool:
+    """Whether the model, called with x, observes x itself."""
+    trace, _ = latents.model_at(x, u[None])
+    value = trace.nodes[name]["value"]
+    return bool(value.numel() == x.numel() and torch.equal(value.reshape(x.shape), x))
