@@ -3,7 +3,7 @@
 from pyro_vae.compiled.capture import capture, make_capturable
 from pyro_vae.compiled.elbo import CompiledELBO
 from pyro_vae.compiled.functions import FlatFunction, own_draws
-from pyro_vae.compiled.graph import FlatGraph, Untraceable
+from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Untraceable
 from pyro_vae.compiled.steps import Backend, FlatSteps
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "FlatFunction",
     "FlatGraph",
     "FlatSteps",
+    "NotCompiled",
     "Untraceable",
     "capture",
     "make_capturable",

@@ -1,8 +1,8 @@
 """A function of tensors as one flat graph of torch operations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pyro
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from pyro_vae.compiled.passes import compiled, use_fast_operations
-from pyro_vae.compiled.simplify import add_input, has_effect, own_outputs, simplify
+from pyro_vae.compiled.simplify import add_input, has_effect, own_outputs, simplify, split
 from pyro_vae.errors import one_line
 
 Outputs = tuple[Tensor | None, ...]
@@ -50,6 +50,7 @@ class FlatGraph:
         fast: Use operations that are faster and round differently, on a CPU; else every result is the same
             as the function's to the last bit.
         inductor: Compile the graph; the results agree up to rounding, the random numbers are the same.
+        settled: Compute what does not depend on `args` once, and anew at each call of `settle` only.
 
     Raises:
         Untraceable: where the function decides by a number in a tensor.
@@ -68,6 +69,7 @@ class FlatGraph:
         *,
         fast: bool = False,
         inductor: bool = False,
+        settled: bool = False,
     ) -> None:
         fresh = [arg.detach() for arg in args]  # so that none is a tensor that the function closes over
         try:
@@ -86,18 +88,32 @@ class FlatGraph:
             raise Untraceable(one_line(error)) from error
         #: The coarsest rounding of the types that it computes in.
         self.rounding = _rounding(module.graph)
+        self._prelude = None
+        if settled:
+            before, module = split(module, len(args))
+            self._prelude = straight_line(before)
+            self.settle()
         self.module = module
         self._run = self._compiled(fresh) if inductor else straight_line(module)
 
     @torch.no_grad()
+    def settle(self) -> None:
+        """Compute anew what depends on nothing but the tensors that the function closes over."""
+        assert self._prelude is not None
+        self._settled = cast(list[Tensor], self._prelude(*[tensor.detach() for tensor in self.tensors]))
+
+    @torch.no_grad()
     def __call__(self, *args: Tensor) -> Outputs:
         """What the function gives for other arguments of the same shapes and types."""
-        return tuple(self._run(*args, *[tensor.detach() for tensor in self.tensors]))
+        return tuple(self._run(*args, *self._others()))
+
+    def _others(self) -> Sequence[Tensor]:
+        """The inputs of the graph after its arguments."""
+        return [tensor.detach() for tensor in self.tensors] if self._prelude is None else self._settled
 
     def _compiled(self, args: list[Tensor]) -> Callable[..., Outputs]:
-        inputs = [*args, *[tensor.detach() for tensor in self.tensors]]
         try:
-            return compiled(self.module, inputs)
+            return compiled(self.module, [*args, *self._others()])
         except Exception as error:
             raise NotCompiled(one_line(error)) from error
 

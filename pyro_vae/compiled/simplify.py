@@ -134,6 +134,37 @@ def share(graph: fx.Graph) -> None:
             node.replace_all_uses_with(first.setdefault(key, node))
 
 
+def split(module: fx.GraphModule, num_args: int) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """What a graph computes without its first `num_args` inputs, and the rest.
+
+    Returns:
+        A graph of the other inputs that gives a list of tensors; one of the first inputs and these tensors.
+    """
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    changed = _changed_in_place(module.graph)
+    fixed = set(inputs[num_args:])
+    for node in module.graph.nodes:
+        if node.op == "call_function" and node not in changed and _is_pure(node):
+            fixed |= {node} if fixed.issuperset(node.all_input_nodes) else set()
+    handed = [node for node in module.graph.nodes if node in fixed and not fixed.issuperset(node.users)]
+    before, after = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        if node in fixed:
+            copies[node] = before.node_copy(node, copies.__getitem__)
+    before.output([copies[node] for node in handed])
+    copies = {}
+    for node in inputs[:num_args]:
+        copies[node] = after.node_copy(node)
+    for number, node in enumerate(handed):
+        copies[node] = after.placeholder(f"settled_{number}")
+        copies[node].meta = dict(node.meta)
+    for node in module.graph.nodes:
+        if node not in fixed and node.op != "placeholder":
+            copies[node] = after.node_copy(node, copies.__getitem__)
+    return fx.GraphModule(module, before), fx.GraphModule(module, after)
+
+
 def add_input(graph: fx.Graph, name: str) -> fx.Node:
     """A further input, after those that there are."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]

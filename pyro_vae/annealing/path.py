@@ -1,0 +1,161 @@
+"""The geometric path from a start to the joint density, and its gradients."""
+
+import warnings
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, own_draws
+from pyro_vae.errors import InputError
+from pyro_vae.programs import Latents
+
+Start = Literal["prior", "guide"]
+Compile = Literal["auto", "flat", "inductor", "off"]
+
+Function = Callable[..., tuple[Tensor | None, ...]]
+
+#: Gradients over which a graph pays, and over which a compiler does.
+_GRAPH_PAYS, _COMPILER_PAYS = 100, 5000
+
+
+class Point(NamedTuple):
+    """Where chains are, and all that is known there."""
+
+    #: Unconstrained latents, (C, B, n).
+    u: Tensor
+    #: Log density of the start, (C, B).
+    log_start: Tensor
+    #: log p(x, z) less that of the start, (C, B): what an inverse temperature multiplies.
+    log_ratio: Tensor
+    #: Gradients of both, (C, B, n).
+    grad_start: Tensor
+    grad_ratio: Tensor
+
+    def where(self, chosen: Tensor, other: "Point") -> "Point":
+        """These where `chosen` (C, B), else the others."""
+        pairs = zip(self, other, strict=True)
+        return Point(*[torch.where(chosen if a.ndim == 2 else chosen[..., None], a, b) for a, b in pairs])
+
+    def log_density(self, beta: Tensor) -> Tensor:
+        """(1 − β) log start + β log p(x, z): (C, B)."""
+        return self.log_start + beta * self.log_ratio
+
+    def gradient(self, beta: Tensor) -> Tensor:
+        """The gradient of `log_density`: (C, B, n)."""
+        return self.grad_start + beta[..., None] * self.grad_ratio
+
+
+class Path:
+    """(1 − β) log start(u) + β log p(x, u) over the unconstrained latents u, for one batch of data at a time.
+
+    Args:
+        latents: Of the model.
+        x: The first batch (B, *data_shape); `place` takes others of this shape.
+        start: The density at β = 0: p(z), or q(z|x) of the guide.
+        compile: As `annealed_log_evidence`.
+        num_chains: C.
+        gradients: How many there will be, about.
+    """
+
+    def __init__(
+        self, latents: Latents, x: Tensor, *, start: Start, compile: Compile, num_chains: int, gradients: int
+    ) -> None:
+        if start not in ("prior", "guide"):
+            raise InputError(f"start expects 'prior' or 'guide', got {start!r}")
+        self.latents, self.start = latents, start
+        self.x = x.clone()
+        self._point: Function = self._eager_point
+        self._force: Function = self._eager_force
+        self._graphs: list[FlatGraph] = []
+        if _wanted(compile, gradients):
+            inductor = compile == "inductor" or (compile == "auto" and gradients >= _COMPILER_PAYS)
+            self._build(num_chains, inductor)
+
+    def place(self, x: Tensor) -> None:
+        """Go over to another batch of data of the same shape."""
+        self.x.copy_(x)
+        for graph in self._graphs:
+            graph.settle()
+
+    def draw(self, num_chains: int) -> Tensor:
+        """Draws of u from the start: (C, B, n)."""
+        with torch.no_grad():
+            if self.start == "prior":
+                return self.latents.from_prior(self.x, num_chains)
+            return self.latents.from_guide(self.x, num_chains)
+
+    def point(self, u: Tensor) -> Point:
+        """Densities and gradients at u."""
+        return Point(u, *self._point(u))  # type: ignore[arg-type]
+
+    def force(self, u: Tensor, beta: Tensor) -> Tensor:
+        """The gradient at u of the log density at β (B,): (C, B, n)."""
+        (gradient,) = self._force(u, beta)
+        assert gradient is not None
+        return gradient
+
+    def _densities(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density of the start, and what the joint has more."""
+        log_px, log_pz, log_qz, log_det = self.latents.log_probs(self.x, u, guide=self.start == "guide")
+        if self.start == "prior":
+            return log_pz + log_det, log_px
+        return log_qz + log_det, log_px + log_pz - log_qz
+
+    def _eager_point(self, u: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            parts = self._densities(u)
+            gradients = [
+                torch.autograd.grad(part.sum(), u, retain_graph=part is parts[0], materialize_grads=True)[0]
+                for part in parts
+            ]
+        return *[part.detach() for part in parts], *gradients
+
+    def _eager_force(self, u: Tensor, beta: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            log_start, log_ratio = self._densities(u)
+            return torch.autograd.grad((log_start + beta * log_ratio).sum(), u)
+
+    def _build(self, num_chains: int, inductor: bool) -> None:
+        """Flat graphs in the place of the programs, where there can be any that agree with them."""
+        with own_draws(self.x.device):
+            u = self.draw(num_chains)
+        beta = torch.full_like(u[0, :, 0], 0.5)
+        try:
+            point = self._graph(lambda u: self._eager_point(u), (u,), inductor)
+            force = self._graph(lambda u, beta: self._eager_force(u, beta), (u, beta), inductor)
+        except NotCompiled as error:
+            warnings.warn(f"annealing runs without inductor: {error}", stacklevel=4)
+            return self._build(num_chains, inductor=False)
+        except Untraceable as error:
+            warnings.warn(f"annealing runs as plain Pyro, not as a flat graph: {error}", stacklevel=4)
+            return None
+        self._graphs, self._point, self._force = [point, force], point, force
+        return None
+
+    def _graph(
+        self, function: Callable[..., tuple[Tensor | None, ...]], args: tuple[Tensor, ...], inductor: bool
+    ) -> FlatGraph:
+        graph = FlatGraph(function, args, fast=True, inductor=inductor, settled=True)
+        expected, found = function(*args), graph(*args)
+        if not all(_agree(new, old, graph.rounding) for new, old in zip(found, expected, strict=True)):
+            raise Untraceable("the graph gives other values")
+        return graph
+
+
+def _wanted(compile: Compile, gradients: int) -> bool:
+    if compile not in ("auto", "flat", "inductor", "off"):
+        raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
+    return compile in ("flat", "inductor") or (compile == "auto" and gradients >= _GRAPH_PAYS)
+
+
+def _agree(new: Tensor | None, old: Tensor | None, rounding: float) -> bool:
+    """Whether two results agree up to rounding, which is relative to the largest number."""
+    if new is None or old is None:
+        return new is old
+    tolerance = min(1e3 * rounding, 0.05)
+    largest = float(old.nan_to_num(0, 0, 0).abs().max())
+    return torch.allclose(new, old, rtol=tolerance, atol=tolerance * max(largest, 1), equal_nan=True)

@@ -1,0 +1,189 @@
+"""Annealing runs over a set of data, batch by batch."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+from tqdm import tqdm
+
+from pyro_vae.annealing.chains import Chains, anneal, begin
+from pyro_vae.annealing.kernels import Kernels, tune
+from pyro_vae.annealing.path import Compile, Path, Start
+from pyro_vae.annealing.schedules import Schedule
+from pyro_vae.checkpoints import Resumable
+from pyro_vae.errors import InputError, count
+from pyro_vae.programs import Latents
+from pyro_vae.randomness import random_state, set_random_state
+
+
+class Options(NamedTuple):
+    """How to anneal; what each means stands with `annealed_log_evidence`."""
+
+    num_chains: int
+    num_temperatures: int
+    start: Start
+    schedule: Schedule
+    leapfrog_steps: int
+    target_acceptance: float
+    rows: int | None
+    compile: Compile
+
+    def check(self) -> None:
+        """Refuse numbers that mean nothing."""
+        for name in ("num_chains", "num_temperatures", "leapfrog_steps"):
+            count(name, getattr(self, name))
+        if not 0 < self.target_acceptance < 1:
+            raise InputError(
+                f"target_acceptance expects a number between 0 and 1, got {self.target_acceptance}"
+            )
+
+
+class Weights(NamedTuple):
+    """Log weights of all chains, (C, N) float64, and the mean acceptance of each datum, (N,)."""
+
+    log_weights: Tensor
+    acceptance: Tensor
+
+
+@dataclass
+class _Progress:
+    """How far a run has come: finished batches, and the state of the one at work."""
+
+    batch: int = 0
+    way: int = 0
+    kernels: Kernels | None = None
+    chains: Chains | None = None
+    #: By way, the log weights (C, B) and acceptance (B,) of each finished batch.
+    done: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)
+
+    def state(self, device: torch.device) -> dict[str, Any]:
+        """All of it as tensors and numbers."""
+        parts = (self.kernels, self.chains)
+        kernels, chains = (None if part is None else tuple(part) for part in parts)
+        now = {"batch": self.batch, "way": self.way, "kernels": kernels, "chains": chains}
+        return {**now, "done": self.done, "random": random_state(device)}
+
+    @classmethod
+    def of(cls, state: dict[str, Any], device: torch.device) -> "_Progress":
+        """What `state` gave, with the random numbers as they were."""
+        state = tree_map_only(Tensor, lambda tensor: tensor.to(device), {**state, "random": None}) | {
+            "random": state["random"]
+        }
+        set_random_state(state.pop("random"), device)
+        kernels, chains = state["kernels"], state["chains"]
+        return cls(
+            **{
+                **state,
+                "kernels": None if kernels is None else Kernels(*kernels),
+                "chains": None if chains is None else Chains(*chains),
+            }
+        )
+
+
+class Runner:
+    """Forward runs, and reverse ones by the same transitions, over data of any number.
+
+    Args:
+        latents: Of the model.
+        options: How to anneal.
+        x: Data (N, *data_shape).
+        ends: Draws of p(u|x), (N, n), from which the reverse chains start; none for forward runs only.
+        progress: Show a progress bar.
+        resumable: Where the state is kept.
+    """
+
+    def __init__(
+        self,
+        latents: Latents,
+        options: Options,
+        x: Tensor,
+        ends: Tensor | None,
+        *,
+        progress: bool,
+        resumable: Resumable,
+    ) -> None:
+        options.check()
+        self.latents, self.options, self.x, self.ends = latents, options, x, ends
+        self.resumable = resumable
+        self.ways = 1 if ends is None else 2
+        rows = latents.pair.flat_rows if options.rows is None else count("rows", options.rows)
+        self.batches = _slices(len(x), max(rows // options.num_chains, 1))
+        self.total = len(self.batches) * self.ways * options.num_temperatures
+        self._progress = _Progress(done=[[] for _ in range(self.ways)])
+        self._paths: dict[int, Path] = {}
+        self._bar = tqdm(total=self.total, unit="temperature", disable=not progress)
+
+    def run(self) -> list[Weights]:
+        """The weights of the forward runs, and of the reverse ones where there are ends."""
+        if self.resumable.state is not None:
+            self._progress = _Progress.of(self.resumable.state, self.x.device)
+        now = self._progress
+        with self._bar:
+            for now.batch in range(now.batch, len(self.batches)):
+                self._batch(self._path(self.x[self.batches[now.batch]]))
+        self.resumable.finish()
+        return [
+            Weights(*[torch.cat(parts, dim=-1) for parts in zip(*done, strict=True)]) for done in now.done
+        ]
+
+    def _batch(self, path: Path) -> None:
+        """One batch from where it is to its end."""
+        now, options = self._progress, self.options
+        if now.kernels is None:
+            now.kernels = tune(
+                path,
+                num_chains=options.num_chains,
+                num_temperatures=options.num_temperatures,
+                leapfrog_steps=options.leapfrog_steps,
+                name=options.schedule,
+                target_acceptance=options.target_acceptance,
+            )
+        for now.way in range(now.way, self.ways):
+            if now.chains is None:
+                now.chains = begin(self._first(path))
+            chains = anneal(path, now.kernels, now.chains, reverse=now.way == 1, after=self._keep)
+            moves = max(options.num_temperatures - 1, 1)
+            now.done[now.way].append((chains.log_weights, chains.acceptance / moves))
+            now.chains = None
+        now.way, now.kernels = 0, None
+
+    def _first(self, path: Path) -> Tensor:
+        """Where the chains of the batch and way at work start: (C, B, n)."""
+        now, num = self._progress, self.options.num_chains
+        if now.way == 0:
+            return path.draw(num)
+        assert self.ends is not None
+        return self.ends[self.batches[now.batch]].expand(num, -1, -1).contiguous()
+
+    def _keep(self, chains: Chains) -> None:
+        """After each temperature."""
+        now = self._progress
+        now.chains = chains
+        passed = (now.batch * self.ways + now.way) * self.options.num_temperatures + chains.step
+        self._bar.update(passed - self._bar.n)
+        self.resumable.keep(lambda: now.state(self.x.device))
+
+    def _path(self, x: Tensor) -> Path:
+        if len(x) in self._paths:
+            self._paths[len(x)].place(x)
+        else:
+            options = self.options
+            self._paths[len(x)] = Path(
+                self.latents,
+                x,
+                start=options.start,
+                compile=options.compile,
+                num_chains=options.num_chains,
+                gradients=self.total * options.leapfrog_steps,
+            )
+        return self._paths[len(x)]
+
+
+def _slices(num: int, most: int) -> list[slice]:
+    """The fewest slices of at most `most` data, of nearly equal size, so that they have one of two sizes."""
+    number = -(-num // most)
+    edges = [num * k // number for k in range(number + 1)]
+    return [slice(*pair) for pair in pairwise(edges)]
