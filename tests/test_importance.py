@@ -292,6 +292,9 @@ def test_summary_of_a_data_set(float64: None) -> None:
     assert result.mean == -3
     assert result.mean_standard_error == pytest.approx(math.sqrt(7 / 3))
     assert result.mean_monte_carlo_error == pytest.approx(0.5 / 3)
+    assert result.mean_data_error == pytest.approx(math.sqrt(7 / 3 - 0.25 / 9))
+    assert result._replace(standard_error=torch.full((3,), 9.0)).mean_data_error == 0
+    assert math.isnan(result._replace(standard_error=torch.full((3,), math.nan)).mean_data_error)
     assert repr(result) == (
         "log p(x) = -3.000 ± 1.528 nats, mean of 3 data by 10 importance samples each "
         "(Monte Carlo error 0.167)"

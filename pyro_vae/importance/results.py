@@ -1,25 +1,28 @@
 """What the estimators give, per datum."""
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
 
-class LogEvidence(NamedTuple):
-    """Importance-sampled log p(x), per datum, in float64.
+class OverData:
+    """The mean over data of estimates of log p(x), with the two parts of its error.
 
-    A lower bound in expectation (Jensen's inequality), tightening with the number of particles.
+    For named tuples that have the two fields, per datum.
     """
 
-    #: log p̂(x) = log 1/K Σ_k w_k, in nats, (B,).
-    estimate: Tensor
-    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one particle.
-    standard_error: Tensor
-    #: (Σ w)² / Σ w², between 1 and K, (B,).
-    effective_sample_size: Tensor
-    #: K.
-    num_particles: int
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def estimate(self) -> Tensor:
+            """In nats, (B,)."""
+
+        @property
+        def standard_error(self) -> Tensor:
+            """Of the Monte Carlo kind, in nats, (B,)."""
 
     @property
     def mean(self) -> float:
@@ -41,6 +44,35 @@ class LogEvidence(NamedTuple):
     def mean_monte_carlo_error(self) -> float:
         """The Monte Carlo part of it, for these very data: √(Σ_b standard_error²) / B."""
         return float(self.standard_error.square().sum().sqrt() / len(self.standard_error))
+
+    @property
+    def mean_data_error(self) -> float:
+        """The part of it that only more data would remove: √(mean_standard_error² − mean_monte_carlo_error²).
+
+        0 where the Monte Carlo error is the larger one.
+        """
+        rest = self.mean_standard_error**2 - self.mean_monte_carlo_error**2
+        return math.nan if math.isnan(rest) else math.sqrt(max(rest, 0.0))
+
+
+class _Fields(NamedTuple):
+    #: log p̂(x) = log 1/K Σ_k w_k, in nats, (B,).
+    estimate: Tensor
+    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one particle.
+    standard_error: Tensor
+    #: (Σ w)² / Σ w², between 1 and K, (B,).
+    effective_sample_size: Tensor
+    #: K.
+    num_particles: int
+
+
+class LogEvidence(OverData, _Fields):
+    """Importance-sampled log p(x), per datum, in float64.
+
+    A lower bound in expectation (Jensen's inequality), tightening with the number of particles.
+    """
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return (
