@@ -5,6 +5,12 @@ p(x|z), `posterior(x)` is q(z|x). `VAE` makes a Pyro model and guide of the thre
 `log_evidence` estimates log p(x).
 """
 
+from pyro_vae.annealing import (
+    AnnealedEvidence,
+    BidirectionalGap,
+    annealed_log_evidence,
+    bidirectional_gap,
+)
 from pyro_vae.comparison import Comparison, compare
 from pyro_vae.compiled import CompiledELBO
 from pyro_vae.data import (
@@ -69,10 +75,12 @@ __all__ = [
     "MLP",
     "MNIST",
     "VAE",
+    "AnnealedEvidence",
     "Architecture",
     "ArrayFile",
     "Autoencoder",
     "BernoulliLikelihood",
+    "BidirectionalGap",
     "CategoricalLikelihood",
     "Comparison",
     "CompiledELBO",
@@ -122,7 +130,9 @@ __all__ = [
     "StaticMNIST",
     "StudentTPrior",
     "VampPrior",
+    "annealed_log_evidence",
     "assemble",
+    "bidirectional_gap",
     "bits_per_dim",
     "compare",
     "elbo",

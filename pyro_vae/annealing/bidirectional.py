@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from pyro_vae.annealing.evidence import summarise
@@ -12,7 +11,7 @@ from pyro_vae.annealing.path import Compile, Start
 from pyro_vae.annealing.runner import Options, Runner
 from pyro_vae.annealing.schedules import Schedule
 from pyro_vae.errors import count
-from pyro_vae.programs import Latents, Program, simulate
+from pyro_vae.programs import Latents, Program, Simulated, simulate
 
 
 class _Fields(NamedTuple):
@@ -76,16 +75,17 @@ def bidirectional_gap(
     progress: bool = False,
     checkpoint: Path | str | None = None,
 ) -> BidirectionalGap:
-    """Bounds of log p(x) from below and above, on data drawn from the model (Grosse, Ghahramani & Adams 2015).
+    """Bounds of log p(x) from below and above, on data drawn from the model.
 
-    Of z ~ p(z), x ~ p(x|z), z is an exact draw from p(z|x). Forward chains as in `annealed_log_evidence`
-    give E[w] = p(x), chains that start at z and run the same frozen transitions backwards E[1/w] = 1/p(x):
+    Grosse, Ghahramani & Adams (2015). Of z ~ p(z), x ~ p(x|z), z is an exact draw from p(z|x). Forward chains as
+    in `annealed_log_evidence` give E[w] = p(x); chains that start at z and run the same frozen transitions
+    backwards give E[1/w] = 1/p(x):
 
         E[log 1/C Σ w]  ≤  log p(x)  ≤  E[−log 1/C Σ 1/w].
 
-    The gap is how far annealing with these options can be off, on data of the model. For real data there is no
-    exact draw: the forward estimate stays a lower bound in expectation, and the gap is evidence that it is
-    tight, the better the more the data look like those of the model, but no proof.
+    The gap is how far annealing with these options can be off, on data of the model. For real data there
+    is no exact draw: the forward estimate stays a lower bound in expectation, and the gap is evidence that it
+    is tight, the better the more the data look like those of the model, but no proof.
 
     Args:
         model: Pyro program of p(x, z), called with batches of x of any size; it observes x as it is.
@@ -118,8 +118,11 @@ def bidirectional_gap(
     options = Options(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     )
-    drawn = simulate(latents, like, count("num_data", num_data))
-    resumable = options.resumable(checkpoint, latents, like, num_data)
+    resumable = options.resumable(checkpoint, latents, like, num_data=count("num_data", num_data))
+    if resumable.state is None:
+        drawn = simulate(latents, like, num_data)
+    else:
+        drawn = Simulated(*[part.to(like.device) for part in resumable.state["drawn"]])
     runner = Runner(latents, options, drawn.x, drawn.u, progress=progress, resumable=resumable)
     forward, reverse = runner.run()
     lower, upper = summarise(forward.log_weights), summarise(-reverse.log_weights)

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from pyro_vae.annealing.path import Compile, Start
@@ -70,13 +69,13 @@ def annealed_log_evidence(
 
         log w = Σ_t (β_t − β_{t−1}) (log p(x, u_{t−1}) − log start(u_{t−1})),    log p̂(x) = log 1/C Σ_c w_c,
 
-    u_0 from the start, u_t from u_{t−1} by a transition of Hamiltonian Monte Carlo that leaves π_{β_t} as it is.
-    E[w] = p(x), so that log p̂(x) is a lower bound in expectation. Step sizes, and an adaptive schedule, are
-    found for each datum in a pilot run with chains and random numbers of its own, and then frozen: adapted
-    within the run, they would depend on the chains, and E[w] would not be p(x). The pilot takes a fifth of the
-    temperatures, 40 at the least and 400 at the most. Masses are the guide's and the start's variances. With
-    T = 1 this is importance sampling from the start. The defaults are those of Wu, Burda, Salakhutdinov & Grosse,
-    "On the quantitative analysis of decoder-based generative models" (2017), who took 10,000 temperatures.
+    u_0 from the start, u_t from u_{t−1} by a transition of Hamiltonian Monte Carlo that leaves π_{β_t} as it
+    is. E[w] = p(x), so that log p̂(x) is a lower bound in expectation. Step sizes, and an adaptive schedule,
+    are found for each datum in a pilot run with chains and random numbers of its own, and then frozen: adapted
+    within the run, they would depend on the chains, and E[w] would not be p(x). The pilot has a fifth of the
+    temperatures, 40 at the least and 400 at the most. Masses are the start's and the guide's precisions. With
+    T = 1 this is importance sampling from the start. The defaults are those of Wu, Burda, Salakhutdinov &
+    Grosse, "On the quantitative analysis of decoder-based generative models" (2017), who had T = 10,000.
 
     Args:
         model: Pyro program of p(x, z), called with batches of x of any size.
@@ -121,3 +120,22 @@ def annealed_log_evidence(
     resumable = options.resumable(checkpoint, latents, x)
     (weights,) = Runner(latents, options, x, None, progress=progress, resumable=resumable).run()
     return AnnealedEvidence(*summarise(weights.log_weights), weights.acceptance, num_chains, num_temperatures)
+
+
+class Summary(NamedTuple):
+    """The first fields of a result, (B,) each."""
+
+    estimate: Tensor
+    standard_error: Tensor
+    effective_sample_size: Tensor
+    largest_share: Tensor
+
+
+def summarise(log_weights: Tensor) -> Summary:
+    """The estimate of log E[w] from log weights (C, B), with its error and diagnosis."""
+    num = len(log_weights)
+    shares = log_weights.softmax(0)
+    inverse = shares.square().sum(0)
+    factor = num / (num - 1) if num > 1 else math.nan
+    error = (factor * (inverse - 1 / num).clamp(min=0)).sqrt()
+    return Summary(log_weights.logsumexp(0) - math.log(num), error, 1 / inverse, shares.amax(0))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from pyro_vae.annealing.chains import Chains, anneal, begin
 from pyro_vae.annealing.kernels import Kernels, tune
 from pyro_vae.annealing.path import Compile, Path, Start
 from pyro_vae.annealing.schedules import Schedule
-from pyro_vae.checkpoints import Resumable
+from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.errors import InputError, count
 from pyro_vae.programs import Latents
 from pyro_vae.randomness import random_state, set_random_state
@@ -30,6 +31,13 @@ class Options(NamedTuple):
     target_acceptance: float
     rows: int | None
     compile: Compile
+
+    def resumable(
+        self, path: FilePath | str | None, latents: Latents, x: Tensor, **more: object
+    ) -> Resumable:
+        """Where the state of a run with these options is kept."""
+        settings = {**self._asdict(), **more, **(fingerprint(latents.pair, x) if path is not None else {})}
+        return Resumable(path, settings)
 
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
@@ -59,27 +67,24 @@ class _Progress:
     #: By way, the log weights (C, B) and acceptance (B,) of each finished batch.
     done: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)
 
-    def state(self, device: torch.device) -> dict[str, Any]:
-        """All of it as tensors and numbers."""
-        parts = (self.kernels, self.chains)
-        kernels, chains = (None if part is None else tuple(part) for part in parts)
-        now = {"batch": self.batch, "way": self.way, "kernels": kernels, "chains": chains}
-        return {**now, "done": self.done, "random": random_state(device)}
+    def state(self, x: Tensor, ends: Tensor | None) -> dict[str, Any]:
+        """All of it as tensors and numbers, with simulated data, which no later call would draw again."""
+        kernels, chains = (None if part is None else tuple(part) for part in (self.kernels, self.chains))
+        now = {"batch": self.batch, "way": self.way, "kernels": kernels, "chains": chains, "done": self.done}
+        drawn = None if ends is None else (x, ends)
+        return {**now, "drawn": drawn, "random": random_state(x.device)}
 
     @classmethod
     def of(cls, state: dict[str, Any], device: torch.device) -> "_Progress":
-        """What `state` gave, with the random numbers as they were."""
-        state = tree_map_only(Tensor, lambda tensor: tensor.to(device), {**state, "random": None}) | {
-            "random": state["random"]
-        }
-        set_random_state(state.pop("random"), device)
-        kernels, chains = state["kernels"], state["chains"]
+        """What `state` gave; the random numbers go on as they did then."""
+        set_random_state(state["random"], device)
+        kept = {name: state[name] for name in ("batch", "way", "kernels", "chains", "done")}
+        there = tree_map_only(Tensor, lambda tensor: tensor.to(device), kept)
+        kernels, chains = there.pop("kernels"), there.pop("chains")
         return cls(
-            **{
-                **state,
-                "kernels": None if kernels is None else Kernels(*kernels),
-                "chains": None if chains is None else Chains(*chains),
-            }
+            **there,
+            kernels=None if kernels is None else Kernels(*kernels),
+            chains=None if chains is None else Chains(*chains),
         )
 
 
@@ -112,17 +117,18 @@ class Runner:
         rows = latents.pair.flat_rows if options.rows is None else count("rows", options.rows)
         self.batches = _slices(len(x), max(rows // options.num_chains, 1))
         self.total = len(self.batches) * self.ways * options.num_temperatures
-        self._progress = _Progress(done=[[] for _ in range(self.ways)])
+        self._now = _Progress(done=[[] for _ in range(self.ways)])
         self._paths: dict[int, Path] = {}
         self._bar = tqdm(total=self.total, unit="temperature", disable=not progress)
 
     def run(self) -> list[Weights]:
         """The weights of the forward runs, and of the reverse ones where there are ends."""
         if self.resumable.state is not None:
-            self._progress = _Progress.of(self.resumable.state, self.x.device)
-        now = self._progress
+            self._now = _Progress.of(self.resumable.state, self.x.device)
+        now = self._now
         with self._bar:
-            for now.batch in range(now.batch, len(self.batches)):
+            for batch in range(now.batch, len(self.batches)):
+                now.batch = batch
                 self._batch(self._path(self.x[self.batches[now.batch]]))
         self.resumable.finish()
         return [
@@ -131,7 +137,7 @@ class Runner:
 
     def _batch(self, path: Path) -> None:
         """One batch from where it is to its end."""
-        now, options = self._progress, self.options
+        now, options = self._now, self.options
         if now.kernels is None:
             now.kernels = tune(
                 path,
@@ -141,30 +147,43 @@ class Runner:
                 name=options.schedule,
                 target_acceptance=options.target_acceptance,
             )
-        for now.way in range(now.way, self.ways):
+        for way in range(now.way, self.ways):
+            now.way = way
             if now.chains is None:
                 now.chains = begin(self._first(path))
+                self._check(path.point(now.chains.u).log_ratio)
             chains = anneal(path, now.kernels, now.chains, reverse=now.way == 1, after=self._keep)
-            moves = max(options.num_temperatures - 1, 1)
-            now.done[now.way].append((chains.log_weights, chains.acceptance / moves))
+            # NaN for one temperature, where there are no transitions
+            acceptance = chains.acceptance / (options.num_temperatures - 1)
+            now.done[way].append((chains.log_weights, acceptance))
             now.chains = None
         now.way, now.kernels = 0, None
 
     def _first(self, path: Path) -> Tensor:
         """Where the chains of the batch and way at work start: (C, B, n)."""
-        now, num = self._progress, self.options.num_chains
+        now, num = self._now, self.options.num_chains
         if now.way == 0:
             return path.draw(num)
         assert self.ends is not None
         return self.ends[self.batches[now.batch]].expand(num, -1, -1).contiguous()
 
+    def _check(self, log_ratio: Tensor) -> None:
+        """Refuse data at which the first weights (C, B) are no numbers."""
+        bad = log_ratio.isnan().any(0).nonzero().flatten().tolist()
+        if bad:
+            part = self.batches[self._now.batch]
+            raise InputError(
+                f"expected weights that are numbers, got NaN at {len(bad)} of the data {part.start} to "
+                f"{part.stop - 1}, the first being {part.start + bad[0]}: look at x and at the parameters"
+            )
+
     def _keep(self, chains: Chains) -> None:
         """After each temperature."""
-        now = self._progress
+        now = self._now
         now.chains = chains
         passed = (now.batch * self.ways + now.way) * self.options.num_temperatures + chains.step
         self._bar.update(passed - self._bar.n)
-        self.resumable.keep(lambda: now.state(self.x.device))
+        self.resumable.keep(lambda: self._now.state(self.x, self.ends))
 
     def _path(self, x: Tensor) -> Path:
         if len(x) in self._paths:
