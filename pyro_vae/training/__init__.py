@@ -1,7 +1,7 @@
 """Training: the SVI loop, and nothing of any model."""
 
+from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.randomness import own_randomness
 from pyro_vae.training.svi import check, fit, resolve_device
 
 __all__ = ["Epoch", "History", "check", "fit", "own_randomness", "resolve_device"]

@@ -19,7 +19,7 @@ from pyro_vae.errors import InputError, NonFiniteLossError, one_line
 from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import Bound, ELBORecorder, KLWeight
 from pyro_vae.optimisers import SingleOptimiser
-from pyro_vae.training.randomness import random_state, set_random_state
+from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.vae import JointProgram
 
 Compile = Literal["auto", "flat", "inductor", "off"]

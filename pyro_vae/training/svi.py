@@ -17,8 +17,8 @@ from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo
 from pyro_vae.objectives import check_mean_field
+from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import History
-from pyro_vae.training.randomness import own_randomness
 from pyro_vae.training.steps import Compile, Precision
 from pyro_vae.training.trainer import Callback, Trainer
 from pyro_vae.vae import JointProgram

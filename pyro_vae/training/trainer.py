@@ -19,9 +19,9 @@ from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_nu
 from pyro_vae.importance import elbo
 from pyro_vae.objectives import KLWeight, in_words, make_objective
 from pyro_vae.optimisers import make_optimiser
+from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.training.steps import Compile, Precision, Steps, Way, way_of
 from pyro_vae.vae import JointProgram
 
