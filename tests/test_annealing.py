@@ -198,8 +198,8 @@ def test_bounds_bracket_the_evidence_and_close_with_the_temperatures(float64: No
         torch.testing.assert_close(found.gap, found.upper - found.lower)
         assert found.mean == pytest.approx(found.gap.mean().item())
         gaps.append(found.mean)
-    assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
-    assert gaps[2] < 0.1
+    assert gaps[0] > 3 * gaps[1] > 0.1
+    assert abs(gaps[2]) < 0.1
 
 
 def test_simulated_data_come_with_draws_of_their_posterior(float64: None) -> None:
@@ -238,24 +238,23 @@ def test_a_transition_leaves_the_density_as_it_is(float64: None) -> None:
 
 def test_no_proposal_of_infinite_density_is_taken(float64: None) -> None:
     """A likelihood that is not a number where z < 0: no chain ends there, and the weights stay unbiased."""
-    x = torch.zeros(2, 1)
+    x = torch.zeros(2)
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Exponential(1.0))
-            log_density = torch.where(z > 1, torch.nan, -z)
-            pyro.sample("x", dist.Delta(x, log_density=log_density, event_dim=1), obs=x)
+            pyro.factor("x", torch.where(z > 1, torch.nan, -z))
 
     def guide(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Uniform(0.0, 1.0))
+            pyro.sample("z", dist.Uniform(x * 0, 0.9))
 
     latents = Latents(model, guide, x)
-    path = Densities(latents, x, start="guide", compile="off", num_chains=50, gradients=1)
-    point = path.point(path.draw(50))
+    path = Densities(latents, x, start="prior", compile="off", num_chains=50, gradients=1)
+    point = path.point(torch.rand(50, 2, 1) - 2)
     moved = transition(path, point, torch.ones(2), torch.full((2,), 2.0), torch.ones(2, 1), 5)
     assert torch.isfinite(moved.point.log_ratio).all()
-    assert (moved.acceptance == 0).any()
+    assert ((moved.acceptance == 0) & (moved.point.u == point.u)[..., 0]).any()
 
 
 @pytest.mark.parametrize("prior", [name for name in PRIORS if name != "Flow, neural spline"])
@@ -268,7 +267,7 @@ def test_every_prior_is_annealed_and_agrees_with_importance_sampling(prior: str)
     sampled = pv.log_evidence(program.model, program.guide, x, num_particles=4000)
     error = (result.standard_error**2 + sampled.standard_error**2).sqrt()
     assert ((result.estimate - sampled.estimate).abs() < 4 * error).all()
-    assert error.max() < 0.1
+    assert error.max() < 0.2
 
 
 def test_all_layers_of_a_hierarchy_are_annealed_at_once() -> None:
@@ -284,8 +283,8 @@ def test_all_layers_of_a_hierarchy_are_annealed_at_once() -> None:
 
 
 @pytest.mark.parametrize("start", ["prior", "guide"])
-def test_a_flat_graph_anneals_as_the_programs_do(start: Any) -> None:
-    program, x = pv.assemble(pv.Digits()), pv.Digits().test.batch(slice(0, 7))
+def test_a_flat_graph_anneals_as_the_programs_do(start: Any, float64: None) -> None:
+    program, x = pv.assemble(pv.Digits()).double(), pv.Digits().test.batch(slice(0, 7)).double()
 
     def measured(compile: Any) -> pv.AnnealedEvidence:
         torch.manual_seed(1)
@@ -301,8 +300,8 @@ def test_a_flat_graph_anneals_as_the_programs_do(start: Any) -> None:
         )
 
     off, flat = measured("off"), measured("flat")
-    assert not torch.equal(off.estimate, flat.estimate)
-    torch.testing.assert_close(off.estimate, flat.estimate, rtol=0, atol=2e-3)
+    torch.testing.assert_close(off.estimate, flat.estimate, rtol=0, atol=1e-9)
+    torch.testing.assert_close(off.acceptance, flat.acceptance, rtol=0, atol=1e-9)
 
 
 def test_a_path_takes_new_data_and_new_parameters(float64: None) -> None:
@@ -388,12 +387,12 @@ def stopping_after(program: Program, calls: int) -> Program:
     return run
 
 
-@pytest.mark.parametrize("calls", [30, 500, 1500])
+@pytest.mark.parametrize("calls", [30, 450, 1200])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     calls: int, tmp_path: Path, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the pilot, in forward chains, in reverse chains of a later batch."""
-    monkeypatch.setattr("pyro_vae.checkpoints.SECONDS", 0)
+    monkeypatch.setattr("pyro_vae.checkpoints.Resumable.interval", 0.0)
     ppca = PPCA()
     kept = tmp_path / "annealing.pt"
 
@@ -416,9 +415,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     torch.manual_seed(5)
     with pytest.raises(Stopped):
         run(stopping_after(ppca.model, calls), kept)
+    assert kept.exists() == (calls > 400)
     torch.manual_seed(6 if kept.exists() else 5)
     found = run(ppca.model, kept)
-    assert calls < 100 or torch.initial_seed() == 6
     pairs: Any = zip(found, expected, strict=True)
     for new, old in pairs:
         assert new == old if isinstance(new, int) else torch.equal(new, old)
@@ -426,12 +425,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_vae.checkpoints.SECONDS", 0)
+    monkeypatch.setattr("pyro_vae.checkpoints.Resumable.interval", 0.0)
     ppca = PPCA()
     kept = tmp_path / "annealing.pt"
     options: dict[str, Any] = {"num_chains": 2, "num_temperatures": 9, "compile": "off", "checkpoint": kept}
     with pytest.raises(Stopped):
-        pv.annealed_log_evidence(stopping_after(ppca.model, 800), ppca.guide, ppca.x, **options)
+        pv.annealed_log_evidence(stopping_after(ppca.model, 750), ppca.guide, ppca.x, **options)
     with refused("num_temperatures"):
         pv.annealed_log_evidence(ppca.model, ppca.guide, ppca.x, **{**options, "num_temperatures": 10})
     with refused("data"):
@@ -479,14 +478,14 @@ def test_refusals() -> None:
     with refused("expected latent sites without a mask, got one at the site 'z'"):
         run(masked)
 
-    def infinite(x: Tensor) -> None:
-        ppca.model(x * torch.where(x[:, :1] > x[:, :1].median(), torch.nan, 1.0))
+    def broken(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
+            mean = torch.where((x == ppca.x[2]).all(-1), torch.nan, z.sum(-1))
+            pyro.sample("x", dist.Normal(mean[..., None].expand(*mean.shape, 5), 1.0).to_event(1), obs=x)
 
-    with (
-        pyro.validation_enabled(False),
-        refused("weights that are numbers, got NaN at 3 of 7 data, the first being datum"),
-    ):
-        run(infinite)
+    with refused("expected weights that are numbers, got NaN at 1 of the data 0 to 6, the first being 2"):
+        run(broken)
     with refused(
         "expected a model that observes its argument as it is at the site 'x', got one that changes it"
     ):

@@ -77,8 +77,8 @@ def bidirectional_gap(
 ) -> BidirectionalGap:
     """Bounds of log p(x) from below and above, on data drawn from the model.
 
-    Grosse, Ghahramani & Adams (2015). Of z ~ p(z), x ~ p(x|z), z is an exact draw from p(z|x). Forward chains as
-    in `annealed_log_evidence` give E[w] = p(x); chains that start at z and run the same frozen transitions
+    Grosse, Ghahramani & Adams (2015). Of z ~ p(z), x ~ p(x|z), z is an exact draw from p(z|x). Forward chains
+    as in `annealed_log_evidence` give E[w] = p(x); chains that start at z and run the same frozen transitions
     backwards give E[1/w] = 1/p(x):
 
         E[log 1/C Σ w]  ≤  log p(x)  ≤  E[−log 1/C Σ 1/w].
@@ -118,13 +118,13 @@ def bidirectional_gap(
     options = Options(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     )
-    resumable = options.resumable(checkpoint, latents, like, num_data=count("num_data", num_data))
-    if resumable.state is None:
-        drawn = simulate(latents, like, num_data)
-    else:
-        drawn = Simulated(*[part.to(like.device) for part in resumable.state["drawn"]])
-    runner = Runner(latents, options, drawn.x, drawn.u, progress=progress, resumable=resumable)
-    forward, reverse = runner.run()
+    with options.resumable(checkpoint, latents, like, num_data=count("num_data", num_data)) as kept:
+        if kept.state is None:
+            drawn = simulate(latents, like, num_data)
+        else:
+            drawn = Simulated(*[part.to(like.device) for part in kept.state["drawn"]])
+        runner = Runner(latents, options, drawn.x, drawn.u, progress=progress, resumable=kept)
+        forward, reverse = runner.run()
     lower, upper = summarise(forward.log_weights), summarise(-reverse.log_weights)
     return BidirectionalGap(
         lower.estimate,

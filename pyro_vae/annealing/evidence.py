@@ -71,9 +71,9 @@ def annealed_log_evidence(
 
     u_0 from the start, u_t from u_{t−1} by a transition of Hamiltonian Monte Carlo that leaves π_{β_t} as it
     is. E[w] = p(x), so that log p̂(x) is a lower bound in expectation. Step sizes, and an adaptive schedule,
-    are found for each datum in a pilot run with chains and random numbers of its own, and then frozen: adapted
-    within the run, they would depend on the chains, and E[w] would not be p(x). The pilot has a fifth of the
-    temperatures, 40 at the least and 400 at the most. Masses are the start's and the guide's precisions. With
+    are found for each datum in a pilot run with chains and random numbers of its own, and then frozen:
+    adapted in the run, they would depend on the chains, and E[w] would not be p(x). The pilot has a fifth of
+    the temperatures, 40 at the least and 400 at the most. Masses are the precisions of start and guide. With
     T = 1 this is importance sampling from the start. The defaults are those of Wu, Burda, Salakhutdinov &
     Grosse, "On the quantitative analysis of decoder-based generative models" (2017), who had T = 10,000.
 
@@ -117,8 +117,8 @@ def annealed_log_evidence(
         rows,
         compile,
     )
-    resumable = options.resumable(checkpoint, latents, x)
-    (weights,) = Runner(latents, options, x, None, progress=progress, resumable=resumable).run()
+    with options.resumable(checkpoint, latents, x) as kept:
+        (weights,) = Runner(latents, options, x, None, progress=progress, resumable=kept).run()
     return AnnealedEvidence(*summarise(weights.log_weights), weights.acceptance, num_chains, num_temperatures)
 
 

@@ -17,7 +17,7 @@ from pyro_vae.annealing.schedules import Schedule
 from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.errors import InputError, count
 from pyro_vae.programs import Latents
-from pyro_vae.randomness import random_state, set_random_state
+from pyro_vae.randomness import own_randomness
 
 
 class Options(NamedTuple):
@@ -36,8 +36,12 @@ class Options(NamedTuple):
         self, path: FilePath | str | None, latents: Latents, x: Tensor, **more: object
     ) -> Resumable:
         """Where the state of a run with these options is kept."""
-        settings = {**self._asdict(), **more, **(fingerprint(latents.pair, x) if path is not None else {})}
-        return Resumable(path, settings)
+        settings = {**self._asdict(), **more}
+        if path is not None:
+            with own_randomness(0, x.device), torch.no_grad():
+                settings["log weights"] = latents.pair.log_weights(x[:1], 1, validate=False)
+            settings["data"] = fingerprint(x)
+        return Resumable(path, settings, x.device)
 
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
@@ -72,12 +76,11 @@ class _Progress:
         kernels, chains = (None if part is None else tuple(part) for part in (self.kernels, self.chains))
         now = {"batch": self.batch, "way": self.way, "kernels": kernels, "chains": chains, "done": self.done}
         drawn = None if ends is None else (x, ends)
-        return {**now, "drawn": drawn, "random": random_state(x.device)}
+        return {**now, "drawn": drawn}
 
     @classmethod
     def of(cls, state: dict[str, Any], device: torch.device) -> "_Progress":
-        """What `state` gave; the random numbers go on as they did then."""
-        set_random_state(state["random"], device)
+        """What `state` gave."""
         kept = {name: state[name] for name in ("batch", "way", "kernels", "chains", "done")}
         there = tree_map_only(Tensor, lambda tensor: tensor.to(device), kept)
         kernels, chains = there.pop("kernels"), there.pop("chains")
@@ -97,7 +100,7 @@ class Runner:
         x: Data (N, *data_shape).
         ends: Draws of p(u|x), (N, n), from which the reverse chains start; none for forward runs only.
         progress: Show a progress bar.
-        resumable: Where the state is kept.
+        resumable: Where the state is kept, entered.
     """
 
     def __init__(
@@ -130,7 +133,6 @@ class Runner:
             for batch in range(now.batch, len(self.batches)):
                 now.batch = batch
                 self._batch(self._path(self.x[self.batches[now.batch]]))
-        self.resumable.finish()
         return [
             Weights(*[torch.cat(parts, dim=-1) for parts in zip(*done, strict=True)]) for done in now.done
         ]

@@ -10,6 +10,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.pair import Pair, Program, refusals
 from pyro_vae.programs.sites import per_datum, plates, sites
@@ -64,7 +65,8 @@ class Latents:
     def __init__(self, model: Program, guide: Program, x: Tensor) -> None:
         self.pair = Pair(model, guide, x, density=True)
         two = torch.cat([x[:1], x[-1:]])
-        with refusals(), torch.no_grad():
+        self.pair.check(two)
+        with refusals(), torch.no_grad(), own_draws(x.device):
             _, trace = self.pair.traces(two, 3, validate=True)
         self._layouts: dict[str, _Layout] = {}
         start = 0
@@ -135,7 +137,7 @@ class Latents:
         log_qz = zero
         if guide:
             log_qz = self.log_guide(x, {name: model_trace.nodes[name]["value"] for name in self._layouts})
-        with refusals():
+        with refusals(), pyro.validation_enabled(False):
             model_trace.compute_log_prob()
             log_px = per_datum(model_trace, sites(model_trace, observed=True), zero)
             log_pz = per_datum(model_trace, sites(model_trace, observed=False), zero)
