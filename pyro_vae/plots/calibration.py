@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 from torch import Tensor
 
@@ -50,7 +51,7 @@ def rank_histograms(
     ]
     low, high = stats.binom.interval(0.99, len(ranks), 1 / bins)
     top = 1.06 * max(high, *(float(count.max()) for count in counts))
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.linspace(0, num_draws + 1, bins + 1) - 0.5
     for axes, number, count in zip(grid, shown, counts, strict=False):
         right = verdicts[number] == "calibrated"
         axes.axhspan(low, high, color="0.85", zorder=0)
@@ -59,8 +60,8 @@ def rank_histograms(
         axes.stairs(count, edges, color=_BLUE if right else _VERMILION, linewidth=1)
         title = f"{fill(names[number], 30)}\n{verdicts[number]}, p {_probability(p_values[number])}"
         axes.set_title(title, fontsize=8, parse_math=False)
-        axes.set(xlim=(0, 1), ylim=(0, top))
-        axes.set_xticks([0, 0.5, 1], ["0", f"{num_draws / 2:g}", f"{num_draws}"])
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, top))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.tick_params(labelsize=7)
     number = f" (the worst {len(shown)} of {len(names)} quantities)" if len(shown) < len(names) else ""
     figure.supxlabel(f"rank of the truth among {num_draws} draws from q(z|x){number}", fontsize=9)
@@ -134,8 +135,8 @@ def posterior_contours(
 
 def _panels(number: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with `number` panels of that size in inches, at most four in a row."""
-    across = min(number, 4)
-    down = math.ceil(number / across)
+    down = math.ceil(number / 4)
+    across = math.ceil(number / down)
     size = (max(width * across, 4.6) + 0.4, height * down + 0.75)
     figure = Figure(figsize=size, layout="constrained")
     grid = list(figure.subplots(down, across, squeeze=False).flat)
@@ -166,12 +167,13 @@ def _contours(axes: Axes, p: np.ndarray, q: np.ndarray) -> None:
     across, down = (np.linspace(low[axis], high[axis], 80) for axis in (0, 1))
     grid = np.stack(np.meshgrid(across, down)).reshape(2, -1)
     for draws, filled in ((p, True), (q, False)):
+        draws = draws[:: math.ceil(len(draws) / 1000)]  # enough for a contour
         density = stats.gaussian_kde(draws.T)
         # that of the draws which a region of this mass just leaves out
         levels = np.quantile(density(draws.T), [0.1, 0.5])
         heights = density(grid).reshape(len(down), len(across))
         if filled:
-            axes.plot(*p[:1000].T, ".", color=_BLUE, markersize=1.5, alpha=0.35, zorder=1)
+            axes.plot(*draws.T, ".", color=_BLUE, markersize=1.5, alpha=0.35, zorder=1)
             colours = ["#9ecae9", "#5aa5d6"]
             axes.contourf(across, down, heights, [*levels, np.inf], colors=colours, alpha=0.75, zorder=2)
         else:
