@@ -3,6 +3,7 @@
 Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 """
 
+from pyro_vae.plots.calibration import posterior_contours, rank_histograms
 from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
 from pyro_vae.plots.pictures import images, plane, reconstructions
 from pyro_vae.plots.saving import save
@@ -15,6 +16,8 @@ __all__ = [
     "images",
     "plane",
     "points",
+    "posterior_contours",
+    "rank_histograms",
     "ratios",
     "reconstructions",
     "save",

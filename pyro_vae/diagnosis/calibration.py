@@ -1,0 +1,250 @@
+"""Simulation-based calibration of q(z|x)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from scipy import stats
+from torch import Tensor
+from tqdm import tqdm
+
+from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
+from pyro_vae.errors import InputError, count, seed_number
+from pyro_vae.programs import Latents, Program, simulate
+from pyro_vae.training.randomness import own_randomness
+
+#: More bins than this see no more of a shape that matters, fewer than four no U.
+_BINS = (4, 20)
+
+
+class Coverage(NamedTuple):
+    """How often the central interval of q(z|x) holds the true latent, per unconstrained coordinate."""
+
+    #: Share that it should be: that of the ranks in the interval, next to the level asked for.
+    nominal: float
+    #: Share found, (n,).
+    found: Tensor
+    #: Standard error of a share that is as it should be.
+    standard_error: float
+    #: Of the coordinates.
+    names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        lowest, highest = int(self.found.argmin()), int(self.found.argmax())
+        return (
+            f"central {self.nominal:.0%} intervals of q(z|x) hold the true latent in "
+            f"{self.found.mean():.1%} of simulated data, from {self.found[lowest]:.1%} "
+            f"({self.names[lowest]}) to {self.found[highest]:.1%} ({self.names[highest]}); "
+            f"± {self.standard_error:.1%} by chance"
+        )
+
+
+class Calibration(NamedTuple):
+    """Ranks of the true latents among draws from q(z|x), on data drawn from the model; on the CPU.
+
+    Uniform on 0 … L for the exact posterior, in every quantity.
+    """
+
+    #: Number of draws that lie below the truth, (num_data, Q), whole numbers from 0 to L.
+    ranks: Tensor
+    #: The Q quantities: the unconstrained latent coordinates, and last "log p(x, z)".
+    names: tuple[str, ...]
+    #: L, draws per datum.
+    num_draws: int
+    #: Bins of equal numbers of ranks, for the χ² test.
+    bins: int
+    #: Pearson's χ² of the ranks against the uniform distribution, `bins` − 1 degrees of freedom, (Q,).
+    chi_square: Tensor
+    #: Probability of a χ² at least as large for the exact posterior, (Q,).
+    p_value: Tensor
+
+    @property
+    def rejected(self) -> tuple[bool, ...]:
+        """Whether each quantity's ranks are not uniform, by Holm's (1979) test at 5 % over all of them."""
+        return holm(self.p_value)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether no quantity is rejected."""
+        return not any(self.rejected)
+
+    @property
+    def mean_z(self) -> Tensor:
+        """Mean of the ranks against L/2, in standard errors: positive where the truth lies high, (Q,)."""
+        size = self.num_draws + 1
+        variance = (size**2 - 1) / 12
+        return (self.ranks.double().mean(0) - self.num_draws / 2) / math.sqrt(variance / len(self.ranks))
+
+    @property
+    def variance_z(self) -> Tensor:
+        """Variance of the ranks against ((L+1)² − 1)/12, in standard errors: positive for a U, (Q,)."""
+        size = self.num_draws + 1
+        variance = (size**2 - 1) / 12
+        fourth = (size**2 - 1) * (3 * size**2 - 7) / 240
+        error = math.sqrt((fourth - variance**2) / len(self.ranks))
+        return (self.ranks.double().var(0, correction=0) - variance) / error
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """In words, what is wrong with each quantity; "calibrated" where it is not rejected.
+
+        Of a coordinate "too narrow" (ranks in a U), "too wide" (in a hump), "shifted upwards" or
+        "downwards" (q lies above or below the truth, ranks on one side), or "of another shape". Of
+        log p(x, z) "too high" or "too low" at the draws, or the same words.
+        """
+        found = zip(self.names, self.rejected, self.mean_z.tolist(), self.variance_z.tolist(), strict=True)
+        return tuple(_verdict(*each) for each in found)
+
+    def coverage(self, level: float = 0.9) -> Coverage:
+        """How often the truth lies in the central interval of probability `level`, per coordinate.
+
+        The interval runs between two order statistics of the draws, and holds a whole number of the L + 1
+        ranks on either side of the middle; `nominal` is its exact probability.
+
+        Raises:
+            InputError: where `level` is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level expects a number between 0 and 1, got {level}")
+        size = self.num_draws + 1
+        tail = min(round((1 - level) / 2 * size), (size - 1) // 2)
+        inside = (self.ranks[:, :-1] >= tail) & (self.ranks[:, :-1] < size - tail)
+        nominal = 1 - 2 * tail / size
+        error = math.sqrt(nominal * (1 - nominal) / len(self.ranks))
+        return Coverage(nominal, inside.double().mean(0), error, self.names[:-1])
+
+    def __repr__(self) -> str:
+        how = f"{len(self.ranks)} data drawn from the model, {self.num_draws} draws each"
+        if self.calibrated:
+            return (
+                f"q(z|x) is calibrated in all {len(self.names)} quantities "
+                f"(smallest p-value {float(self.p_value.min()):.2g}, Holm at 5 %; {how})"
+            )
+        wrong = [number for number, rejected in enumerate(self.rejected) if rejected]
+        # coordinates first, the worst of them before the others
+        wrong.sort(key=lambda number: (self.names[number] == JOINT, -float(self.chi_square[number])))
+        texts = [f"{self.names[number]} {self.verdicts[number]}" for number in wrong]
+        words = ", ".join(texts[:6]) + f" and {len(wrong) - 6} more" * (len(wrong) > 6)
+        return (
+            f"q(z|x) is not calibrated in {len(wrong)} of {len(self.names)} quantities: {words} "
+            f"(Holm at 5 %; {how})"
+        )
+
+
+@torch.no_grad()
+def calibrate(
+    model: Program,
+    guide: Program,
+    *,
+    like: Tensor,
+    num_data: int = 1000,
+    num_draws: int = 99,
+    rows: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Calibration:
+    """Simulation-based calibration of q(z|x) on data drawn from the model.
+
+    With z* ~ p(z), x ~ p(x|z*) and z_1 … z_L ~ q(z|x), the rank of f(z*) among f(z_1) … f(z_L) is uniform
+    on 0 … L for every f if q(z|x) = p(z|x). f are the unconstrained latent coordinates, and
+    log p(x, z), the joint density of the unconstrained latents: coordinates alone cannot tell the exact
+    posterior from a guide that ignores x and draws from the prior. Ties are broken at random. χ² tests
+    with Holm's correction say which ranks are not uniform. It tests q(z|x) on the model's own data; real data
+    may lie elsewhere. Talts, Betancourt, Simpson, Vehtari & Gelman (2018), "Validating Bayesian inference
+    algorithms with simulation-based calibration"; Modrák et al. (2023), "Simulation-based calibration
+    checking for Bayesian computation: the choice of test quantities shapes sensitivity".
+
+    Args:
+        model: Pyro program of p(x, z) that observes its argument at one site.
+        guide: Pyro program of q(z|x).
+        like: Data (at least one) of the shape, type and device that the programs are called with.
+        num_data: Data to draw.
+        num_draws: L, draws per datum; L + 1 is cut into 4 to 20 equal bins, so one less than a round number.
+        rows: Draws handled at once; by default as many as fit a CPU's cache, 5000 at the most.
+        seed: Of torch's random numbers, whose global state is given back as it was.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: as `log_weights`; where a latent site is discrete; where the model does not observe just
+            its argument; where the draws or their log densities are NaN; where `num_draws` + 1 has no
+            divisor from 4 to 20, or there are fewer than five data in a bin.
+
+    >>> from pyro_vae import Digits, assemble
+    >>> data = Digits()
+    >>> vae = assemble(data, latent_dim=2)
+    >>> found = calibrate(vae.model, vae.guide, like=data.test.batch(), num_data=100, num_draws=19)
+    >>> found.names, found.ranks.shape
+    (('z[0]', 'z[1]', 'log p(x, z)'), torch.Size([100, 3]))
+    """
+    bins = _number_of_bins(count("num_data", num_data), count("num_draws", num_draws))
+    with own_randomness(seed_number(seed), like.device), store_as_found():
+        latents = Latents(model, guide, like)
+        latents.pair.check(like[:1])
+        rows = count("rows", latents.pair.rows if rows is None else rows)
+        size = max(rows // num_draws, 1)
+        parts = []
+        with tqdm(total=num_data, unit="datum", disable=not progress) as bar:
+            for start in range(0, num_data, size):
+                number = min(size, num_data - start)
+                parts.append(_ranks(latents, like, number, num_draws, max(rows // number, 1)).cpu())
+                bar.update(number)
+    return _tested(torch.cat(parts), (*latents.columns(), JOINT), num_draws, bins)
+
+
+def _ranks(latents: Latents, like: Tensor, number: int, num_draws: int, chunk: int) -> Tensor:
+    """Ranks on `number` new data, `chunk` draws of each at a time: (number, Q)."""
+    x, truth = simulate(latents, like, number)
+    true = _quantities(latents, x, truth[None])
+    below, ties = 2 * [torch.zeros(true.shape[1:], dtype=torch.int64, device=x.device)]
+    for start in range(0, num_draws, chunk):
+        draws = _quantities(latents, x, latents.from_guide(x, min(chunk, num_draws - start)))
+        below = below + (draws < true).sum(0)
+        ties = ties + (draws == true).sum(0)
+    # in float64, so that the product stays below ties + 1
+    return below + (torch.rand(ties.shape, dtype=torch.float64, device=x.device) * (ties + 1)).long()
+
+
+def _quantities(latents: Latents, x: Tensor, u: Tensor) -> Tensor:
+    """The coordinates of u (K, B, n) and log p(x, u): (K, B, n + 1)."""
+    found = torch.cat([u.double(), log_joint(latents, x, u)[..., None]], dim=-1)
+    if found.isnan().any():
+        raise unusable(found.isnan().any(0), (*latents.columns(), JOINT))
+    return found
+
+
+def _tested(ranks: Tensor, names: tuple[str, ...], num_draws: int, bins: int) -> Calibration:
+    """With the χ² test of each quantity."""
+    width = (num_draws + 1) // bins
+    counts = torch.stack([(ranks // width == number).sum(0) for number in range(bins)])
+    statistic, p_value = stats.chisquare(counts.numpy())
+    return Calibration(ranks, names, num_draws, bins, torch.as_tensor(statistic), torch.as_tensor(p_value))
+
+
+def _number_of_bins(num_data: int, num_draws: int) -> int:
+    """The largest number of equal bins of the ranks that leaves five data to each."""
+    low, high = _BINS
+    divisors = [bins for bins in range(low, high + 1) if (num_draws + 1) % bins == 0]
+    if not divisors:
+        raise InputError(
+            f"num_draws + 1 expects a divisor from {low} to {high}, to cut the ranks into equal bins, got "
+            f"num_draws {num_draws}: take {-(-(num_draws + 1) // high) * high - 1}"
+        )
+    fitting = [bins for bins in divisors if 5 * bins <= num_data]
+    if not fitting:
+        raise InputError(
+            f"num_data expects at least {5 * divisors[0]}, five in each of {divisors[0]} bins, got {num_data}"
+        )
+    return fitting[-1]
+
+
+def _verdict(name: str, rejected: bool, mean: float, variance: float) -> str:
+    """By the larger of two z-scores, those of the ranks' mean and variance."""
+    if not rejected:
+        return "calibrated"
+    if max(abs(mean), abs(variance)) < 2:
+        return "of another shape"
+    if abs(variance) > abs(mean):
+        return "too narrow" if variance > 0 else "too wide"
+    if name == JOINT:
+        return "too low at the draws" if mean > 0 else "too high at the draws"
+    return "shifted downwards" if mean > 0 else "shifted upwards"

@@ -1,0 +1,61 @@
+"""What calibration and the comparison with exact draws share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_vae.errors import InputError
+from pyro_vae.programs import Latents, Program
+
+#: The test quantity that depends on the data.
+JOINT = "log p(x, z)"
+
+
+def log_joint(latents: Latents, x: Tensor, u: Tensor) -> Tensor:
+    """Log p(x, u) of unconstrained latents u (K, B, n), in float64: (K, B)."""
+    with pyro.validation_enabled(False):
+        parts = latents.log_probs(x, u, guide=False)
+    return parts.log_px.double() + parts.log_pz.double() + parts.log_det.double()
+
+
+def holm(p_value: Tensor, level: float = 0.05) -> tuple[bool, ...]:
+    """Which of several hypotheses are rejected, at `level` over all of them together (Holm 1979).
+
+    >>> holm(torch.tensor([0.03, 0.001, 0.02, 0.9]))
+    (False, True, False, False)
+    >>> holm(torch.tensor([0.02, 0.001, 0.016, 0.9]))
+    (True, True, True, False)
+    """
+    ordered, order = p_value.flatten().sort()
+    bounds = level / torch.arange(len(ordered), 0, -1)
+    passed = (ordered <= bounds).long().cumprod(0).bool()
+    rejected = torch.zeros_like(passed)
+    rejected[order] = passed
+    return tuple(rejected.tolist())
+
+
+@contextmanager
+def store_as_found() -> Iterator[None]:
+    """Programs with the parameters of Pyro's store, which is given back as it was found."""
+    store = pyro.get_param_store()
+    with store.scope(store.get_state()):
+        yield
+
+
+def prior_of(model: Program) -> Callable[[Tensor], Any]:
+    """A guide that draws from the model's p(z)."""
+    return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
+
+
+def unusable(wrong: Tensor, names: tuple[str, ...]) -> InputError:
+    """What is NaN, from which (B, Q) are."""
+    where = int(wrong.any(0).long().argmax())
+    return InputError(
+        f"expected numbers for {names[where]}, got NaN on {int(wrong.any(1).sum())} of {len(wrong)} data "
+        f"(the first is {int(wrong.any(1).long().argmax())}): bound the scales of the networks"
+    )
