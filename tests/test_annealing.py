@@ -267,7 +267,7 @@ def test_every_prior_is_annealed_and_agrees_with_importance_sampling(prior: str)
     sampled = pv.log_evidence(program.model, program.guide, x, num_particles=4000)
     error = (result.standard_error**2 + sampled.standard_error**2).sqrt()
     assert ((result.estimate - sampled.estimate).abs() < 4 * error).all()
-    assert error.max() < 0.2
+    assert error.median() < 0.1
 
 
 def test_all_layers_of_a_hierarchy_are_annealed_at_once() -> None:

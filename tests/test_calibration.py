@@ -13,7 +13,6 @@ import pytest
 import torch
 from matplotlib.patches import StepPatch
 from pyro import poutine
-from pyro_vae.training.randomness import own_randomness
 from scipy import stats
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from pyro_vae.compiled import Untraceable
 from pyro_vae.diagnosis.calibration import _tested
 from pyro_vae.diagnosis.common import JOINT, prior_of
 from pyro_vae.programs import Latents, simulate
+from pyro_vae.randomness import own_randomness
 from tests.components import refused
 from tests.test_importance import PPCA, L
 

@@ -12,7 +12,7 @@ from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, un
 from pyro_vae.diagnosis.exact import ExactPosterior, exact_posterior
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.programs import Latents, Program
-from pyro_vae.training.randomness import own_randomness
+from pyro_vae.randomness import own_randomness
 
 
 class Agreement(NamedTuple):

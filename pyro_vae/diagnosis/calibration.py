@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.programs import Latents, Program, simulate
-from pyro_vae.training.randomness import own_randomness
+from pyro_vae.randomness import own_randomness
 
 #: More bins than this see no more of a shape that matters, fewer than four no U.
 _BINS = (4, 20)

@@ -13,7 +13,7 @@ from pyro_vae.compiled import FlatGraph, Untraceable
 from pyro_vae.diagnosis.common import log_joint, prior_of, store_as_found
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.programs import Latents, Program
-from pyro_vae.training.randomness import own_randomness
+from pyro_vae.randomness import own_randomness
 
 #: Energy −log p(x, u) and its gradient, (1,) and (n,), at x (1, *data_shape) and u (n,).
 Energy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

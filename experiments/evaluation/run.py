@@ -1,0 +1,124 @@
+"""ELBO, importance sampling, annealing and bidirectional Monte Carlo of one trained model.
+
+    python experiments/evaluation/run.py runs/mnist
+
+A finished estimate is kept at once in OUT/estimates.jsonl; a command that was interrupted goes on with those
+that are not there, and within one from its checkpoint. Tables and pictures are made from that file alone.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pyro_vae as pv
+from pyro_vae.cli import load
+from pyro_vae.randomness import own_randomness
+from pyro_vae.runs import write
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+#: Temperatures of annealing, and particles of importance sampling at the most.
+TEMPERATURES, PARTICLES = (100, 1000, 10_000), 100_000
+SMOKE_TEMPERATURES, SMOKE_PARTICLES = (5, 20), 100
+
+Work = Callable[[Path], Any]
+
+
+class Estimates:
+    """The finished estimates in a file, one line each.
+
+    Args:
+        path: The file.
+        about: What all were measured on; a file of other data is refused.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.path, self.about = path, dict(about)
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.records: dict[str, dict[str, Any]] = {each["name"]: each for each in map(json.loads, lines)}
+        for record in self.records.values():
+            if record["about"] != self.about:
+                raise pv.InputError(
+                    f"{path} was measured on {record['about']}, got {self.about}: choose another folder with "
+                    "--out"
+                )
+
+    def add(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep one more."""
+        self.records[name] = {"name": name, "about": self.about, **content}
+        text = "".join(json.dumps(record) + "\n" for record in self.records.values())
+        write(self.path, text.encode())
+
+
+def estimate(name: str, work: Work, seed: int, device: torch.device, checkpoint: Path) -> dict[str, Any]:
+    """What `work` finds, each of its tensors as a list, with the seconds that it took."""
+    start = time.perf_counter()
+    with own_randomness(seed, device):
+        found = work(checkpoint)
+    print(f"{name}: {found!r}", flush=True)
+    fields = {field: _plain(value) for field, value in found._asdict().items() if field != "x"}
+    return {**fields, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and tuples of them as lists of numbers with six digits after the point."""
+    if isinstance(value, Tensor):
+        return [round(number, 6) for number in value.double().flatten().tolist()]
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def works(
+    model: Any, guide: Any, x: Tensor, temperatures: tuple[int, ...], particles: int
+) -> dict[str, Work]:
+    """What is to be estimated, by name."""
+    found: dict[str, Work] = {
+        "elbo": lambda _: pv.elbo(model, guide, x, num_particles=1000),
+        "importance": lambda path: pv.log_evidence(
+            model, guide, x, num_particles=particles, progress=True, checkpoint=path
+        ),
+    }
+    for number in temperatures:
+        found[f"annealed {number}"] = lambda path, number=number: pv.annealed_log_evidence(
+            model, guide, x, num_temperatures=number, progress=True, checkpoint=path
+        )
+        found[f"bidirectional {number}"] = lambda path, number=number: pv.bidirectional_gap(
+            model, guide, len(x), like=x, num_temperatures=number, progress=True, checkpoint=path
+        )
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", type=Path, help="folder of a trained run")
+    parser.add_argument("--num-data", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--smoke", action="store_true", help="few draws and temperatures")
+    parser.add_argument("--only", nargs="*", help="the names of some estimates")
+    options = parser.parse_args()
+    _, data, vae = load(options.run, "auto")
+    part = data.test.subset(options.num_data)
+    x = vae.place(part.batch())
+    about = {"data": data.name, "protocol": data.protocol, "hash": part.hash(), "num_data": len(x)}
+    estimates = Estimates(options.out / "estimates.jsonl", about)
+    temperatures = SMOKE_TEMPERATURES if options.smoke else TEMPERATURES
+    todo = works(vae.model, vae.guide, x, temperatures, SMOKE_PARTICLES if options.smoke else PARTICLES)
+    for number, (name, work) in enumerate(todo.items()):
+        if name not in estimates.records and (not options.only or name in options.only):
+            checkpoint = options.out / f"{name.replace(' ', '-')}.pt"
+            estimates.add(name, estimate(name, work, number, vae.device, checkpoint))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except pv.InputError as error:
+        sys.exit(f"error: {error}")
