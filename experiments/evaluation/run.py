@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae.cli import load
+from pyro_vae.programs import Program
 from pyro_vae.randomness import own_randomness
 from pyro_vae.runs import write
 
@@ -76,23 +78,37 @@ def _plain(value: Any) -> Any:
 
 
 def works(
-    model: Any, guide: Any, x: Tensor, temperatures: tuple[int, ...], particles: int
+    model: Program, guide: Program, x: Tensor, temperatures: tuple[int, ...], particles: int
 ) -> dict[str, Work]:
     """What is to be estimated, by name."""
     found: dict[str, Work] = {
         "elbo": lambda _: pv.elbo(model, guide, x, num_particles=1000),
-        "importance": lambda path: pv.log_evidence(
-            model, guide, x, num_particles=particles, progress=True, checkpoint=path
-        ),
+        "importance": partial(_importance, model, guide, x, particles),
     }
     for number in temperatures:
-        found[f"annealed {number}"] = lambda path, number=number: pv.annealed_log_evidence(
-            model, guide, x, num_temperatures=number, progress=True, checkpoint=path
-        )
-        found[f"bidirectional {number}"] = lambda path, number=number: pv.bidirectional_gap(
-            model, guide, len(x), like=x, num_temperatures=number, progress=True, checkpoint=path
-        )
+        found[f"annealed {number}"] = partial(_annealed, model, guide, x, number)
+        found[f"bidirectional {number}"] = partial(_bidirectional, model, guide, x, number)
     return found
+
+
+def _importance(
+    model: Program, guide: Program, x: Tensor, particles: int, checkpoint: Path
+) -> pv.LogEvidence:
+    return pv.log_evidence(model, guide, x, num_particles=particles, progress=True, checkpoint=checkpoint)
+
+
+def _annealed(
+    model: Program, guide: Program, x: Tensor, number: int, checkpoint: Path
+) -> pv.AnnealedEvidence:
+    options: dict[str, Any] = {"progress": True, "checkpoint": checkpoint}
+    return pv.annealed_log_evidence(model, guide, x, num_temperatures=number, **options)
+
+
+def _bidirectional(
+    model: Program, guide: Program, x: Tensor, number: int, checkpoint: Path
+) -> pv.BidirectionalGap:
+    options: dict[str, Any] = {"progress": True, "checkpoint": checkpoint}
+    return pv.bidirectional_gap(model, guide, len(x), like=x, num_temperatures=number, **options)
 
 
 def main() -> int:

@@ -88,11 +88,11 @@ class Path:
 
     def point(self, u: Tensor) -> Point:
         """Densities and gradients at u."""
-        return Point(u, *self._point(u))  # type: ignore[arg-type]
+        return Point(u, *self._point(u.contiguous()))  # type: ignore[arg-type]
 
     def force(self, u: Tensor, beta: Tensor) -> Tensor:
         """The gradient at u of the log density at β (B,): (C, B, n)."""
-        (gradient,) = self._force(u, beta)
+        (gradient,) = self._force(u.contiguous(), beta.contiguous())  # compiled for these strides
         assert gradient is not None
         return gradient
 
