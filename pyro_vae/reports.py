@@ -45,7 +45,7 @@ def evidence(result: LogEvidence) -> dict[str, float | int | str]:
         "standard_error": result.mean_standard_error,
         "monte_carlo_error": result.mean_monte_carlo_error,
         "method": "importance",
-        "particles": result.num_particles,
+        "particles": int(result.num_particles.max()),
         "num_data": len(result.estimate),
     }
 

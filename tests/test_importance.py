@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 import pyro_vae as pv
+from pyro_vae.importance import BoundCurve
 from tests.components import refused
 
 N, D, L = 7, 5, 3
@@ -135,7 +136,7 @@ def test_exactly_as_many_draws_as_asked_and_never_more_rows_at_once(num_particle
     assert sum(sizes) == N * num_particles
     assert max(sizes) <= rows
     assert result.estimate.shape == (N,)
-    assert result.num_particles == num_particles
+    assert result.num_particles.tolist() == [num_particles] * N
 
 
 @pytest.mark.parametrize("compile", ["flat", "inductor"])
@@ -287,7 +288,13 @@ def test_scales_are_left_out_and_masks_count(float64: None) -> None:
 
 def test_summary_of_a_data_set(float64: None) -> None:
     result = pv.LogEvidence(
-        torch.tensor([-1.0, -2.0, -6.0]), torch.tensor([0.3, 0.0, 0.4]), torch.ones(3), 10
+        estimate=torch.tensor([-1.0, -2.0, -6.0]),
+        standard_error=torch.tensor([0.3, 0.0, 0.4]),
+        effective_sample_size=torch.ones(3),
+        largest_share=torch.ones(3),
+        pareto_k=torch.tensor([0.69, math.nan, 0.71]),
+        num_particles=torch.full((3,), 10),
+        curve=BoundCurve((1, 10), torch.tensor([[-3.0, -4.0, -8.0], [-1.0, -2.0, -6.0]])),
     )
     assert result.mean == -3
     assert result.mean_standard_error == pytest.approx(math.sqrt(7 / 3))
@@ -296,8 +303,16 @@ def test_summary_of_a_data_set(float64: None) -> None:
     assert result._replace(standard_error=torch.full((3,), 9.0)).mean_data_error == 0
     assert math.isnan(result._replace(standard_error=torch.full((3,), math.nan)).mean_data_error)
     assert repr(result) == (
-        "log p(x) = -3.000 ± 1.528 nats, mean of 3 data by 10 importance samples each "
-        "(Monte Carlo error 0.167)"
+        "log p(x) = -3.000 ± 1.528 nats, mean of 3 data by 10 importance samples each (Monte Carlo error "
+        "0.167); a lower bound in expectation, with Pareto k̂ above 0.7 or unknown for 2 of the data"
+    )
+    assert result.share_unreliable == pytest.approx(2 / 3)
+    stopped = result._replace(num_particles=torch.tensor([10, 20, 40]))
+    assert "by 10 to 40 importance samples (" in repr(stopped)
+    assert result.curve.mean.tolist() == [-5, -3]
+    assert repr(result.curve) == (
+        "lower bound on log p(x), which rises with the number of draws in expectation: -5.000 at 1, "
+        "-3.000 at 10 (nats, mean of 3 data)"
     )
 
 

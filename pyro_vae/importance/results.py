@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+#: Largest Pareto k̂ at which an estimate and its standard error can be believed (Vehtari et al. 2024).
+RELIABLE_K = 0.7
+
 
 class OverData:
     """The mean over data of estimates of log p(x), with the two parts of its error.
@@ -55,15 +58,51 @@ class OverData:
         return math.nan if math.isnan(rest) else math.sqrt(max(rest, 0.0))
 
 
+class BoundCurve(NamedTuple):
+    """The importance-weighted bound at numbers of draws K′ = 1, 2, 5, 10, … up to K, per datum, in float64.
+
+    Its expectation is at most log p(x), is the ELBO at K′ = 1, and rises with K′ (Burda, Grosse &
+    Salakhutdinov 2016, theorem 1): what it still gains at the end is missing in the estimate, at the least.
+    """
+
+    #: K′, from the smallest to K.
+    num_particles: tuple[int, ...]
+    #: The mean over disjoint blocks of K′ draws of log 1/K′ Σ_k w_k, in nats, (levels, B); draws after the
+    #: last full block are left out. NaN where a datum had fewer draws than K′.
+    bound: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean over the data, (levels,); NaN where a datum had fewer draws."""
+        return self.bound.mean(1)
+
+    def __repr__(self) -> str:
+        points = ", ".join(
+            f"{value:.3f} at {level}" for level, value in zip(self.num_particles, self.mean, strict=True)
+        )
+        return (
+            "lower bound on log p(x), which rises with the number of draws in expectation: "
+            f"{points} (nats, mean of {self.bound.shape[1]} data)"
+        )
+
+
 class _Fields(NamedTuple):
-    #: log p̂(x) = log 1/K Σ_k w_k, in nats, (B,).
+    #: log p̂(x) = log 1/K Σ_k w_k, in nats, (B,); −∞ where every weight is 0.
     estimate: Tensor
     #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one particle.
     standard_error: Tensor
     #: (Σ w)² / Σ w², between 1 and K, (B,).
     effective_sample_size: Tensor
-    #: K.
-    num_particles: int
+    #: max_k w_k / Σ w, between 1/K and 1, (B,).
+    largest_share: Tensor
+    #: Shape k̂ of the weights' tail, (B,): above 0.7 the standard error says nothing, and the estimate is too
+    #: low by an unknown amount (Vehtari, Simpson, Gelman, Yao & Gabry 2024). NaN below 25 draws, and where
+    #: fewer than five weights lie above the rest, as for a discrete latent.
+    pareto_k: Tensor
+    #: K, (B,) int64: how many weights the estimate is made of.
+    num_particles: Tensor
+    #: The same estimate by fewer draws.
+    curve: BoundCurve
 
 
 class LogEvidence(OverData, _Fields):
@@ -74,11 +113,19 @@ class LogEvidence(OverData, _Fields):
 
     __slots__ = ()
 
+    @property
+    def share_unreliable(self) -> float:
+        """Share of the data with k̂ above 0.7; a k̂ that is NaN counts, since nothing vouches for it."""
+        return float((~(self.pareto_k <= RELIABLE_K)).double().mean())
+
     def __repr__(self) -> str:
+        few, many = int(self.num_particles.min()), int(self.num_particles.max())
+        draws = f"{many} importance samples each" if few == many else f"{few} to {many} importance samples"
+        unreliable = round(self.share_unreliable * len(self.estimate))
         return (
             f"log p(x) = {self.mean:.3f} ± {self.mean_standard_error:.3f} nats, mean of {len(self.estimate)} "
-            f"data by {self.num_particles} importance samples each (Monte Carlo error "
-            f"{self.mean_monte_carlo_error:.3f})"
+            f"data by {draws} (Monte Carlo error {self.mean_monte_carlo_error:.3f}); a lower bound in "
+            f"expectation, with Pareto k̂ above {RELIABLE_K} or unknown for {unreliable} of the data"
         )
 
 

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError, one_line
-from pyro_vae.programs.sites import check_axes, check_density, per_datum, plates, sites
+from pyro_vae.programs.sites import check_axes, check_density, check_precision, per_datum, plates, sites
 
 Program = Callable[[Tensor], Any]
 
@@ -31,6 +31,8 @@ class Pair:
             raise InputError(
                 f"expected data of shape (B, *data_shape) with B at least 1, got {tuple(x.shape)}"
             )
+        if x.dtype in (torch.float16, torch.bfloat16):
+            raise InputError(f"expected float32 or float64 data, got {x.dtype}: use .float()")
         self.model, self.guide = model, guide
         two = torch.cat([x[:1], x[-1:]])
         self.depth = 0
@@ -52,6 +54,7 @@ class Pair:
                 for name in sites(trace):
                     check_site_shape(trace.nodes[name], self.depth + 1)
                     check_axes(trace, name)
+                    check_precision(trace, name)
 
     def check(self, x: Tensor) -> None:
         """Refuse data outside the support, by one draw of each that leaves the random numbers as they are."""
