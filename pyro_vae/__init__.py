@@ -20,7 +20,7 @@ from pyro_vae.data import (
 )
 from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, NonFiniteLossError
-from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence, log_weights
+from pyro_vae.importance import ELBO, BoundCurve, LogEvidence, elbo, log_evidence, log_weights
 from pyro_vae.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -73,6 +73,7 @@ __all__ = [
     "ArrayFile",
     "Autoencoder",
     "BernoulliLikelihood",
+    "BoundCurve",
     "CategoricalLikelihood",
     "Comparison",
     "CompiledELBO",

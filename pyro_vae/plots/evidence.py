@@ -47,21 +47,13 @@ def bound_curve(
         axes.axhspan(value - 1.96 * error, value + 1.96 * error, color=_VERMILION, alpha=0.2, linewidth=0)
         axes.axhline(value, color=_VERMILION, linewidth=1.2, label=f"{other_label}: {value:.2f}")
     if len(draws):
-        label = f"importance sampling: {values[-1].mean():.2f} at K = {draws[-1]}"
-        axes.errorbar(
-            draws,
-            values.mean(1),
-            _paired(values),
-            fmt="o-",
-            color=_BLUE,
-            markersize=4,
-            capsize=2,
-            label=label,
-        )
-    axes.set_xlabel("draws per datum, K")
+        means, halves = values.mean(1), _paired(values)
+        label = f"importance sampling: {means[-1]:.2f} at K = {draws[-1]}"
+        axes.errorbar(draws, means, halves, fmt="o-", color=_BLUE, markersize=4, capsize=2, label=label)
+    axes.set_xlabel("K, draws per datum (bars: 95 % interval of the difference to the last point)")
     axes.set_ylabel(f"mean of log 1/K Σ w ({units})")
-    axes.set_title("a lower bound on log p(x) in expectation, rises with K", fontsize=10)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    axes.set_title("a lower bound on log p(x) in expectation, which rises with K", fontsize=10)
+    _legend(figure)
     return figure
 
 
@@ -100,7 +92,7 @@ def pareto_k(k: Tensor, *, reliable: float = 0.7) -> Figure:
     rest = f", unknown for {unknown}" if unknown else ""
     share = 100 * above / max(len(k), 1)
     axes.set_title(f"k̂ above {reliable:g} for {above} of {len(k)} data ({share:.3g} %){rest}", fontsize=10)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    _legend(figure)
     return figure
 
 
@@ -115,3 +107,9 @@ def _points(axes: Axes, values: Tensor, chosen: Tensor, marker: str, colour: str
             markersize=4,
             label=f"{label} ({int(chosen.sum())})",
         )
+
+
+def _legend(figure: Figure) -> None:
+    """Below the picture, where there is something to explain."""
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", frameon=False, fontsize=9)
