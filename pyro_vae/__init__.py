@@ -35,7 +35,7 @@ from pyro_vae.diagnosis import (
 )
 from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, NonFiniteLossError
-from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence, log_weights
+from pyro_vae.importance import ELBO, BoundCurve, LogEvidence, elbo, log_evidence, log_weights
 from pyro_vae.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -91,6 +91,7 @@ __all__ = [
     "Autoencoder",
     "BernoulliLikelihood",
     "BidirectionalGap",
+    "BoundCurve",
     "Calibration",
     "CategoricalLikelihood",
     "Comparison",

@@ -1,5 +1,6 @@
 """Figures show every datum in its place."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,35 @@ def test_the_history_of_an_error_speaks_of_no_density() -> None:
     (axes,) = plots.history(columns(), density=False).axes
     assert axes.get_ylabel() == "reconstruction error per datum"
     assert [list(np.asarray(line.get_ydata())) for line in axes.lines] == [[9, 8, 7]] * 2
+
+
+def test_a_bound_against_its_draws_with_another_estimate() -> None:
+    bound = torch.tensor([[-5.0, -9.0], [-4.0, -6.0], [-3.5, -5.5], [-3.4, math.nan]])
+    figure = plots.bound_curve((1, 10, 100, 1000), bound, other=(-4.0, 0.1))
+    line, means = figure.axes[0].lines[:2]
+    assert np.asarray(line.get_ydata()).tolist() == [-4, -4]
+    assert np.asarray(means.get_xdata()).tolist() == [1, 10, 100]  # a datum has no 1000 draws
+    assert np.allclose(np.asarray(means.get_ydata()), [-7, -5, -4.5])
+    (bars,) = (each for each in figure.axes[0].collections if isinstance(each, LineCollection))
+    half = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()]
+    # differences to the last point: −1.5 and −3.5; −0.5 and −0.5; none
+    assert half == pytest.approx([1.96 * math.sqrt(2) / math.sqrt(2), 0, 0])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "annealed: -4.00",
+        "importance sampling: -4.50 at K = 100",
+    ]
+    assert "lower bound on log p(x) in expectation" in figure.axes[0].get_title()
+
+
+def test_a_bound_that_is_nowhere_finite_is_an_empty_picture(tmp_path: Path) -> None:
+    figure = plots.bound_curve((1, 2), torch.full((2, 3), -math.inf))
+    plots.save(figure, tmp_path / "bound.png")
+    assert not figure.axes[0].lines
+
+
+def test_every_known_k_is_a_point_on_its_side_of_the_line() -> None:
+    figure = plots.pareto_k(torch.tensor([0.71, 0.2, math.nan, math.inf, 0.7, -0.5]))
+    _, below, above = figure.axes[0].lines
+    assert np.allclose(np.asarray(below.get_xydata()), [(1, -0.5), (2, 0.2), (3, 0.7)])
+    assert np.allclose(np.asarray(above.get_xydata()), [(4, 0.71), (5, 1.0)])  # infinity at the upper edge
+    assert figure.axes[0].get_title() == "k̂ above 0.7 for 2 of 6 data (33.3 %), unknown for 1"
