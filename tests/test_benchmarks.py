@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks import bfloat16, cases
+from experiments.benchmarks import annealing, bfloat16, cases
 from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
@@ -139,3 +139,22 @@ def test_the_error_of_bfloat16_is_small(capsys: pytest.CaptureFixture[str]) -> N
     found = re.findall(r"mean ([+-][\d.]+)  largest ([\d.]+) nats, 300 data", capsys.readouterr().out)
     assert len(found) == 2
     assert all(abs(float(mean)) < 0.01 and 0 < float(largest) < 0.1 for mean, largest in found)
+
+
+def test_annealing_is_timed_next_to_bare_gradients(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert annealing.main(["--smoke", "--rounds", "2", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "annealing.json").read_text())["cases"]
+    assert capsys.readouterr().out.strip() == annealing.table(found)
+    (rows,) = found.values()
+    assert all(len(times) == 2 and min(times) > 0 for times in rows.values())
+
+
+def test_the_bare_gradient_is_that_of_the_log_joint() -> None:
+    works = annealing.contenders((10,), 2, 3, smoke=True)
+    loss, u = works["PyTorch eager"].args  # type: ignore[attr-defined]
+    path = works["pyro_vae, compile off"].args[0]  # type: ignore[attr-defined]
+    z = u.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(z), z)
+    torch.testing.assert_close(path.force(u, torch.ones(3)), -gradient, rtol=1e-4, atol=1e-4)

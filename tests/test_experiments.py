@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import pyro_vae as pv
+from experiments.evaluation import run as evaluation
+from experiments.evaluation.report import sections as evaluation_sections
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections
 from experiments.swap.results import Results
@@ -20,6 +22,7 @@ from pyro_vae.cli import main
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SWAP = EXPERIMENTS / "swap"
+EVALUATION = EXPERIMENTS / "evaluation"
 
 
 @pytest.mark.parametrize("config", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda path: path.parent.name)
@@ -166,3 +169,31 @@ def test_swap_shows_its_committed_results() -> None:
     found = sections(results)
     assert insert(readme, found) == readme
     assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())
+
+
+def test_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    trained, out = tmp_path / "run", tmp_path / "out"
+    assert main(["train", "--steps", "2", "--particles", "5", "--out", str(trained)]) == 0
+    options = [str(trained), "--smoke", "--out", str(out), "--num-data"]
+    assert evaluation.main([*options, "3"]) == 0
+    kept = out / "estimates.jsonl"
+    lines = kept.read_text().splitlines()
+    assert {path.name for path in out.iterdir()} == {"estimates.jsonl", "bounds.png"}
+    kept.write_text("\n".join(lines[:-1]) + "\n")
+    assert evaluation.main([*options, "3"]) == 0
+    renewed = kept.read_text().splitlines()
+    assert renewed[:-1] == lines[:-1]
+    assert json.loads(renewed[-1])["gap"] == json.loads(lines[-1])["gap"]
+    with pytest.raises(pv.InputError, match="choose another folder with --out"):
+        evaluation.main([*options, "2"])
+
+
+def test_evaluation_shows_its_committed_results() -> None:
+    text = (EVALUATION / "results" / "estimates.jsonl").read_text()
+    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
+    readme = (EVALUATION / "README.md").read_text()
+    found = evaluation_sections(records)
+    assert insert(readme, found) == readme
+    assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())
+    gap = records["bidirectional 10000"]
+    assert np.mean(gap["upper"]) - np.mean(gap["lower"]) == pytest.approx(np.mean(gap["gap"]), abs=1e-5)

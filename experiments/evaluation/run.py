@@ -18,15 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import pyro_vae as pv
+from experiments.evaluation.report import picture, sections
+from experiments.tables import insert
+from pyro_vae import plots
 from pyro_vae.cli import load
 from pyro_vae.programs import Program
 from pyro_vae.randomness import own_randomness
+from pyro_vae.reports import circumstances
 from pyro_vae.runs import write
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1]))
-
 #: Temperatures of annealing, and particles of importance sampling at the most.
 TEMPERATURES, PARTICLES = (100, 1000, 10_000), 100_000
 SMOKE_TEMPERATURES, SMOKE_PARTICLES = (5, 20), 100
@@ -111,14 +115,14 @@ def _bidirectional(
     return pv.bidirectional_gap(model, guide, len(x), like=x, num_temperatures=number, **options)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="folder of a trained run")
     parser.add_argument("--num-data", type=int, default=100)
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--smoke", action="store_true", help="few draws and temperatures")
     parser.add_argument("--only", nargs="*", help="the names of some estimates")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     _, data, vae = load(options.run, "auto")
     part = data.test.subset(options.num_data)
     x = vae.place(part.batch())
@@ -129,8 +133,22 @@ def main() -> int:
     for number, (name, work) in enumerate(todo.items()):
         if name not in estimates.records and (not options.only or name in options.only):
             checkpoint = options.out / f"{name.replace(' ', '-')}.pt"
-            estimates.add(name, estimate(name, work, number, vae.device, checkpoint))
+            found = estimate(name, work, number, vae.device, checkpoint)
+            estimates.add(name, {**found, "seed": number, "made": circumstances(vae)})
+    if len(estimates.records) == len(todo):
+        report(estimates)
     return 0
+
+
+def report(estimates: Estimates) -> None:
+    """Print the tables and draw the picture; renew README where the results are the committed ones."""
+    found = sections(estimates.records)
+    print("\n\n".join(found.values()))
+    folder = estimates.path.parent
+    plots.save(picture(estimates.records), folder / "bounds.png")
+    readme = HERE / "README.md"
+    if folder.resolve() == (HERE / "results").resolve() and readme.exists():
+        write(readme, insert(readme.read_text(), found).encode())
 
 
 if __name__ == "__main__":
