@@ -481,8 +481,12 @@ def test_refusals() -> None:
     def broken(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
-            mean = torch.where((x == ppca.x[2]).all(-1), torch.nan, z.sum(-1))
-            pyro.sample("x", dist.Normal(mean[..., None].expand(*mean.shape, 5), 1.0).to_event(1), obs=x)
+            pyro.factor("x", torch.where((x == ppca.x[2]).all(-1), torch.nan, z.sum(-1)))
+
+    program, x = vae(), torch.randint(2, (9, 1, 5, 4)).float()
+    x[4, 0, 0, 0] = 0.5
+    with refused("within the support"):
+        pv.annealed_log_evidence(program.model, program.guide, x, num_chains=2, num_temperatures=2)
 
     with refused("expected weights that are numbers, got NaN at 1 of the data 0 to 6, the first being 2"):
         run(broken)

@@ -79,7 +79,8 @@ def _agreement(records: Records) -> str:
         f"Annealed (T = {number:,}) less importance-sampled (K = {int(sampled['num_particles'][0]):,}): "
         f"{mean} ± {both:.3f} nats in the mean, where ± is the Monte Carlo error of both; {inside} of "
         f"{len(error)} data agree within twice their errors, the largest difference is {largest}. Pareto k̂ "
-        f"is above 0.7 for {int((~(k <= 0.7)).sum())} of {len(k)} data; its largest value is {np.nanmax(k):.2f}."
+        f"is above 0.7 for {int((~(k <= 0.7)).sum())} of {len(k)} data, its largest value being "
+        f"{np.nanmax(k):.2f}."
     )
 
 

@@ -15,6 +15,7 @@ from pyro_vae.annealing.kernels import Kernels, tune
 from pyro_vae.annealing.path import Compile, Path, Start
 from pyro_vae.annealing.schedules import Schedule
 from pyro_vae.checkpoints import Resumable, fingerprint
+from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError, count
 from pyro_vae.programs import Latents
 from pyro_vae.randomness import own_randomness
@@ -141,6 +142,7 @@ class Runner:
         """One batch from where it is to its end."""
         now, options = self._now, self.options
         if now.kernels is None:
+            self._check(path)
             now.kernels = tune(
                 path,
                 num_chains=options.num_chains,
@@ -153,7 +155,6 @@ class Runner:
             now.way = way
             if now.chains is None:
                 now.chains = begin(self._first(path))
-                self._check(path.point(now.chains.u).log_ratio)
             chains = anneal(path, now.kernels, now.chains, reverse=now.way == 1, after=self._keep)
             # NaN for one temperature, where there are no transitions
             acceptance = chains.acceptance / (options.num_temperatures - 1)
@@ -169,15 +170,17 @@ class Runner:
         assert self.ends is not None
         return self.ends[self.batches[now.batch]].expand(num, -1, -1).contiguous()
 
-    def _check(self, log_ratio: Tensor) -> None:
-        """Refuse data at which the first weights (C, B) are no numbers."""
-        bad = log_ratio.isnan().any(0).nonzero().flatten().tolist()
+    def _check(self, path: Path) -> None:
+        """Refuse data at which a first weight is no number, and data outside the support."""
+        with own_draws(path.x.device):
+            bad = path.point(path.draw(1)).log_ratio[0].isnan().nonzero().flatten().tolist()
         if bad:
             part = self.batches[self._now.batch]
             raise InputError(
                 f"expected weights that are numbers, got NaN at {len(bad)} of the data {part.start} to "
                 f"{part.stop - 1}, the first being {part.start + bad[0]}: look at x and at the parameters"
             )
+        self.latents.pair.check(path.x)
 
     def _keep(self, chains: Chains) -> None:
         """After each temperature."""

@@ -179,7 +179,6 @@ def calibrate(
     bins = _number_of_bins(count("num_data", num_data), count("num_draws", num_draws))
     with own_randomness(seed_number(seed), like.device), store_as_found():
         latents = Latents(model, guide, like)
-        latents.pair.check(like[:1])
         rows = count("rows", latents.pair.rows if rows is None else rows)
         size = max(rows // num_draws, 1)
         parts = []

@@ -18,8 +18,7 @@ JOINT = "log p(x, z)"
 
 def log_joint(latents: Latents, x: Tensor, u: Tensor) -> Tensor:
     """Log p(x, u) of unconstrained latents u (K, B, n), in float64: (K, B)."""
-    with pyro.validation_enabled(False):
-        parts = latents.log_probs(x, u, guide=False)
+    parts = latents.log_probs(x, u, guide=False)
     return parts.log_px.double() + parts.log_pz.double() + parts.log_det.double()
 
 
