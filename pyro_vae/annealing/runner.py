@@ -173,7 +173,8 @@ class Runner:
     def _check(self, path: Path) -> None:
         """Refuse data at which a first weight is no number, and data outside the support."""
         with own_draws(path.x.device):
-            bad = path.point(path.draw(1)).log_ratio[0].isnan().nonzero().flatten().tolist()
+            ratio = path.point(path.draw(self.options.num_chains)).log_ratio
+        bad = ratio.isnan().any(0).nonzero().flatten().tolist()
         if bad:
             part = self.batches[self._now.batch]
             raise InputError(
