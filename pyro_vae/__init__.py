@@ -18,6 +18,7 @@ from pyro_vae.data import (
     Omniglot,
     StaticMNIST,
 )
+from pyro_vae.diagnosis import Diagnosis, diagnose
 from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, NonFiniteLossError
 from pyro_vae.importance import ELBO, LogEvidence, elbo, log_evidence, log_weights
@@ -80,6 +81,7 @@ __all__ = [
     "ContinuousBernoulliLikelihood",
     "Convolutional",
     "Dataset",
+    "Diagnosis",
     "DiagonalNormalPosterior",
     "Digits",
     "DiscretizedLogistic",
@@ -125,6 +127,7 @@ __all__ = [
     "assemble",
     "bits_per_dim",
     "compare",
+    "diagnose",
     "elbo",
     "fit",
     "head",
