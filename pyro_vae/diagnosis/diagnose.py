@@ -64,8 +64,8 @@ def diagnose(
     """
     _check(x, train, evidence)
     train = None if train is None else train[:: math.ceil(len(train) / MOST_TRAIN)]
-    units = latent_units(model, guide, x)
     information = mutual_information(model, guide, x)
+    units = latent_units(model, guide, x)
     prior = prior_gap(model, guide, x, train=train)
     local = optimise_locally(
         model, guide, x, num_steps=num_steps, num_particles=num_particles, progress=progress

@@ -90,6 +90,22 @@ class Diagnosis(NamedTuple):
             "prior_gap": self.prior.gap,
         }
 
+    def waterfall(self) -> dict[str, Any]:
+        """The arguments of `pyro_vae.plots.waterfall`: every nat from distortion to log p(x)."""
+        losses = [
+            ("− distortion", self.distortion),
+            ("− mutual information", self.mutual_information),
+            ("− marginal KL", self.marginal_kl),
+        ]
+        gains = [("+ amortisation gap", self.amortisation), ("+ approximation gap", self.approximation)]
+        steps = [(label, -found.mean, found.standard_error) for label, found in losses]
+        steps += [(label, found.mean, found.standard_error) for label, found in gains]
+        totals = [(3, "ELBO", *self.elbo[:2]), (5, "log p(x)", *self.log_evidence[:2])]
+        saved = None
+        if 0 < self.prior_gap.mean <= self.marginal_kl.mean:
+            saved = (2, self.prior_gap.mean, f"saved by a better prior: {self.prior_gap.mean:.2f} at least")
+        return {"steps": steps, "totals": totals, "saved": saved, "units": UNITS}
+
     def content(self) -> dict[str, Any]:
         """All means, their errors, units and words for JSON; None where a number is not finite."""
         names = [name for name in self._fields if isinstance(getattr(self, name), Estimate)]

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 """
 
 from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
+from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.pictures import images, plane, reconstructions
 from pyro_vae.plots.saving import save
 from pyro_vae.plots.training import history
@@ -13,9 +14,11 @@ __all__ = [
     "heat_map",
     "history",
     "images",
+    "latent_units",
     "plane",
     "points",
     "ratios",
     "reconstructions",
     "save",
+    "waterfall",
 ]
