@@ -48,9 +48,10 @@ def prior_gap(
 
     E_q[log r(z) − log p(z)] = KL(q(z) ‖ p(z)) − KL(q(z) ‖ r(z)), on data that r has not seen: at least so
     much does the best prior gain, the model else unchanged, while KL(q(z) ‖ p(z)) with q(z) made of the
-    data given is too large, since no prior learns these data alone. Mixtures with full or diagonal covariances
-    are fitted in the unconstrained space of the latents, size and kind being chosen on a quarter of the
-    data held out; then all data are fitted. Without `train`, each half of x is measured by the other's.
+    data given is too large, since no prior learns these data alone. Mixtures with full or diagonal
+    covariances are fitted in the unconstrained space of the latents, size and kind being chosen on a quarter
+    of the data held out; then all data are fitted. Without `train`, each half of x is measured by the
+    other's.
 
     Args:
         model: Pyro program of p(x, z), called with batches of x of any size.
