@@ -235,7 +235,10 @@ def _check_start_and_gain(program: pv.JointProgram, x: Tensor, *, whole: bool) -
 def test_the_parameters_of_the_programs_are_left_alone() -> None:
     program, x = vae(), data_for("Bernoulli", 5)
     before = {name: value.clone() for name, value in program.state_dict().items()}
-    optimise_locally(program.model, program.guide, x, num_steps=3, num_particles=3)
+    found = optimise_locally(
+        program.model, program.guide, x, num_steps=3, num_particles=100, learning_rate=1e-3
+    )
+    assert found.errors.gap.mean() < 0.1 * found.errors.elbo.mean()  # of common random numbers
     assert all(torch.equal(value, before[name]) for name, value in program.state_dict().items())
     assert all(parameter.grad is None for parameter in program.parameters())
 
@@ -340,11 +343,11 @@ def test_the_prior_gap_of_positive_codes_counts_the_volume(float64: None) -> Non
 
     def guide(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.LogNormal(0.5 * x, 0.5**0.5))
+            pyro.sample("z", dist.LogNormal(0.5 * x - 1, 0.5**0.5))
 
     x = 2**0.5 * torch.randn(600)
     found = prior_gap(model, guide, x)
-    exact = kl_divergence(dist.Normal(0.0, 1.0), dist.Normal(1.0, 2.0))
+    exact = kl_divergence(dist.Normal(-1.0, 1.0), dist.Normal(1.0, 2.0))
     assert abs(found.gap.mean() - exact) < 4 * found.gap.std() / 600**0.5 + 0.01
 
 
@@ -634,7 +637,7 @@ def test_units_stand_by_size(tmp_path: Path) -> None:
 
 
 def test_the_waterfall_of_a_diagnosis_ends_at_log_px(float64: None) -> None:
-    model, guide, x, evidence = case("prior")
+    model, guide, x, evidence = case("encoder")
     found = pv.diagnose(model, guide, x, evidence=evidence, num_steps=5, num_particles=50)
     drawn = found.waterfall()
     ends = np.cumsum([change for _, change, _ in drawn["steps"]])

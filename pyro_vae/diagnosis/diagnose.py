@@ -83,7 +83,9 @@ def diagnose(
     }
     largest, sentence = largest_loss(losses)
     collapse = _collapse(units, information)
-    said = [collapse, sentence, *notes(evidence, local.whole, terms["approximation"], information)]
+    # a full collapse comes first, since it explains the rest
+    first = [sentence, collapse] if collapse.startswith("Partial") else [collapse, sentence]
+    said = [*first, *notes(evidence, local.whole, terms["approximation"], information)]
     verdict = "\n".join(text for text in [*said, *generalisation(difference)] if text)
     return Diagnosis(
         **terms,
