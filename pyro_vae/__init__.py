@@ -28,9 +28,11 @@ from pyro_vae.diagnosis import (
     Agreement,
     Calibration,
     Coverage,
+    Diagnosis,
     ExactPosterior,
     agreement,
     calibrate,
+    diagnose,
     exact_posterior,
 )
 from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
@@ -101,6 +103,7 @@ __all__ = [
     "Convolutional",
     "Coverage",
     "Dataset",
+    "Diagnosis",
     "DiagonalNormalPosterior",
     "Digits",
     "DiscretizedLogistic",
@@ -151,6 +154,7 @@ __all__ = [
     "bits_per_dim",
     "calibrate",
     "compare",
+    "diagnose",
     "elbo",
     "exact_posterior",
     "fit",

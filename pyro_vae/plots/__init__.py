@@ -5,6 +5,7 @@ Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 
 from pyro_vae.plots.calibration import posterior_contours, rank_histograms
 from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
+from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions
 from pyro_vae.plots.saving import save
@@ -16,6 +17,7 @@ __all__ = [
     "heat_map",
     "history",
     "images",
+    "latent_units",
     "pareto_k",
     "plane",
     "points",
@@ -24,4 +26,5 @@ __all__ = [
     "ratios",
     "reconstructions",
     "save",
+    "waterfall",
 ]
