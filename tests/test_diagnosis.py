@@ -19,6 +19,7 @@ from torch.distributions import kl_divergence
 
 import pyro_vae as pv
 from pyro_vae import plots
+from pyro_vae.compiled import own_draws
 from pyro_vae.diagnosis import (
     Estimate,
     Information,
@@ -28,7 +29,9 @@ from pyro_vae.diagnosis import (
     optimise_locally,
     prior_gap,
 )
+from pyro_vae.diagnosis.local import _start
 from pyro_vae.diagnosis.verdict import Loss, collapse_in_words, generalisation, largest_loss, notes
+from pyro_vae.programs import Latents, Pair
 from tests.components import data_for, refused, vae
 from tests.test_importance import PPCA, L, N, two_sites
 
@@ -217,10 +220,6 @@ def test_a_hierarchy_starts_at_the_guide_and_gains(float64: None) -> None:
 
 
 def _check_start_and_gain(program: pv.JointProgram, x: Tensor, *, whole: bool) -> None:
-    from pyro_vae.compiled import own_draws
-    from pyro_vae.diagnosis.local import _start
-    from pyro_vae.programs import Pair
-
     pair = Pair(program.model, program.guide, x)
     free = _start(pair, x)
     with own_draws(x.device):
@@ -298,7 +297,7 @@ def test_information_of_several_sites_and_of_a_flow(float64: None) -> None:
         torch.manual_seed(1)
         found = mutual_information(program.model, program.guide, x, num_draws=3)
         torch.manual_seed(1)
-        latents = pv.programs.Latents(program.model, program.guide, x)
+        latents = Latents(program.model, program.guide, x)
         trace, _ = latents.pair.traces(x, 3, validate=False)
         expected = torch.empty(3, 4)
         for draw in range(3):

@@ -45,11 +45,6 @@ class FreeGuide(Messenger):
         """Whether the offsets reach every member of the family that the guide's distributions span."""
         return all(isinstance(site, _Parameters) and not site.conditional for site in self.sites.values())
 
-    def move(self, offsets: list[Tensor]) -> None:
-        """Put these numbers in."""
-        for mine, given in zip(self.offsets, offsets, strict=True):
-            mine.data.copy_(given)
-
     def choose(self, better: Tensor) -> None:
         """Put zero for the data (B,) that are not marked."""
         for site in self.sites.values():
