@@ -142,6 +142,8 @@ def test_constrained_sites_against_conjugacy(start: Any, float64: None) -> None:
         constrained, constrained_guide, x, num_chains=200, num_temperatures=40, start=start
     )
     assert agrees(result, constrained_evidence(x))
+    sampled = pv.log_evidence(constrained, constrained_guide, x, num_particles=20_000)
+    assert ((sampled.estimate - constrained_evidence(x)).abs() < 4 * sampled.standard_error).all()
 
 
 def test_two_sites_and_a_plate_of_pixels(float64: None) -> None:
