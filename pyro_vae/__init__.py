@@ -28,9 +28,11 @@ from pyro_vae.diagnosis import (
     Agreement,
     Calibration,
     Coverage,
+    Diagnosis,
     ExactPosterior,
     agreement,
     calibrate,
+    diagnose,
     exact_posterior,
 )
 from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
@@ -100,6 +102,7 @@ __all__ = [
     "Convolutional",
     "Coverage",
     "Dataset",
+    "Diagnosis",
     "DiagonalNormalPosterior",
     "Digits",
     "DiscretizedLogistic",
@@ -150,6 +153,7 @@ __all__ = [
     "bits_per_dim",
     "calibrate",
     "compare",
+    "diagnose",
     "elbo",
     "exact_posterior",
     "fit",

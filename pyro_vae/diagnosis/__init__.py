@@ -1,15 +1,34 @@
-"""Whether q(z|x) is the posterior of its model, for any Pyro model and guide with a plate "data"."""
+"""Where the nats go, which part of the model to swap, and whether q(z|x) is the posterior of its model."""
 
 from pyro_vae.diagnosis.agreement import Agreement, agreement
 from pyro_vae.diagnosis.calibration import Calibration, Coverage, calibrate
+from pyro_vae.diagnosis.diagnose import diagnose
+from pyro_vae.diagnosis.estimates import Estimate
 from pyro_vae.diagnosis.exact import ExactPosterior, exact_posterior
+from pyro_vae.diagnosis.local import LocalOptimum, optimise_locally
+from pyro_vae.diagnosis.prior import PriorGap, prior_gap
+from pyro_vae.diagnosis.rate import Information, mutual_information
+from pyro_vae.diagnosis.results import Diagnosis, Evidence
+from pyro_vae.diagnosis.units import Units, latent_units
 
 __all__ = [
     "Agreement",
     "Calibration",
     "Coverage",
+    "Diagnosis",
+    "Estimate",
+    "Evidence",
     "ExactPosterior",
+    "Information",
+    "LocalOptimum",
+    "PriorGap",
+    "Units",
     "agreement",
     "calibrate",
+    "diagnose",
     "exact_posterior",
+    "latent_units",
+    "mutual_information",
+    "optimise_locally",
+    "prior_gap",
 ]

@@ -5,6 +5,7 @@ Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 
 from pyro_vae.plots.calibration import posterior_contours, rank_histograms
 from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
+from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.pictures import images, plane, reconstructions
 from pyro_vae.plots.saving import save
 from pyro_vae.plots.training import history
@@ -14,6 +15,7 @@ __all__ = [
     "heat_map",
     "history",
     "images",
+    "latent_units",
     "plane",
     "points",
     "posterior_contours",
@@ -21,4 +23,5 @@ __all__ = [
     "ratios",
     "reconstructions",
     "save",
+    "waterfall",
 ]

@@ -99,6 +99,11 @@ class Latents:
         """The latent sites, in the model's order."""
         return list(self._layouts)
 
+    @property
+    def axes(self) -> dict[str, int]:
+        """The axis of the data in a value of each site, that of the particles being 0."""
+        return {name: layout.axis for name, layout in self._layouts.items()}
+
     def columns(self) -> list[str]:
         """A name for each number of u: the site's, with the number in it where there are several."""
         return [

@@ -1,0 +1,27 @@
+"""A mean over the data, with its errors."""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Estimate(NamedTuple):
+    """A mean over the data, in nats per datum."""
+
+    mean: float
+    #: Standard error of `mean` as an estimate for new data of the same kind: √(var_b / B), which contains
+    #: the Monte Carlo error. NaN for one datum.
+    standard_error: float
+    #: The Monte Carlo part of it, for these very data.
+    monte_carlo_error: float
+
+    def __repr__(self) -> str:
+        return f"{self.mean:.3f} ± {self.standard_error:.3f}"
+
+
+def estimate(values: Tensor, errors: Tensor) -> Estimate:
+    """The mean of `values` (B,), whose Monte Carlo standard errors are `errors` (B,)."""
+    number = len(values)
+    spread = float(values.std()) / math.sqrt(number) if number > 1 else math.nan
+    return Estimate(float(values.mean()), spread, float(errors.square().sum().sqrt()) / number)

@@ -1,0 +1,231 @@
+"""The distributions of a guide, with free offsets for each datum."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import AffineTransform, Distribution, biject_to, constraints, transform_to
+
+#: (a parameter, unconstrained; the unit of its offset) → the moved parameter.
+Offset = Callable[[Tensor, Tensor], Tensor]
+
+#: One of the parametrisations, where torch knows several.
+_NAMES = {torch.distributions.MultivariateNormal: ("loc", "scale_tril")}
+
+
+class FreeGuide(Messenger):
+    """Puts each latent site of a guide at its own distribution, moved by offsets that each datum has.
+
+    A site's parameters η_b, unconstrained, become η_b + s δ_b, with δ_b shared by all particles and s the
+    distribution's own unit (a location moves in its standard deviations), so that the search does not
+    depend on the units of z. Where a distribution cannot be made anew of its parameters (a flow, a mixture),
+    its draw u, unconstrained, becomes c_b + s_b δ_b + exp(ε_b)(u − c_b), c_b and s_b being the mean and the
+    spread of the guide's draws. A `Delta` stays as it is. With all offsets zero, the guide is as it was.
+
+    Args:
+        depth: Number of plate axes, without that of the particles.
+    """
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+        self.sites: dict[str, _Freed] = {}
+
+    @property
+    def offsets(self) -> list[Tensor]:
+        """All offsets; each has an axis for the data, and none for the particles."""
+        return [offset for site in self.sites.values() for offset in site.offsets]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the offsets reach every member of the family that the guide's distributions span."""
+        return all(isinstance(site, _Parameters) and not site.conditional for site in self.sites.values())
+
+    def move(self, offsets: list[Tensor]) -> None:
+        """Put these numbers in."""
+        for mine, given in zip(self.offsets, offsets, strict=True):
+            mine.data.copy_(given)
+
+    def choose(self, better: Tensor) -> None:
+        """Put zero for the data (B,) that are not marked."""
+        for site in self.sites.values():
+            for offset in site.offsets:
+                kept = better.reshape([-1, *[1] * (offset.ndim - 1 - site.axis)])
+                offset.data.copy_(torch.where(kept, offset, 0.0))
+
+    def _pyro_sample(self, message: Any) -> None:
+        if (
+            message["is_observed"]
+            or site_is_subsample(message)
+            or isinstance(_base(message["fn"]), dist.Delta)
+        ):
+            return
+        name, fn = message["name"], message["fn"]
+        if name not in self.sites:
+            frames = {frame.name: frame.dim for frame in message["cond_indep_stack"] if frame.vectorized}
+            self.sites[name] = _freed(fn, _Place.of(fn, self.depth, frames.get("data", -1)))
+        message["fn"] = self.sites[name].at(fn)
+
+
+class _Place(NamedTuple):
+    """Where a site lies in the plates."""
+
+    #: Its batch shape, before it is spread over the particles.
+    batch: torch.Size
+    #: Leading axes of it that are the particles': 1 where the site depends on other latents, else 0.
+    particles: int
+    #: The data's axis in an offset.
+    axis: int
+
+    @classmethod
+    def of(cls, fn: Any, depth: int, dim: int) -> "_Place":
+        particles = max(len(fn.batch_shape) - depth, 0)
+        return cls(fn.batch_shape, particles, len(fn.batch_shape) - particles + dim)
+
+
+class _Freed(Protocol):
+    """A site with offsets."""
+
+    offsets: list[Tensor]
+    axis: int
+
+    def at(self, fn: Any) -> Any:
+        """The distribution `fn` of the site, moved."""
+
+
+class _Parameters:
+    """Offsets on the parameters of a site's distribution."""
+
+    def __init__(self, fn: Any, place: _Place) -> None:
+        self.offsets: list[Tensor] = []
+        self.axis = place.axis
+        self.conditional = place.particles > 0
+        lead = len(place.batch)
+
+        def start(value: Tensor, unit: Tensor) -> Tensor:
+            if value.shape[:lead] != place.batch:
+                raise _Unusable("a parameter lacks the axes of the plates")
+            self.offsets.append(torch.zeros_like(value[0] if place.particles else value).requires_grad_())
+            return value
+
+        made = moved(fn, start)
+        value = fn.sample()
+        if not torch.allclose(made.log_prob(value), fn.log_prob(value), rtol=1e-3, atol=1e-3):
+            raise _Unusable("made anew of its parameters, it has another density")
+
+    def at(self, fn: Any) -> Any:
+        offsets = iter(self.offsets)
+        return moved(fn, lambda value, unit: value + unit * next(offsets))
+
+
+class _Draws:
+    """An affine map of the draws of a site's distribution, in the unconstrained space of its support."""
+
+    def __init__(self, fn: Any, place: _Place) -> None:
+        self.axis = place.axis
+        raw = biject_to(_support(fn)).inv(fn.sample((100,)))
+        # over the draws, and the particles
+        raw = raw.flatten(0, place.particles)
+        self.centre, self.unit = raw.mean(0), raw.std(0)
+        self.offsets = [torch.zeros_like(self.centre).requires_grad_() for _ in range(2)]
+
+    def at(self, fn: Any) -> Any:
+        shift, log_scale = self.offsets
+        scale = log_scale.exp()
+        loc = self.centre + self.unit * shift - scale * self.centre
+        support = _support(fn)
+        to_support = biject_to(support)
+        # the caches take a draw back to the very tensor whose density a flow remembers
+        move = AffineTransform(loc, scale, event_dim=to_support.domain.event_dim, cache_size=1)
+        real = isinstance(_plain(support), type(constraints.real))
+        through = [move] if real else [to_support.with_cache().inv, move, to_support.with_cache()]
+        return _MovedDraws(fn, through)
+
+
+class _MovedDraws(dist.TransformedDistribution):
+    """Draws of any distribution, moved by a map whose own parameters they have a gradient in."""
+
+    has_rsample = True
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draws, reparameterised as far as the distribution is, and always in the parameters of the map."""
+        value = self.base_dist(torch.Size(sample_shape))
+        for transform in self.transforms:
+            value = transform(value)
+        return value
+
+
+class _Unusable(Exception):
+    """A distribution that cannot be made anew of its parameters."""
+
+
+def _freed(fn: Any, place: _Place) -> _Freed:
+    """The offsets of a site whose distribution is `fn`."""
+    with torch.no_grad():
+        if fn.has_rsample:
+            try:
+                return _Parameters(fn, place)
+            except _Unusable:
+                pass
+        return _Draws(fn, place)
+
+
+def moved(fn: Any, offset: Offset) -> Any:
+    """The distribution `fn`, each of its parameters moved; through `Independent` and transforms."""
+    if isinstance(fn, torch.distributions.Independent):
+        return moved(fn.base_dist, offset).to_event(fn.reinterpreted_batch_ndims)
+    if fn.arg_constraints:
+        return _rebuilt(fn, offset)
+    if isinstance(fn, torch.distributions.TransformedDistribution):
+        return dist.TransformedDistribution(moved(fn.base_dist, offset), fn.transforms)
+    raise _Unusable("it has no parameters")
+
+
+def _rebuilt(fn: Any, offset: Offset) -> Any:
+    names = next((names for kind, names in _NAMES.items() if isinstance(fn, kind)), tuple(fn.arg_constraints))
+    try:
+        transforms = {name: transform_to(fn.arg_constraints[name]) for name in names}
+        free = {name: transform.inv(getattr(fn, name)) for name, transform in transforms.items()}
+        moves = {name: transforms[name](offset(free[name], _unit(fn, name))) for name in names}
+        return type(fn)(**moves)
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise _Unusable(str(error)) from error
+
+
+def _unit(fn: Any, name: str) -> Tensor:
+    """The unit of an offset: of what has the units of z, the standard deviation; else 1."""
+    value = getattr(fn, name)
+    if name not in ("loc", "cov_factor", "scale_tril"):
+        return torch.ones_like(value)
+    spread = fn.stddev.detach()
+    spread = torch.where(spread.isfinite(), spread, 1.0)
+    if name == "loc":
+        return spread
+    unit = spread[..., None].expand(value.shape)
+    if name == "scale_tril":  # whose diagonal is unconstrained as a logarithm
+        return unit.tril(-1) + torch.eye(value.shape[-1]).to(value)
+    return unit
+
+
+def _base(fn: Any) -> Distribution:
+    """What is inside `Independent`."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def _support(fn: Any) -> Any:
+    """The support, of a mixture that of its components."""
+    mixture = isinstance(fn, torch.distributions.MixtureSameFamily)
+    return _support(fn.component_distribution) if mixture else fn.support
+
+
+def _plain(support: Any) -> Any:
+    """What is inside an independent constraint."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support

@@ -1,0 +1,128 @@
+"""The largest loss in words, and what to swap for it."""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pyro_vae.diagnosis.estimates import Estimate
+from pyro_vae.diagnosis.rate import Information
+from pyro_vae.diagnosis.units import Units, some
+
+#: Loss below which a part is not worth a swap, in nats per datum.
+SMALL = 0.1
+
+#: Share of data with Pareto k-hat above 0.7 from which log p(x) is in doubt.
+DOUBT = 0.1
+
+#: What each part's loss is called, and what to do about it.
+REMEDIES = {
+    "encoder": ("amortisation gap", "a larger encoder (--network) or longer training"),
+    "posterior": ("approximation gap", "FullNormalPosterior or FlowPosterior"),
+    "prior": ("prior gap", "VampPrior, MixturePrior or FlowPrior"),
+}
+
+
+class Loss(NamedTuple):
+    """What a part of the model loses."""
+
+    found: Estimate
+    #: (B,).
+    per_datum: Tensor
+
+
+def collapse_in_words(units: Units, information: Information) -> str:
+    """Posterior collapse by name; empty where every unit is active.
+
+    Full where no unit is active and the mutual information is zero within three standard errors or 0.05
+    nats; partial where some units are inactive.
+    """
+    error = float(information.standard_error.square().sum().sqrt()) / len(information.information)
+    silent = information.mean < max(0.05, 3 * error if math.isfinite(error) else 0)
+    if units.num_active == 0 and silent:
+        return "Posterior collapse: no latent unit is active, and the codes do not tell the data apart."
+    if not units.inactive:
+        return ""
+    number, total = len(units.inactive), len(units.names)
+    return f"Partial posterior collapse: {number} of {total} latent units inactive ({some(units.inactive)})."
+
+
+def largest_loss(losses: dict[str, Loss]) -> tuple[str, str]:
+    """The part that loses most, by name and in a sentence.
+
+    Two parts are within noise where the mean of their paired difference is below two standard errors.
+    """
+    ordered = sorted(losses, key=lambda part: -losses[part].found.mean)
+    worth = [part for part in ordered if _matters(losses[part].found)]
+    if not worth:
+        return "none", (
+            f"No loss stands out: each is below {SMALL} nats or within its error. What remains lies in the "
+            "likelihood p(x|z) and its decoder, or cannot be told from these data."
+        )
+    first, *others = worth
+    equal = [part for part in others if _within_noise(losses[first], losses[part])]
+    if not equal:
+        name, remedy = REMEDIES[first]
+        size = f"the {name} of {losses[first].found.mean:.2f} nats"
+        return first, f"Largest loss: the {first}, {size}. To swap: {remedy}."
+    parts = [first, *equal]
+    sizes = " and ".join(f"the {REMEDIES[part][0]} of {losses[part].found.mean:.2f}" for part in parts)
+    remedies = "; ".join(f"for the {part} {REMEDIES[part][1]}" for part in parts)
+    return " or ".join(parts), (
+        f"Largest loss: the {' or the '.join(parts)}, {sizes} nats being within noise. To swap: {remedies}."
+    )
+
+
+def notes(evidence: object, whole: bool, approximation: Estimate, information: Information) -> list[str]:
+    """What the numbers cannot say."""
+    found = []
+    pareto_k = getattr(evidence, "pareto_k", None)
+    share = float((pareto_k > 0.7).double().mean()) if isinstance(pareto_k, Tensor) else 0.0
+    below = approximation.mean < -2 * _error(approximation.monte_carlo_error)
+    if share > DOUBT or below:
+        why = (
+            f"Pareto k-hat is above 0.7 for {share:.0%} of the data"
+            if share > DOUBT
+            else "it is below an ELBO"
+        )
+        found.append(
+            f"log p(x) is in doubt ({why}): it is then too low, and the approximation gap too small; "
+            "use annealed_log_evidence."
+        )
+    if not whole:
+        found.append(
+            "Only a part of the posterior's family was searched, so the amortisation gap is a lower bound, "
+            "and the approximation gap an upper bound."
+        )
+    if information.mean > 0.9 * information.limit:
+        found.append(
+            "The mutual information is near its limit, the logarithm of the number of data, so the marginal "
+            "KL is too large, and more data would move nats from it: trust the prior gap."
+        )
+    return found
+
+
+def generalisation(gap: Estimate | None) -> list[str]:
+    """What a large train-test gap asks for."""
+    if gap is None or not _matters(gap) or gap.mean < 1:
+        return []
+    return [
+        f"The ELBO of the training data is {gap.mean:.2f} nats higher: more data, a smaller network, or an "
+        "earlier stop."
+    ]
+
+
+def _matters(found: Estimate) -> bool:
+    """Whether a loss is worth a swap, and more than noise."""
+    return found.mean > max(SMALL, 2 * max(_error(found.standard_error), _error(found.monte_carlo_error)))
+
+
+def _within_noise(one: Loss, other: Loss) -> bool:
+    difference = one.per_datum - other.per_datum
+    spread = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    return abs(float(difference.mean())) < 2 * spread
+
+
+def _error(value: float) -> float:
+    """A standard error, 0 where it is not known."""
+    return value if math.isfinite(value) else 0.0
