@@ -73,8 +73,8 @@ def diagnose(
         if (opened.folder / "diagnosis.json").exists():
             print(f"replacing the earlier {opened.folder / 'diagnosis.json'}")
         opened.write_json("diagnosis.json", content)
+        print(reports.diagnosis_table(content, found["nats"]["table"], opened.folder), end="\n\n")
         _draw(opened, found, parts, content["units"])
-    print(reports.diagnosis_table(content, found["nats"]["table"], opened.folder))
 
 
 def _found(

@@ -32,9 +32,9 @@ def evaluate(
 ) -> None:
     """ELBO and log p(x) of a trained run, into its evaluation.json, and of each datum into per_datum.npz.
 
-    By importance sampling it takes seconds, and a Pareto k-hat above 0.7 tells data whose estimate is too
-    low. Annealing takes minutes to hours, and is right where the posterior is far from q(z|x), too. Both are
-    lower bounds in expectation. Ctrl-C or a kill costs ten seconds at the most: the same command goes on.
+    Importance sampling takes seconds, and a Pareto k-hat above 0.7 tells the data whose estimates are likely
+    too low. Annealing takes minutes to hours, and from the prior does not rest on q(z|x). Both are lower
+    bounds in expectation. Ctrl-C or a kill costs ten seconds or so: the same command goes on.
 
     Args:
         run: Folder of the run.
@@ -74,20 +74,19 @@ def evaluate(
             checkpoint=stages.within("log_evidence"),
             progress=sys.stderr.isatty(),
         )
-        _write(opened, found)
-    print(reports.table(found.content, opened.folder))
+        if (opened.folder / "evaluation.json").exists():
+            print(f"replacing the earlier {opened.folder / 'evaluation.json'}")
+        opened.write_arrays("per_datum.npz", found.per_datum)
+        opened.write_json("evaluation.json", found.content)
+        print(reports.table(found.content, opened.folder))
+        _draw(opened, found)
 
 
-def _write(run: Run, found: reports.Evaluation) -> None:
-    """The files of an evaluation; pictures of an earlier one do not stay beside it."""
-    if (run.folder / "evaluation.json").exists():
-        print(f"replacing the earlier {run.folder / 'evaluation.json'}")
-    run.write_arrays("per_datum.npz", found.per_datum)
-    run.write_json("evaluation.json", found.content)
-    if not isinstance(found.evidence, LogEvidence):
-        for name in PICTURES:
-            (run.figures / f"{name}.png").unlink(missing_ok=True)
-        return
-    curve, units = found.evidence.curve, found.content["units"]
-    save(run, "bound_curve", plots.bound_curve(curve.num_particles, curve.bound, units=units))
-    save(run, "pareto_k", plots.pareto_k(found.evidence.pareto_k))
+def _draw(run: Run, found: reports.Evaluation) -> None:
+    """The pictures of importance sampling; those of an earlier evaluation do not stay."""
+    for name in PICTURES:
+        (run.figures / f"{name}.png").unlink(missing_ok=True)
+    if isinstance(found.evidence, LogEvidence):
+        curve, units = found.evidence.curve, found.content["units"]
+        save(run, "bound_curve", plots.bound_curve(curve.num_particles, curve.bound, units=units))
+        save(run, "pareto_k", plots.pareto_k(found.evidence.pareto_k))

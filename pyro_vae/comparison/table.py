@@ -107,8 +107,8 @@ class Comparison(NamedTuple):
         draws = sorted(sizes, key=sizes.__getitem__)
         if len(draws) > 1:
             notes[self._drawn] = (
-                f"{draws[0]} to {draws[-1]}: the fewer, the lower the estimate of log p(x) in expectation, so "
-                "a part of the differences may be bias"
+                f"{draws[0]} to {draws[-1]}: the fewer, the lower the estimate of log p(x) in expectation, "
+                "so a part of the differences may be bias"
             )
         return notes
 
