@@ -129,7 +129,7 @@ WORDS = (
     (r"Problem with given class_path '[\w.]*?(\w+)':", r"\1:"),
     (r"[Oo]ption '(\w+)' is not accepted", r"there is no option \1"),
     (r"[Pp]arser key \"([\w.]+)\":", r"--\1:"),
-    (r"(evaluate|sample|reconstruct|traverse)\.run", r"RUN, the folder of a run"),
+    (r"(evaluate|diagnose|sample|reconstruct|traverse)\.run", r"RUN, the folder of a run"),
     (r"compare\.runs", r"RUN RUN, the folders of runs"),
 )
 

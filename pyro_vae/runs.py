@@ -3,9 +3,12 @@
     config.yaml     the configuration, reusable with --config
     metrics.csv     one row per epoch
     history.png     the same as a picture
-    checkpoints/    last.pt, from which training goes on; best.pt, by validation ELBO
+    checkpoints/    last.pt, from which training goes on; best.pt, by validation ELBO; while a command is
+                    interrupted evaluation/ or diagnosis/, from which it goes on
     summary.json    the final numbers, with all that is needed to compare them
+    evaluation.json the same by `evaluate`, of the latest one
     per_datum.npz   ELBO and log p(x) of each datum, of the latest evaluation
+    diagnosis.json  where the nats go, by `diagnose`
     figures/        pictures made by the other commands
 
 Every file is written under a temporary name, flushed and renamed, so a kill leaves the old or the
@@ -32,6 +35,7 @@ from pyro_vae.errors import InputError
 OWNED = (
     "summary.json",
     "evaluation.json",
+    "diagnosis.json",
     "per_datum.npz",
     "metrics.csv",
     "history.png",

@@ -482,7 +482,7 @@ BITS = np.random.RandomState(0).randint(0, 2, (200, 1, 4, 4)).astype(np.uint8)
 
 REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "unknown command": (lambda: ("trian",), r"invalid choice: 'trian' .*\(did you mean train"),
-    "no command": (lambda: (), "train,evaluate,sample,reconstruct,traverse"),
+    "no command": (lambda: (), "train,evaluate,diagnose,sample,reconstruct"),
     "unknown option": (lambda: ("train", "--epoch", 3), r"--epoch 3 \(did you mean --epochs"),
     "unknown component": (
         lambda: ("train", "--prior", "VampPrio"),

@@ -49,10 +49,11 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         run = Run(name) if Path(name).exists() else Run.create(name, yaml.safe_dump(DEFAULT | (config or {})))
         values = np.asarray(values, dtype=np.float64)
         mean, particles = float(values.mean()), given.pop("particles", 10)
+        how: dict[str, Any] = {name: given.pop(name) for name in ("method", "temperatures") if name in given}
         content = {
             "data": "Digits",
             "split": "test",
-            "log_evidence": {"estimate": mean, "particles": particles},
+            "log_evidence": {"estimate": mean, "particles": particles, **how},
             "units": "nats per datum",
             "protocol": "binarised at grey > 1/2",
             "data_hash": "0123456789abcdef",
@@ -61,6 +62,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
             **given,
         }
         labels = {name: content[name] for name in ("data_hash", "seed", "split")}
+        if how:
+            labels["method"] = how["method"]
         arrays = {"elbo": values - 1, "log_evidence": values, "particles": particles, **labels}
         run.write_arrays("per_datum.npz", {**arrays, **(per_datum or {})})
         run.write_json(file, content)
@@ -83,7 +86,7 @@ def test_the_difference_is_that_of_a_paired_t_test(make: Make) -> None:
         assert run.standard_error == pytest.approx(stats.sem(values), rel=1e-12)
         unpaired = stats.ttest_ind(values, VALUES).confidence_interval(0.95)
         assert np.diff(run.interval) < 0.1 * (unpaired.high - unpaired.low)
-    assert found.runs[0][7:9] == (0, (0, 0))
+    assert found.runs[0][8:10] == (0, (0, 0))
 
 
 def test_the_interval_covers_the_truth_in_95_of_100_repeats() -> None:
@@ -102,7 +105,7 @@ def test_equal_runs_are_within_noise(make: Make) -> None:
     for reference in references:
         found = pv.compare([make("a", VALUES), make("b", VALUES)], reference=reference)
         assert found.reference == "a"
-        assert found.runs[1][7:] == (0, (0, 0), "within noise")
+        assert found.runs[1][8:] == (0, (0, 0), "within noise")
         assert found.runs[0].options == found.runs[1].options == {}
         assert re.search("^b +equal options$", repr(found), re.M)
 
@@ -110,7 +113,7 @@ def test_equal_runs_are_within_noise(make: Make) -> None:
 def test_a_constant_difference_is_certain(make: Make) -> None:
     values = np.arange(4.0)
     found = pv.compare([make("a", values), make("b", values + 0.5)])
-    assert found.runs[1][7:] == (0.5, (0.5, 0.5), "better")
+    assert found.runs[1][8:] == (0.5, (0.5, 0.5), "better")
 
 
 def test_the_best_is_the_reference_and_the_order_is_kept(make: Make) -> None:
@@ -163,6 +166,11 @@ def test_an_elbo_that_is_not_finite_costs_no_comparison(make: Make) -> None:
             "b was evaluated on other data than a: expected protocol binarised at grey > 1/2, got static "
             "binarisation: compare runs on one test set, binarised once, in the same units",
         ),
+        (
+            {"method": "annealed", "particles": 16, "temperatures": 200},
+            "b was evaluated by another method than a: expected method importance, got annealed: use "
+            "pyro-vae evaluate b --split test --num_data 200",
+        ),
         ({"data_hash": "f"}, "expected data_hash 0123456789abcdef, got f: compare runs on one test set"),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
@@ -170,6 +178,40 @@ def test_an_elbo_that_is_not_finite_costs_no_comparison(make: Make) -> None:
 def test_what_was_measured_otherwise_is_refused(make: Make, given: dict[str, Any], text: str) -> None:
     with pytest.raises(pv.InputError, match=re.escape(text)):
         pv.compare([make("a", VALUES), make("b", VALUES, **given)])
+
+
+def test_annealed_results_are_compared_with_their_like(make: Make) -> None:
+    annealed = {"method": "annealed", "particles": 16}
+    folders = [
+        make("a", VALUES, temperatures=1000, **annealed),
+        make("b", VALUES + 1, temperatures=200, **annealed),
+    ]
+    found = pv.compare(folders)
+    assert found.method == "annealed"
+    assert [run.draws for run in found.runs] == ["16x1000", "16x200"]
+    assert re.search(r"^b +1,234 +\S+ +\S+ ± \S+ +16x200 +\+1.000 ", repr(found), re.M)
+    assert "annealed    16x200 to 16x1000: the fewer, the lower" in repr(found)
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert [(row["particles"], row["temperatures"], row["method"]) for row in rows] == [
+        ("16", "1000", "annealed"),
+        ("16", "200", "annealed"),
+    ]
+    text = (
+        "c was evaluated by another method than a: expected method annealed, got importance: use pyro-vae "
+        "evaluate c --split test --num_data 200 --method annealed --chains 16 --temperatures 1000"
+    )
+    with pytest.raises(pv.InputError, match=re.escape(text)):
+        pv.compare(["a", make("c", VALUES, method="importance")])
+
+
+def test_results_without_a_method_are_of_importance_sampling(make: Make) -> None:
+    """As those written before there was another; the numbers of each datum belong to one method."""
+    found = pv.compare([make("a", VALUES), make("b", VALUES, method="importance")])
+    assert found.method == "importance"
+    assert found.runs[1].temperatures is None
+    make("c", VALUES, file="evaluation.json")
+    make("c", VALUES, method="annealed", temperatures=5)
+    assert pv.compare(["c", make("d", VALUES, method="annealed", temperatures=5)]).method == "annealed"
 
 
 def test_another_number_of_data_is_refused_with_the_way_to_the_same(make: Make) -> None:

@@ -136,7 +136,12 @@ def train(cell: Cell, protocol: Protocol) -> Record:
     )
     history = fit(vae, data, cell.seed, protocol)
     found = reports.evaluation(
-        vae, data, split="test", particles=protocol.particles, num_data=None, seed=cell.seed
+        vae,
+        data,
+        split="test",
+        num_data=None,
+        seed=cell.seed,
+        estimator=reports.Estimator(particles=protocol.particles),
     )
     return {
         "cell": list(cell),
@@ -167,7 +172,7 @@ def fit(vae: pv.VAE, data: pv.Dataset, seed: int, protocol: Protocol) -> pv.Hist
 
 def numbers(vae: pv.VAE, data: pv.Dataset, history: pv.History, found: reports.Evaluation) -> Record:
     """The results of one cell, for JSON."""
-    content, per_datum = found
+    content, per_datum = found.content, found.per_datum
     log_px = content["log_evidence"]
     if not np.isfinite(per_datum["log_evidence"]).all():
         raise ArithmeticError(f"log p(x) is not finite, mean {log_px['estimate']}")

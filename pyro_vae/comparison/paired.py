@@ -32,7 +32,7 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
 
     Raises:
         InputError: where a folder is no finished run or was given twice; where the runs were evaluated on
-            different data, binarisation or units; where a run has no log p(x).
+            different data, binarisation or units, or by different methods; where a run has no log p(x).
     """
     if reference not in get_args(Reference):
         raise InputError(f"reference expects first or best, got {reference!r}")
@@ -91,7 +91,7 @@ def _check_same(first: Result, other: Result) -> None:
         expected, got = first.facts[name], other.facts[name]
         if expected == got:
             continue
-        how = "in other units" if name == "units" else "on other data"
+        how = {"units": "in other units", "method": "by another method"}.get(name, "on other data")
         raise InputError(
             f"{other.name} was evaluated {how} than {first.name}: expected {name} {expected}, got {got}: "
             f"{_remedy(first, other, name)}"
@@ -100,11 +100,19 @@ def _check_same(first: Result, other: Result) -> None:
 
 def _remedy(first: Result, other: Result, name: str) -> str:
     """What to do where two results differ in the fact `name`; `evaluate` chooses some of them."""
-    if name not in ("split", "num_data", "binarisation seed"):
+    if name not in ("split", "num_data", "binarisation seed", "method"):
         return "compare runs on one test set, binarised once, in the same units"
     split, num_data, seed = (first.facts[each] for each in ("split", "num_data", "binarisation seed"))
     command = f"pyro-vae evaluate {shlex.quote(other.name)} --split {split} --num_data {num_data}"
-    return f"use {command}{'' if seed is None else f' --seed {seed}'}"
+    seeded = "" if seed is None else f" --seed {seed}"
+    return f"use {command}{seeded}{_method(first)}"
+
+
+def _method(first: Result) -> str:
+    """The options of `evaluate` for the method of a result; none for importance sampling, the default."""
+    if first.temperatures is None:
+        return ""
+    return f" --method annealed --chains {first.particles} --temperatures {first.temperatures}"
 
 
 def _compared(result: Result, base: Result, options: dict[str, str]) -> ComparedRun:
@@ -117,6 +125,7 @@ def _compared(result: Result, base: Result, options: dict[str, str]) -> Compared
         float(result.log_evidence.mean()),
         _error(result.log_evidence),
         result.particles,
+        result.temperatures,
         difference,
         interval,
         "reference" if result is base else _verdict(*interval),

@@ -13,10 +13,13 @@ from pyro_vae.errors import InputError, one_line
 from pyro_vae.runs import Run, load_arrays
 
 #: Results of two runs are compared only where these are equal.
-SAME = ("data", "split", "num_data", "units", "protocol", "data_hash", "binarisation seed")
+SAME = ("data", "split", "num_data", "units", "protocol", "data_hash", "binarisation seed", "method")
 
 #: What says to which result the numbers of each datum belong.
 _LABELS = ("data_hash", "particles", "seed", "split")
+
+#: The method of results that name none, as all did before there were two.
+_METHOD = "importance"
 
 
 def _anew(folder: Path) -> str:
@@ -32,6 +35,8 @@ class Result(NamedTuple):
     config: dict[str, Any]
     parameters: int
     particles: int
+    #: Of annealing; None where it was not used.
+    temperatures: int | None
     #: By the names of `SAME`.
     facts: dict[str, Any]
     elbo: np.ndarray
@@ -56,13 +61,16 @@ def read(folder: Path) -> Result:
     content, arrays = _latest(run, {name: each for name, each in results.items() if each is not None})
     try:
         parameters, facts = int(summary["training"]["parameters"]), _facts(content, len(arrays["elbo"]))
+        temperatures = int(content["log_evidence"]["temperatures"]) if facts["method"] == "annealed" else None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"expected the results of a run in {folder}, got some without {one_line(error)}: {_anew(folder)}"
         ) from error
     log_evidence = _finite(arrays["log_evidence"], folder)
     particles = int(arrays["particles"])
-    return Result(str(folder), _config(run), parameters, particles, facts, arrays["elbo"], log_evidence)
+    return Result(
+        str(folder), _config(run), parameters, particles, temperatures, facts, arrays["elbo"], log_evidence
+    )
 
 
 def _latest(run: Run, results: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -99,6 +107,8 @@ def _belongs(arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> bo
     found = {**content, **content["log_evidence"]}
     if any(str(arrays[name]) != str(found.get(name)) for name in _LABELS):
         return False
+    if str(arrays.get("method", _METHOD)) != found.get("method", _METHOD):
+        return False
     values, estimate = arrays["log_evidence"], found.get("estimate")
     if estimate is None:  # JSON's word for a mean that is not finite
         return not np.isfinite(values).all()
@@ -107,7 +117,8 @@ def _belongs(arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> bo
 
 def _facts(content: Mapping[str, Any], num_data: int) -> dict[str, Any]:
     """What must be the same where runs are compared."""
-    facts = {"num_data": num_data, "binarisation seed": None}
+    method = content["log_evidence"].get("method", _METHOD)
+    facts = {"num_data": num_data, "binarisation seed": None, "method": method}
     # the training data are binarised anew at each evaluation
     if content["split"] == "train" and str(content["protocol"]).startswith("dynamic"):
         facts["binarisation seed"] = content["seed"]

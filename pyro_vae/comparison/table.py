@@ -27,14 +27,21 @@ class ComparedRun(NamedTuple):
     log_evidence: float
     #: Of `log_evidence`, over the data.
     standard_error: float
-    #: Importance samples per datum.
+    #: Importance samples per datum, or annealed chains.
     particles: int
+    #: Of annealing; None for importance sampling.
+    temperatures: int | None
     #: Mean of log p(x) − log p(x) of the reference.
     difference: float
     #: Paired 95 % interval of `difference`.
     interval: tuple[float, float]
     #: "within noise" where the interval contains 0.
     verdict: Verdict
+
+    @property
+    def draws(self) -> str:
+        """Particles, or chains x temperatures, as in the table."""
+        return str(self.particles) + (f"x{self.temperatures}" if self.temperatures else "")
 
 
 class Comparison(NamedTuple):
@@ -51,14 +58,18 @@ class Comparison(NamedTuple):
     units: str
     protocol: str
     data_hash: str
+    #: "importance" or "annealed".
+    method: str
 
     def csv(self) -> str:
         """One line per run, with every digit, and a column for each option in which the runs differ."""
         options = list(dict.fromkeys(name for run in self.runs for name in run.options))
-        numbers = ("parameters", "elbo", "log_evidence", "standard_error", "particles", "difference")
+        draws = ("particles", "temperatures")
+        numbers = ("parameters", "elbo", "log_evidence", "standard_error", *draws, "difference")
         common = {"reference": self.reference, "data_set": self.data}
         common |= {
-            name: getattr(self, name) for name in ("split", "num_data", "units", "protocol", "data_hash")
+            name: getattr(self, name)
+            for name in ("split", "num_data", "units", "protocol", "data_hash", "method")
         }
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -70,7 +81,7 @@ class Comparison(NamedTuple):
         return text.getvalue()
 
     def __repr__(self) -> str:
-        heading = (self.units, "parameters", "ELBO", "log p(x)", "particles", "difference", "verdict")
+        heading = (self.units, "parameters", "ELBO", "log p(x)", self._drawn, "difference", "verdict")
         rows = _aligned([heading, *(_cells(run) for run in self.runs)])
         # \xa0 keeps an option and its value in one line
         options = {run.name: re.sub("(?<!,) ", "\xa0", in_words(run.options)) for run in self.runs}
@@ -78,6 +89,11 @@ class Comparison(NamedTuple):
         indent = min(max(map(len, [*options, *notes])), 24) + 2
         blocks = [[_entry(name, text, indent) for name, text in each.items()] for each in (options, notes)]
         return "\n".join([*rows, "", *blocks[0], "", *blocks[1]])
+
+    @property
+    def _drawn(self) -> str:
+        """What the column of draws holds."""
+        return "annealed" if self.method == "annealed" else "particles"
 
     def _notes(self) -> dict[str, str]:
         """What the differences are, and what was measured."""
@@ -87,11 +103,12 @@ class Comparison(NamedTuple):
             "interval of each pair by itself, for these trained parameters",
             "protocol": f"{self.protocol}, hash {self.data_hash}",
         }
-        particles = [run.particles for run in self.runs]
-        if len(set(particles)) > 1:
-            notes["particles"] = (
-                f"{min(particles)} to {max(particles)}: the fewer, the lower the estimate of log p(x) in "
-                "expectation, so a part of the differences may be bias"
+        sizes = {run.draws: run.particles * (run.temperatures or 1) for run in self.runs}
+        draws = sorted(sizes, key=sizes.__getitem__)
+        if len(draws) > 1:
+            notes[self._drawn] = (
+                f"{draws[0]} to {draws[-1]}: the fewer, the lower the estimate of log p(x) in expectation, "
+                "so a part of the differences may be bias"
             )
         return notes
 
@@ -104,7 +121,7 @@ def _cells(run: ComparedRun) -> tuple[str, ...]:
         f"{run.parameters:,}",
         f"{run.elbo:.3f}",
         f"{run.log_evidence:.3f} ± {run.standard_error:.3f}",
-        str(run.particles),
+        run.draws,
         "" if run.verdict == "reference" else f"{run.difference:+.3f} [{low:+.3f}, {high:+.3f}]",
         run.verdict,
     )

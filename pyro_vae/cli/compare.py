@@ -1,0 +1,47 @@
+"""`pyro-vae compare`."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pyro_vae import comparison, plots
+from pyro_vae.errors import InputError
+from pyro_vae.runs import write
+
+
+def compare(runs: list[Path], *, reference: comparison.Reference, out: Path) -> None:
+    """Differences between runs in log p(x), on the same test data, with 95 % intervals.
+
+    One table: the options in which the runs differ, parameters, ELBO, log p(x), and the difference in
+    log p(x) to the first run (or the best), datum by datum, so that the interval is a narrow one. It is
+    within noise where the interval contains 0. Intervals are per pair, not simultaneous, and of these
+    trained parameters: what another seed of the training would change is not in them. Of each run the
+    latest evaluation counts. The table is kept as comparison.csv, its picture as comparison.png.
+
+    Args:
+        runs: Folders of the runs.
+        reference: The run to compare with.
+        out: Folder to write into.
+    """
+    found = comparison.compare(runs, reference=reference)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"expected a folder to write into, got the file {out}: choose another with --out")
+    print(f"{found}\n")
+    for name in ("comparison.csv", "comparison.png"):
+        if (out / name).exists():
+            print(f"replacing the earlier {out / name}")
+    write(out / "comparison.csv", found.csv().encode())
+    plots.save(_picture(found), out / "comparison.png")
+    print(out / "comparison.csv", out / "comparison.png", sep="\n")
+
+
+def _picture(found: comparison.Comparison) -> Figure:
+    runs = found.runs
+    return plots.differences(
+        [f"{run.name}\n{comparison.in_words(run.options)}" for run in runs],
+        [run.difference for run in runs],
+        [run.interval for run in runs],
+        [run.verdict for run in runs],
+        reference=found.reference,
+        units=found.units,
+    )

@@ -1,0 +1,120 @@
+"""`pyro-vae diagnose`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pyro_vae import plots, reports
+from pyro_vae.cli.estimating import estimator_of, stages_of
+from pyro_vae.cli.loading import load
+from pyro_vae.cli.pictures import save
+from pyro_vae.errors import InputError, count, seed_number
+from pyro_vae.reports.diagnosing import calibration_of
+from pyro_vae.runs import Run
+from pyro_vae.stages import Stages
+
+
+def diagnose(
+    run: Path,
+    *,
+    num_data: int | None = 100,
+    split: Literal["train", "valid", "test"] = "test",
+    method: reports.Method = "annealed",
+    particles: int = 5000,
+    chains: int = 16,
+    temperatures: int = 200,
+    start: Literal["prior", "guide"] = "guide",
+    num_steps: int = 500,
+    nuts: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Where the nats go: every nat between the data and log p(x), and which part of the model to swap.
+
+    Distortion, mutual information, marginal KL, amortisation gap and approximation gap add up to log p(x);
+    beside them stand what a better prior would save, the train-test gap, active latent units, and whether
+    q(z|x) is calibrated on data drawn from the model. A verdict in words names the largest loss and what to
+    swap for it. All is kept in diagnosis.json, with pictures in figures/. Ctrl-C or a kill costs the stage in
+    progress at the most: the same command goes on.
+
+    Args:
+        run: Folder of the run.
+        num_data: How many data, by a fixed choice; null for all.
+        split: Which data; the train-test gap is that to training data.
+        method: How log p(x) is estimated.
+        particles: Importance samples per datum, by that method.
+        chains: Annealed chains per datum, by that method.
+        temperatures: Of the annealing.
+        start: Where annealing starts, at p(z) or at q(z|x).
+        num_steps: Steps of the search for the best q(z|x) of each datum, on which the gaps stand.
+        nuts: On how many data q(z|x) is held against exact draws by NUTS; half a minute each, or more.
+        seed: Of all random numbers.
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    estimator = estimator_of(
+        diagnose,
+        method=method,
+        particles=particles,
+        chains=chains,
+        temperatures=temperatures,
+        start=start,
+    )
+    options = {"split": split, "num_steps": count("num_steps", num_steps), "seed": seed_number(seed)}
+    if nuts:
+        count("nuts", nuts)
+    opened, data, vae = load(run, device)
+    parts = reports.Diagnosing(
+        vae, data, split=split, num_data=num_data, seed=seed, progress=sys.stderr.isatty()
+    )
+    with stages_of(opened.checkpoints / "diagnosis", vae, parts.part, estimator, options) as stages:
+        found = _found(stages, parts, estimator, num_steps, nuts)
+        content = parts.content(found, sum(stages.seconds.values()))
+        if (opened.folder / "diagnosis.json").exists():
+            print(f"replacing the earlier {opened.folder / 'diagnosis.json'}")
+        opened.write_json("diagnosis.json", content)
+        print(reports.diagnosis_table(content, found["nats"]["table"], opened.folder), end="\n\n")
+        _draw(opened, found, parts, content["units"])
+
+
+def _found(
+    stages: Stages, parts: reports.Diagnosing, estimator: reports.Estimator, num_steps: int, nuts: int
+) -> dict[str, dict[str, Any]]:
+    """All stages, those that were finished before as they were kept."""
+    checkpoint = stages.within("log_evidence")
+    found = {"evidence": stages("evidence", lambda: parts.evidence(estimator, checkpoint))}
+    found["nats"] = stages("nats", lambda: parts.nats(found["evidence"], num_steps))
+    found["calibration"] = stages("calibration", parts.calibration)
+    if nuts:
+        found["posteriors"] = stages(f"posteriors of {nuts}", lambda: parts.posteriors(nuts))
+    return found
+
+
+def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagnosing, units: str) -> None:
+    """The pictures; those of an earlier diagnosis do not stay beside them."""
+    for name in ("calibration", "posteriors"):
+        (run.figures / f"{name}.png").unlink(missing_ok=True)
+    save(run, "waterfall", plots.waterfall(**{**found["nats"]["waterfall"], "units": units}))
+    save(run, "units", plots.latent_units(**found["nats"]["units"]))
+    if "skipped" not in found["calibration"]:
+        ranks = calibration_of(found["calibration"])
+        figure = plots.rank_histograms(
+            ranks.ranks,
+            ranks.names,
+            ranks.num_draws,
+            bins=ranks.bins,
+            p_values=ranks.p_value.tolist(),
+            verdicts=ranks.verdicts,
+        )
+        save(run, "calibration", figure)
+    if "posteriors" in found:
+        exact = found["posteriors"]
+        pictures = parts.x[: exact["num_data"]].cpu()
+        try:
+            figure = plots.posterior_contours(
+                exact["exact"], exact["guide"], exact["names"], pictures=pictures
+            )
+        except InputError as error:  # one latent coordinate has no contours
+            print(f"pyro-vae: note: {error}", file=sys.stderr)
+        else:
+            save(run, "posteriors", figure)

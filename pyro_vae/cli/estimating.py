@@ -1,0 +1,63 @@
+"""What `evaluate` and `diagnose` share: the options of log p(x), and how an interrupted command goes on."""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyro_vae.checkpoints import fingerprint
+from pyro_vae.data import Split
+from pyro_vae.errors import InputError, count
+from pyro_vae.reports import Estimator, Method
+from pyro_vae.reports.estimators import OPTIONS
+from pyro_vae.stages import Stages
+from pyro_vae.vae import JointProgram
+
+
+def estimator_of(command: Callable[..., None], *, method: Method, **options: Any) -> Estimator:
+    """The estimator that the options of a command name.
+
+    Raises:
+        InputError: where an option of another method is not at its default, or a number is none.
+    """
+    defaults = {name: each.default for name, each in inspect.signature(command).parameters.items()}
+    for other, names in OPTIONS.items():
+        for name in names:
+            if other != method and name in options and options[name] != defaults[name]:
+                raise InputError(
+                    f"--{name} is an option of --method {other}, got --method {method}: leave it out, or "
+                    "choose the other method"
+                )
+    for name in ("particles", "chains", "temperatures"):
+        count(name, options[name])
+    return Estimator(method, **options)
+
+
+@contextmanager
+def stages_of(
+    folder: Path, vae: JointProgram, part: Split, estimator: Estimator, options: Mapping[str, Any]
+) -> Iterator[Stages]:
+    """Where a command keeps what it has found, for the same options, data and parameters only."""
+    settings = {
+        **estimator.options(),
+        **options,
+        "num_data": len(part),
+        "data": part.hash(),
+        "device": vae.device.type,
+        "parameters": _hash(vae),
+    }
+    with Stages(folder, settings) as stages:
+        if stages.begun:
+            print(f"pyro-vae: note: going on from {folder}", file=sys.stderr)
+        yield stages
+
+
+def _hash(vae: JointProgram) -> str:
+    """The first 16 hex digits of a SHA-256 of all parameters and buffers."""
+    state = sorted(vae.state_dict().items())
+    return hashlib.sha256(" ".join(name + fingerprint(each) for name, each in state).encode()).hexdigest()[
+        :16
+    ]

@@ -1,0 +1,25 @@
+"""The numbers of a run, as dictionaries for JSON and as tables for a person."""
+
+from pyro_vae.reports.diagnosing import Diagnosing, diagnosis_table
+from pyro_vae.reports.estimators import Estimator, Method
+from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, units
+from pyro_vae.reports.measuring import ELBO_PARTICLES, Evaluation, evaluation, summary
+from pyro_vae.reports.tables import table
+
+__all__ = [
+    "ELBO_PARTICLES",
+    "Diagnosing",
+    "Estimator",
+    "Evaluation",
+    "Method",
+    "bits",
+    "circumstances",
+    "diagnosis_table",
+    "evaluation",
+    "held_out",
+    "is_mass",
+    "part_of",
+    "summary",
+    "table",
+    "units",
+]

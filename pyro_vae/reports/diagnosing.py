@@ -1,0 +1,190 @@
+"""A diagnosis in stages, each of which can be kept in a file."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from pyro_vae.data import Dataset
+from pyro_vae.diagnosis import Calibration, agreement, calibrate
+from pyro_vae.diagnosis import diagnose as account
+from pyro_vae.diagnosis.diagnose import MOST_TRAIN
+from pyro_vae.errors import InputError, count
+from pyro_vae.programs import Latents
+from pyro_vae.randomness import own_randomness
+from pyro_vae.reports.estimators import Estimator, tails
+from pyro_vae.reports.facts import circumstances, is_mass, part_of, units
+from pyro_vae.reports.tables import belief, draws_in_words
+from pyro_vae.vae import JointProgram
+
+
+class _Evidence(NamedTuple):
+    """What the account of nats must know of log p(x), (B,) each."""
+
+    estimate: Tensor
+    standard_error: Tensor
+    pareto_k: Tensor | None
+
+
+class Diagnosing:
+    """The stages of a diagnosis, each starting at the same seed, and what they give together.
+
+    What a stage returns consists of tensors on the CPU, numbers, strings, and lists, tuples and
+    dictionaries of these.
+
+    Args:
+        vae: The model.
+        data: Its data.
+        split: The part to diagnose on.
+        num_data: How many of it, by a fixed choice; None for all.
+        seed: Of all random numbers.
+        progress: Show progress bars.
+
+    Raises:
+        InputError: where the program has no log p(x), or a discrete latent.
+    """
+
+    def __init__(
+        self,
+        vae: JointProgram,
+        data: Dataset,
+        *,
+        split: str,
+        num_data: int | None,
+        seed: int,
+        progress: bool = False,
+    ) -> None:
+        if vae.no_evidence:
+            raise InputError(f"expected a model with log p(x) to diagnose, got none: {vae.no_evidence}")
+        self.vae, self.data, self.split, self.seed, self.progress = vae, data, split, seed, progress
+        self.part = part_of(data, split, num_data)
+        with own_randomness(seed, vae.device):
+            self.x = vae.place(self.part.batch())
+            seen = split != "train" and len(data.train)
+            # those of the split themselves would show no gap
+            self.train = vae.place(data.train.subset(MOST_TRAIN).batch()) if seen else None
+            Latents(vae.model, vae.guide, self.x)
+
+    def evidence(self, estimator: Estimator, checkpoint: Path) -> dict[str, Any]:
+        """Log p(x), by any method."""
+        with own_randomness(self.seed, self.vae.device):
+            result = estimator(self.vae, self.x, checkpoint=checkpoint, progress=self.progress)
+        found = [result.estimate, result.standard_error, getattr(result, "pareto_k", None)]
+        return {
+            "log_evidence": estimator.evidence(result),
+            "pareto_k": tails(result),
+            "per_datum": [None if each is None else each.cpu() for each in found],
+        }
+
+    def nats(self, evidence: Mapping[str, Any], num_steps: int) -> dict[str, Any]:
+        """Where the nats go."""
+        with own_randomness(self.seed, self.vae.device):
+            found = account(
+                self.vae.model,
+                self.vae.guide,
+                self.x,
+                train=self.train,
+                evidence=_Evidence(*evidence["per_datum"]),
+                num_steps=count("num_steps", num_steps),
+                progress=self.progress,
+            )
+        kl, kl_error = found.units.kl, found.units.kl_error
+        return {
+            "content": found.content(),
+            "table": repr(found).removesuffix(found.verdict).rstrip(),
+            "waterfall": found.waterfall(),
+            "units": {
+                "names": list(found.units.names),
+                "activity": found.units.activity.cpu(),
+                "kl": None if kl is None else kl.cpu(),
+                "kl_error": None if kl_error is None else kl_error.cpu(),
+            },
+        }
+
+    def calibration(self) -> dict[str, Any]:
+        """Ranks on simulated data, or why there are none."""
+        try:
+            found = calibrate(
+                self.vae.model, self.vae.guide, like=self.x, seed=self.seed, progress=self.progress
+            )
+        except InputError as error:
+            warnings.warn(f"no calibration on simulated data: {error}", stacklevel=2)
+            return {"skipped": str(error)}
+        return {**found._asdict(), "words": repr(found)}
+
+    def posteriors(self, num_data: int) -> dict[str, Any]:
+        """Draws from q(z|x) and by NUTS, on the first data."""
+        x = self.x[:num_data]
+        found = agreement(self.vae.model, self.vae.guide, x, seed=self.seed, progress=self.progress)
+        return {
+            "num_data": len(x),
+            "agrees": found.agrees,
+            "converged": found.exact.converged,
+            "words": repr(found),
+            "exact": found.exact.u.cpu(),
+            "guide": found.guide_u.cpu(),
+            "names": list(found.exact.names),
+        }
+
+    def content(self, stages: Mapping[str, Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+        """What the stages `evidence`, `nats`, `calibration` and, where there is one, `posteriors` found."""
+        evidence, nats = stages["evidence"], stages["nats"]
+        exact = stages.get("posteriors")
+        return {
+            "data": self.data.name,
+            "split": self.split,
+            **nats["content"],
+            "evidence": {**evidence["log_evidence"], "pareto_k": evidence["pareto_k"]},
+            "calibration": _calibration(stages["calibration"]),
+            "posteriors": exact
+            and {name: exact[name] for name in ("num_data", "agrees", "converged", "words")},
+            "units": units(self.data, is_mass(self.vae, self.x)),
+            "protocol": self.data.protocol,
+            "data_hash": self.part.hash(),
+            "seed": self.seed,
+            "seconds": seconds,
+            **circumstances(self.vae),
+        }
+
+
+def calibration_of(stage: Mapping[str, Any]) -> Calibration:
+    """The result that a stage kept."""
+    return Calibration(**{name: stage[name] for name in Calibration._fields})
+
+
+def _calibration(stage: Mapping[str, Any]) -> dict[str, Any]:
+    if "skipped" in stage:
+        return dict(stage)
+    found = calibration_of(stage)
+    p_values = found.p_value.tolist()
+    quantities = {
+        name: {"p_value": p, "verdict": verdict}
+        for name, p, verdict in zip(found.names, p_values, found.verdicts, strict=True)
+    }
+    facts = {"num_data": len(found.ranks), "num_draws": found.num_draws, "calibrated": found.calibrated}
+    return {**facts, "words": stage["words"], "quantities": quantities}
+
+
+def diagnosis_table(content: Mapping[str, Any], table: str, folder: object) -> str:
+    """What a person reads: the table of nats, what else was found, and last the verdict.
+
+    Args:
+        content: What `Diagnosing.content` gave.
+        table: That of the stage `nats`.
+        folder: Of the run.
+    """
+    found, calibration = content["evidence"], content["calibration"]
+    rows = {"log p(x) by": f"{draws_in_words(found)} (Monte Carlo error {found['monte_carlo_error']:.3f})"}
+    rows |= belief(found, found["pareto_k"], folder)
+    rows["calibration"] = calibration.get("words") or f"none: {calibration['skipped']}"
+    if content["posteriors"]:
+        rows["posteriors"] = content["posteriors"]["words"]
+    if content["units"] != "nats per datum":
+        rows["units"] = content["units"]
+    rows["protocol"] = f"{content['protocol']}, hash {content['data_hash']}"
+    rows["time"] = f"{content['seconds']:.1f} s on {content['device']}"
+    rows["folder"] = str(folder)
+    lines = [f"{name:<20}{text}" for name, text in rows.items()]
+    return "\n".join([table, *lines, "", content["verdict"]])

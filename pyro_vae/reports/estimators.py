@@ -1,0 +1,117 @@
+"""How log p(x) is estimated, and what is reported of the estimate."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from pyro_vae.annealing import AnnealedEvidence, annealed_log_evidence
+from pyro_vae.importance import LogEvidence, log_evidence
+from pyro_vae.importance.results import RELIABLE_K
+from pyro_vae.vae import JointProgram
+
+Method = Literal["importance", "annealed"]
+
+
+class Estimator(NamedTuple):
+    """A method with its options; those of the other one say nothing."""
+
+    method: Method = "importance"
+    #: Importance samples per datum.
+    particles: int = 1000
+    #: Monte Carlo standard error at which a datum is drawn no further, in nats.
+    until_standard_error: float | None = None
+    #: Annealed chains per datum.
+    chains: int = 16
+    temperatures: int = 1000
+    start: Literal["prior", "guide"] = "prior"
+
+    def __call__(
+        self, vae: JointProgram, x: Tensor, *, checkpoint: Path | None = None, progress: bool = False
+    ) -> LogEvidence | AnnealedEvidence:
+        """Log p(x) of each datum; `checkpoint` is as with the estimators."""
+        if self.method == "importance":
+            return log_evidence(
+                vae.model,
+                vae.guide,
+                x,
+                num_particles=self.particles,
+                until_standard_error=self.until_standard_error,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+        return annealed_log_evidence(
+            vae.model,
+            vae.guide,
+            x,
+            num_chains=self.chains,
+            num_temperatures=self.temperatures,
+            start=self.start,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Those of the method."""
+        return {name: getattr(self, name) for name in ("method", *OPTIONS[self.method])}
+
+    def evidence(self, result: LogEvidence | AnnealedEvidence) -> dict[str, Any]:
+        """Mean log p(x), in nats per datum, with its errors and all that says how it was estimated."""
+        return {
+            "estimate": result.mean,
+            "standard_error": result.mean_standard_error,
+            "monte_carlo_error": result.mean_monte_carlo_error,
+            "method": self.method,
+            **(_drawn(result) if isinstance(result, LogEvidence) else _annealed(result)),
+            **{name: value for name, value in self.options().items() if name != "particles"},
+            "num_data": len(result.estimate),
+        }
+
+
+#: The options of each method.
+OPTIONS: dict[Method, tuple[str, ...]] = {
+    "importance": ("particles", "until_standard_error"),
+    "annealed": ("chains", "temperatures", "start"),
+}
+
+
+def _drawn(result: LogEvidence) -> dict[str, int]:
+    few, many = int(result.num_particles.min()), int(result.num_particles.max())
+    return {"particles": many, **({"fewest_particles": few} if few < many else {})}
+
+
+def _annealed(result: AnnealedEvidence) -> dict[str, Any]:
+    return {"particles": result.num_chains, "acceptance": float(result.acceptance.mean())}
+
+
+def tails(result: LogEvidence | AnnealedEvidence) -> dict[str, Any] | None:
+    """Pareto k̂ of the weights over the data; None for annealed ones, too few for a fit."""
+    if not isinstance(result, LogEvidence):
+        return None
+    known = result.pareto_k[~result.pareto_k.isnan()]
+    above = int((known > RELIABLE_K).sum())
+    return {
+        "reliable_up_to": RELIABLE_K,
+        "above": above,
+        "share_above": above / len(result.pareto_k),
+        "unknown": len(result.pareto_k) - len(known),
+        "median": float(known.median()) if len(known) else math.nan,
+        "largest": float(known.max()) if len(known) else math.nan,
+    }
+
+
+def arrays(result: LogEvidence | AnnealedEvidence) -> dict[str, np.ndarray]:
+    """What is known of each datum, (B,) each."""
+    found = {
+        "log_evidence": result.estimate,
+        "standard_error": result.standard_error,
+        "effective_sample_size": result.effective_sample_size,
+        "largest_share": result.largest_share,
+    }
+    if isinstance(result, LogEvidence):
+        found |= {"pareto_k": result.pareto_k, "num_particles": result.num_particles}
+    else:
+        found |= {"acceptance": result.acceptance}
+    return {name: array.double().cpu().numpy() for name, array in found.items()}

@@ -1,0 +1,68 @@
+"""What was measured, on what, and where."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_vae.data import Dataset, Split
+from pyro_vae.errors import InputError
+from pyro_vae.likelihoods import bits_per_dim
+from pyro_vae.randomness import own_randomness
+from pyro_vae.vae import JointProgram
+
+
+def held_out(data: Dataset) -> str:
+    """The split to report on: test, or what is nearest to it where there is none."""
+    return next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
+
+
+def part_of(data: Dataset, split: str, num_data: int | None) -> Split:
+    """`num_data` data of a split, by a fixed choice; refused where it has none."""
+    part: Split = getattr(data, split).subset(num_data)
+    if not len(part):
+        raise InputError(f"expected {split} data, got none: choose another with --split")
+    return part
+
+
+@torch.no_grad()
+def is_mass(vae: JointProgram, x: Tensor) -> bool:
+    """Whether p(x) is a probability, not a density: whether all that the model observes is discrete."""
+    with own_randomness(0, vae.device):
+        nodes = poutine.trace(vae.model).get_trace(x[:1]).nodes.values()
+    observed = [site for site in nodes if site["type"] == "sample" and site["is_observed"]]
+    made_up = {"_deterministic", "is_auxiliary"}  # pyro.deterministic and pyro.factor
+    return all(site["fn"].support.is_discrete for site in observed if not made_up & site["infer"].keys())
+
+
+def units(data: Dataset, mass: bool) -> str:
+    """What a number of nats is of: a probability where `mass`, else a density of the data as they are."""
+    if mass:
+        return "nats per datum"
+    kind = " of uniformly dequantised data" if data.bin_width else ""
+    if data.levels:
+        kind = " at discrete values, where it can grow without limit"
+    return f"nats per datum, of a density{kind}"
+
+
+def bits(data: Dataset, mass: bool, log_px: float) -> dict[str, float]:
+    """Bits per dimension of grey levels, where the data are levels or dequantised levels; else nothing."""
+    bin_width = 1.0 if mass and (data.levels or 0) > 2 else None if mass else data.bin_width
+    return {"bits_per_dim": bits_per_dim(log_px, data.data_shape, bin_width=bin_width)} if bin_width else {}
+
+
+def circumstances(vae: JointProgram) -> dict[str, Any]:
+    """Device and versions."""
+    on_gpu = vae.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(vae.device)
+        if on_gpu
+        else f"cpu, {torch.get_num_threads()} threads",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("pyro_vae", "pyro-ppl", "torch", "numpy")},
+        },
+    }

@@ -1,0 +1,128 @@
+"""ELBO and log p(x) of a model, measured."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from pyro_vae.annealing import AnnealedEvidence
+from pyro_vae.data import Dataset
+from pyro_vae.importance import ELBO, LogEvidence, elbo
+from pyro_vae.randomness import own_randomness
+from pyro_vae.reports.estimators import Estimator, arrays, tails
+from pyro_vae.reports.facts import bits, circumstances, is_mass, part_of, units
+from pyro_vae.training import History
+from pyro_vae.vae import JointProgram
+
+#: Draws per datum for a reported ELBO.
+ELBO_PARTICLES = 10
+
+
+class Evaluation(NamedTuple):
+    """What `evaluation` found."""
+
+    #: Means and circumstances, for JSON.
+    content: dict[str, Any]
+    #: elbo, log_evidence, standard_error, effective_sample_size and largest_share, by importance sampling
+    #: pareto_k and num_particles, by annealing acceptance, (B,) float64 each, in the order of the data; with
+    #: the data_hash, method, particles, seed and split that say to which result they belong.
+    per_datum: dict[str, Any]
+    #: Log p(x) as it was estimated; None where the program has none.
+    evidence: LogEvidence | AnnealedEvidence | None
+
+
+def evaluation(
+    vae: JointProgram,
+    data: Dataset,
+    *,
+    split: str,
+    num_data: int | None,
+    seed: int,
+    estimator: Estimator | None = None,
+    checkpoint: Path | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """ELBO and log p(x) of the same data of one split, with all that says what was measured.
+
+    Args:
+        vae: The model.
+        data: Its data.
+        split: The part to evaluate on.
+        num_data: How many of it, by a fixed choice; None for all.
+        seed: Of all random numbers.
+        estimator: How log p(x) is estimated; by default by 1000 importance samples per datum.
+        checkpoint: A file from which the same call goes on where it was interrupted.
+        progress: Show a progress bar.
+    """
+    estimator = estimator or Estimator()
+    part = part_of(data, split, num_data)
+    start = time.perf_counter()
+    with own_randomness(seed, vae.device):
+        x = vae.place(part.batch())
+        terms = _terms(vae, x)
+        result = None if vae.no_evidence else estimator(vae, x, checkpoint=checkpoint, progress=progress)
+    content = {
+        "data": data.name,
+        "split": split,
+        "elbo": {split: bounds(terms)},
+        **_measured(vae, data, x, estimator, result),
+        "protocol": data.protocol,
+        "data_hash": part.hash(),
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+        **circumstances(vae),
+    }
+    labels = {name: content[name] for name in ("data_hash", "seed", "split")}
+    if result is not None:
+        labels |= {name: content["log_evidence"][name] for name in ("method", "particles")}
+    found = {} if result is None else arrays(result)
+    return Evaluation(content, {"elbo": terms.elbo.double().cpu().numpy(), **found, **labels}, result)
+
+
+def _measured(
+    vae: JointProgram,
+    data: Dataset,
+    x: Tensor,
+    estimator: Estimator,
+    result: LogEvidence | AnnealedEvidence | None,
+) -> dict[str, Any]:
+    """Log p(x) and its units, or why there is none."""
+    if result is None:
+        reason = {"log_evidence": None, "no_log_evidence": vae.no_evidence, "pareto_k": None}
+        return {**reason, "units": "reconstruction error per datum, negated"}
+    mass = is_mass(vae, x)
+    found = {**estimator.evidence(result), **bits(data, mass, result.mean)}
+    return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass)}
+
+
+def _terms(vae: JointProgram, x: Tensor) -> ELBO:
+    return elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES)
+
+
+def bounds(terms: ELBO) -> dict[str, float | int]:
+    """Mean ELBO, reconstruction and KL, in nats per datum."""
+    means = {name: float(part.mean()) for name, part in terms._asdict().items()}
+    return {**means, "num_data": len(terms.elbo)}
+
+
+def summary(
+    vae: JointProgram, data: Dataset, history: History, evaluated: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All final numbers of a training: the content of `evaluation`, and the ELBO of the other splits."""
+    others = [name for name in ("train", "valid") if len(getattr(data, name)) and name != evaluated["split"]]
+    with own_randomness(evaluated["seed"], vae.device):
+        elbos = {name: bounds(_terms(vae, vae.place(getattr(data, name).batch()))) for name in others}
+    return {
+        **evaluated,
+        "elbo": {**elbos, **evaluated["elbo"]},
+        "training": {
+            "epochs": len(history.epochs),
+            "steps": history.epochs[-1].step,
+            "best_epoch": history.best_epoch,
+            "ended_by": history.ended_by,
+            "seconds": sum(history.column("seconds")),
+            "parameters": sum(parameter.numel() for parameter in vae.parameters()),
+        },
+    }

@@ -1,0 +1,89 @@
+"""Results as short tables for a person."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+
+def table(content: Mapping[str, Any], folder: object) -> str:
+    """A short table of what `summary` or `evaluation` gave."""
+    lines = _measured(content, folder) if content["log_evidence"] else _errors(content)
+    rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
+    seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
+    if "training" in content:
+        training = content["training"]
+        rows["training"] = (
+            f"{training['epochs']} epochs, {training['steps']} steps, ended by {training['ended_by']}; "
+            f"best epoch {training['best_epoch']}"
+        )
+        seconds = f"{training['seconds']:.1f} s training, {seconds}"
+    rows |= {"time": seconds, "folder": str(folder)}
+    return "\n".join(lines + [f"{name:<15}{value}" for name, value in rows.items()])
+
+
+def _measured(content: Mapping[str, Any], folder: object) -> list[str]:
+    """The lines on ELBO and log p(x)."""
+    lines = [f"{'nats per datum':<15}{'ELBO':>10} = {'reconstruction':>14} − {'KL':>7}"]
+    for name, part in content["elbo"].items():
+        numbers = f"{part['elbo']:>10.3f}   {part['reconstruction']:>14.3f}   {part['kl']:>7.3f}"
+        lines.append(f"{name:<15}{numbers}   {part['num_data']} data")
+    found = content["log_evidence"]
+    lines.append(
+        f"{'log p(x)':<15}{found['estimate']:>10.3f} ± {found['standard_error']:.3f} on {found['num_data']} "
+        f"{content['split']} data, {draws_in_words(found)} "
+        f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
+    )
+    lines += [f"{name:<15}{text}" for name, text in belief(found, content["pareto_k"], folder).items()]
+    if "bits_per_dim" in found:
+        bound = "   (an upper bound, by dequantisation)" if "dequantised" in content["units"] else ""
+        lines.append(f"{'bits per dim':<15}{found['bits_per_dim']:>10.4f}{bound}")
+    if content["units"] != "nats per datum":
+        lines.append(f"{'units':<15}{content['units']}")
+    return lines
+
+
+def draws_in_words(found: Mapping[str, Any]) -> str:
+    """What an estimate of log p(x) was made of."""
+    if found["method"] == "annealed":
+        chains = f"{found['chains']} annealed chain{'s' * (found['chains'] != 1)}"
+        return f"{chains} each, {found['temperatures']} temperatures from the {found['start']}"
+    if "fewest_particles" in found:
+        return f"{found['fewest_particles']} to {found['particles']} importance samples each"
+    return f"{found['particles']} importance samples each"
+
+
+def belief(found: Mapping[str, Any], tails: Mapping[str, Any] | None, folder: object) -> dict[str, str]:
+    """What says how far an estimate can be believed, in plain words, by its name in a table."""
+    if tails is None:
+        acceptance = found["acceptance"]
+        if not math.isfinite(acceptance):
+            return {"annealing": "one temperature has no transitions: importance sampling from its start"}
+        bound = "a lower bound in expectation, which rises with --temperatures and --chains"
+        return {"annealing": f"acceptance {acceptance:.2f} (aimed at: 0.65); {bound}"}
+    return {"k-hat": _tails_in_words(tails, found["num_data"], folder)}
+
+
+def _tails_in_words(tails: Mapping[str, Any], total: int, folder: object) -> str:
+    limit, above, unknown = tails["reliable_up_to"], tails["above"], tails["unknown"]
+    if unknown == total:
+        return "unknown: it takes 25 importance samples per datum, five of them above the rest"
+    rest = f"; unknown for {unknown}" if unknown else ""
+    if above:
+        remedy = f"try pyro-vae evaluate {shlex.quote(str(folder))} --method annealed"
+        return (
+            f"above {limit} for {above} of {total} data{rest}: their estimates are likely too low; {remedy}"
+        )
+    known = f"all {total}" if not unknown else f"{total - unknown} of {total}"
+    return (
+        f"at most {limit} for {known} data{rest} (largest {tails['largest']:.2f}): the Monte Carlo error can "
+        "be believed"
+    )
+
+
+def _errors(content: Mapping[str, Any]) -> list[str]:
+    """The lines on a program that has no log p(x)."""
+    lines = [f"{'per datum':<15}{'error':>10}"]
+    for name, part in content["elbo"].items():
+        lines.append(f"{name:<15}{-part['elbo']:>10.3f}   {part['num_data']} data")
+    return [*lines, f"{'log p(x)':<15}none: {content['no_log_evidence']}"]

@@ -1,0 +1,96 @@
+"""The finished stages of a long command, kept in a folder from which the same command goes on."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pyro_vae.errors import InputError
+from pyro_vae.runs import load_checkpoint, save_checkpoint
+
+
+class Stages:
+    """A folder that holds what a command has found so far, and is gone once the command has ended.
+
+    A stage that takes long may keep its own state in the file `within(name)`, as a `Resumable` does.
+    Interrupted, it says where it goes on; any other error leaves the folder, too, where there is something in
+    it to go on from.
+
+    Args:
+        folder: The folder, which holds nothing else.
+        settings: All that the numbers depend on, numbers and strings by the names of their options.
+
+    Raises:
+        InputError: on entering, where the folder was begun with other settings, or cannot be read.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "sums"
+    >>> with Stages(folder, {"terms": 3}) as stages:
+    ...     first = stages("first", lambda: {"sum": 1 + 2 + 3})
+    ...     again = stages("first", lambda: {"sum": 0})
+    >>> again, folder.exists()
+    ({'sum': 6}, False)
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder, self.settings = folder, dict(settings)
+        #: What each finished stage found, and how long it took.
+        self.done: dict[str, dict[str, Any]] = {}
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on from."""
+        return bool(self.done) or any(path != self._file for path in self.folder.glob("*.pt"))
+
+    def within(self, name: str) -> Path:
+        """The file of the state of one stage."""
+        return self.folder / f"{name}.pt"
+
+    def __call__(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """What `work` finds, or found before: tensors, numbers, strings, lists and dictionaries of these."""
+        if name not in self.done:
+            start = time.perf_counter()
+            self.done[name] = dict(work())
+            self.seconds[name] = time.perf_counter() - start
+            self._write()
+        return self.done[name]
+
+    def __enter__(self) -> Self:
+        if self._file.exists():
+            self._read()
+        elif self.folder.exists():
+            shutil.rmtree(self.folder)
+        self._write()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or not self.begun:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif issubclass(kind, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"the same command goes on from {self.folder}") from None
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "stages.pt"
+
+    def _write(self) -> None:
+        content = {name: getattr(self, name) for name in ("settings", "done", "seconds")}
+        save_checkpoint(self._file, content)
+
+    def _read(self) -> None:
+        try:
+            content = load_checkpoint(self._file, ("settings", "done", "seconds"))
+        except InputError as error:
+            raise InputError(f"{self.folder} cannot be read: remove it to begin anew") from error
+        self.done, self.seconds = content["done"], content["seconds"]
+        for name, given in self.settings.items() if self.begun else ():
+            if (before := content["settings"].get(name)) != given:
+                raise InputError(
+                    f"{self.folder} holds an interrupted command with {name} {before}, got {given}: go on "
+                    "with the same options, or remove that folder to begin anew"
+                )
