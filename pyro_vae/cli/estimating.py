@@ -33,6 +33,8 @@ def estimator_of(command: Callable[..., None], *, method: Method, **options: Any
                 )
     for name in ("particles", "chains", "temperatures"):
         count(name, options[name])
+    if options.get("simulated"):
+        count("simulated", options["simulated"])
     return Estimator(method, **options)
 
 

@@ -41,6 +41,7 @@ def evaluation(
     num_data: int | None,
     seed: int,
     estimator: Estimator | None = None,
+    certificate: Mapping[str, Any] | None = None,
     checkpoint: Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
@@ -53,6 +54,7 @@ def evaluation(
         num_data: How many of it, by a fixed choice; None for all.
         seed: Of all random numbers.
         estimator: How log p(x) is estimated; by default by 1000 importance samples per datum.
+        certificate: What `Estimator.certificate` gave, to be reported beside the estimate.
         checkpoint: A file from which the same call goes on where it was interrupted.
         progress: Show a progress bar.
     """
@@ -67,7 +69,7 @@ def evaluation(
         "data": data.name,
         "split": split,
         "elbo": {split: bounds(terms)},
-        **_measured(vae, data, x, estimator, result),
+        **_measured(vae, data, x, estimator, result, certificate),
         "protocol": data.protocol,
         "data_hash": part.hash(),
         "seed": seed,
@@ -87,6 +89,7 @@ def _measured(
     x: Tensor,
     estimator: Estimator,
     result: LogEvidence | AnnealedEvidence | None,
+    certificate: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Log p(x) and its units, or why there is none."""
     if result is None:
@@ -94,6 +97,8 @@ def _measured(
         return {**reason, "units": "reconstruction error per datum, negated"}
     mass = is_mass(vae, x)
     found = {**estimator.evidence(result), **bits(data, mass, result.mean)}
+    if certificate is not None:
+        found["certificate"] = dict(certificate)
     return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass)}
 
 

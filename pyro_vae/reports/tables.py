@@ -60,8 +60,18 @@ def belief(found: Mapping[str, Any], tails: Mapping[str, Any] | None, folder: ob
         if not math.isfinite(acceptance):
             return {"annealing": "one temperature has no transitions: importance sampling from its start"}
         bound = "a lower bound in expectation, which rises with --temperatures and --chains"
-        return {"annealing": f"acceptance {acceptance:.2f} (aimed at: 0.65); {bound}"}
+        words = {"annealing": f"acceptance {acceptance:.2f} (aimed at: 0.65); {bound}"}
+        return words | _certificate_in_words(found.get("certificate"))
     return {"k-hat": _tails_in_words(tails, found["num_data"], folder)}
+
+
+def _certificate_in_words(found: Mapping[str, Any] | None) -> dict[str, str]:
+    if found is None:
+        return {}
+    error = f" ± {found['standard_error']:.3f}" if math.isfinite(found["standard_error"]) else ""
+    apart = f"{found['gap']:.3f}{error} nats apart"
+    words = f"on {found['num_data']} data drawn from the model, the bounds from below and above are {apart}"
+    return {"certificate": words}
 
 
 def _tails_in_words(tails: Mapping[str, Any], total: int, folder: object) -> str:
