@@ -177,7 +177,7 @@ class Interruption:
     ("options", "other"),
     [
         (ANNEALED, ("--start", "guide")),
-        (("--particles", 20000, "--num_data", 5), ("--seed", 1)),
+        (("--particles", 6000, "--num_data", 5), ("--seed", 1)),
     ],
     ids=["annealed", "importance"],
 )
