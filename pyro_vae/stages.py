@@ -15,8 +15,8 @@ class Stages:
     """A folder that holds what a command has found so far, and is gone once the command has ended.
 
     A stage that takes long may keep its own state in the file `within(name)`, as a `Resumable` does.
-    Interrupted, it says where it goes on; any other error leaves the folder, too, where there is something in
-    it to go on from.
+    Interrupted, it says where it goes on; other errors leave the folder, too, where there is something in it
+    to go on from, but for input refused in one go, at which the same command would end again.
 
     Args:
         folder: The folder, which holds nothing else.
@@ -39,6 +39,8 @@ class Stages:
         #: What each finished stage found, and how long it took.
         self.done: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}
+        #: Whether the command was begun before.
+        self.resumed = False
 
     @property
     def begun(self) -> bool:
@@ -63,13 +65,15 @@ class Stages:
             self._read()
         elif self.folder.exists():
             shutil.rmtree(self.folder)
+        self.resumed = self.begun
         self._write()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or not self.begun:
+        refused = kind is not None and issubclass(kind, InputError) and not self.resumed
+        if kind is None or refused or not self.begun:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif issubclass(kind, KeyboardInterrupt):
             raise KeyboardInterrupt(f"the same command goes on from {self.folder}") from None

@@ -1,10 +1,15 @@
 """Every test starts from an empty parameter store, with validation on, at a fixed seed."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyro
 import pytest
 import torch
+
+from pyro_vae.cli import main
+from tests.commands import SMALL, Run
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +28,28 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def pyro_vae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """The command, run in an empty folder: status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["train", "--epochs", "3", *SMALL, "--out", str(folder)]) == 0
+    return folder

@@ -22,36 +22,7 @@ import yaml
 from PIL import Image
 
 from pyro_vae.arguments import PARTS, SKIPPED, subclasses
-from pyro_vae.cli import main
-from pyro_vae.runs import load_arrays
-
-Run = Callable[..., tuple[int, str, str]]
-SMALL = ("--network.hidden_dims", "[8]", "--latent_dim", "2", "--particles", "10")
-
-
-@pytest.fixture
-def pyro_vae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """The command, run in an empty folder: status, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    assert main(["train", "--epochs", "3", *SMALL, "--out", str(folder)]) == 0
-    return folder
+from tests.commands import SMALL, Run
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -173,41 +144,6 @@ def test_print_config_is_the_configuration(pyro_vae: Run) -> None:
     assert yaml.safe_load(out)["prior"]["init_args"]["components"] == 3
 
 
-def test_evaluate(pyro_vae: Run, trained: Path) -> None:
-    status, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
-    assert status == 0
-    content = json.loads((trained / "evaluation.json").read_text())
-    assert content["log_evidence"]["method"] == "importance"
-    assert (content["log_evidence"]["particles"], content["log_evidence"]["num_data"]) == (20, 50)
-    assert {"units", "protocol", "data_hash", "elbo", "seed", "device", "versions"} < set(content)
-    assert f"{content['log_evidence']['estimate']:.3f}" in out
-    _, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
-    assert "replacing the earlier" in out
-    again = json.loads((trained / "evaluation.json").read_text())
-    assert again["log_evidence"] == content["log_evidence"]
-
-
-def test_the_numbers_of_each_datum_are_those_of_the_latest_result(pyro_vae: Run, trained: Path) -> None:
-    pyro_vae("train", "--config", trained / "config.yaml", "--out", "again")
-    path = Path("again/per_datum.npz")
-    for name, options, number in (
-        ("summary", (), 300),
-        ("evaluation", ("--particles", 20, "--num_data", 50, "--seed", 4), 50),
-    ):
-        if options:
-            assert pyro_vae("evaluate", "again", *options)[0] == 0
-        content, arrays = json.loads(Path(f"again/{name}.json").read_text()), load_arrays(path, ())
-        found = content["log_evidence"]
-        for key in ("elbo", "log_evidence", "standard_error", "effective_sample_size"):
-            assert arrays[key].shape == (number,) and arrays[key].dtype == np.float64
-        assert arrays["elbo"].mean() == pytest.approx(content["elbo"]["test"]["elbo"], rel=1e-12)
-        assert arrays["log_evidence"].mean() == pytest.approx(found["estimate"], rel=1e-12)
-        assert (arrays["effective_sample_size"] <= found["particles"] * (1 + 1e-9)).all()
-        expected = (content["data_hash"], found["particles"], content["seed"], content["split"])
-        names = ("data_hash", "particles", "seed", "split")
-        assert tuple(arrays[key].item() for key in names) == expected
-
-
 def test_compare(pyro_vae: Run, trained: Path) -> None:
     pyro_vae("train", "--config", trained / "config.yaml", "--out", "same")
     pyro_vae("train", "--config", trained / "config.yaml", "--seed", 1, "--epochs", 20, "--out", "longer")
@@ -288,13 +224,6 @@ def test_training_data_binarised_anew_are_other_data(pyro_vae: Run, trained: Pat
     assert f"expected binarisation seed 0, got 2: use {remedy}\n" in err
     assert pyro_vae(*remedy.split()[1:], "--particles", 5)[0] == 0
     assert "+0.000 [+0.000, +0.000]  within noise" in pyro_vae("compare", trained, "same")[1]
-
-
-def test_evaluate_uses_the_parameters_that_were_kept(pyro_vae: Run, trained: Path) -> None:
-    """With all test data and the same seed it repeats the training's own numbers."""
-    pyro_vae("evaluate", trained, "--particles", 10)
-    evaluation, summary = (json.loads((trained / f"{n}.json").read_text()) for n in ("evaluation", "summary"))
-    assert evaluation["log_evidence"] == summary["log_evidence"]
 
 
 @pytest.mark.parametrize(
@@ -809,7 +738,6 @@ def test_damaged_checkpoints_are_named(pyro_vae: Run) -> None:
 START = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from pyro_vae.cli import main
 raise SystemExit(main())
 """
 

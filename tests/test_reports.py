@@ -1,5 +1,7 @@
 """What a report says of its numbers, for any joint program."""
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -8,7 +10,12 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae import reports
+from pyro_vae.importance import BoundCurve
+from pyro_vae.reports.estimators import tails
+from pyro_vae.reports.tables import belief, draws_in_words
 from tests.components import DISCRETE, LIKELIHOODS, data_for, vae
+
+NAN = math.nan
 
 
 class Annotated(pv.VAE):
@@ -50,3 +57,50 @@ def test_bits_need_levels_or_bins() -> None:
     assert reports.bits(dequantised, False, 0.0) == {"bits_per_dim": pytest.approx(4.087462841250339)}
     for data, mass in ((grey, False), (bits, True), (bits, False), (pv.Dataset(torch.rand(3, 2)), False)):
         assert reports.bits(data, mass, -1.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        ([0.2, 0.6, 0.1], "at most 0.7 for all 3 data (largest 0.60): the Monte Carlo error can be believed"),
+        (
+            [0.2, NAN, 0.7],
+            "at most 0.7 for 2 of 3 data; unknown for 1 (largest 0.70): the Monte Carlo error can be believed",
+        ),
+        (
+            [0.8, 0.2, math.inf],
+            "above 0.7 for 2 of 3 data: their estimates are likely too low; try pyro-vae evaluate 'a run' "
+            "--method annealed",
+        ),
+        (
+            [0.71, NAN, NAN],
+            "above 0.7 for 1 of 3 data; unknown for 2: their estimates are likely too low; try pyro-vae "
+            "evaluate 'a run' --method annealed",
+        ),
+        (
+            [NAN, NAN, NAN],
+            "unknown: it takes 25 importance samples per datum, five of them above the rest",
+        ),
+    ],
+)
+def test_the_tail_of_the_weights_in_plain_words(k: list[float], words: str) -> None:
+    three = torch.ones(3, dtype=torch.float64)
+    curve = BoundCurve((1,), three[None])
+    result = pv.LogEvidence(three, three, three, three, torch.tensor(k), torch.full((3,), 50), curve)
+    found = reports.Estimator().evidence(result)
+    assert found["particles"] == 50
+    assert belief(found, tails(result), "a run") == {"k-hat": words}
+
+
+def test_annealing_in_plain_words() -> None:
+    three = torch.ones(3, dtype=torch.float64)
+    result = pv.AnnealedEvidence(three, three, three, three, three * 0.6, 1, 200)
+    estimator = reports.Estimator("annealed", chains=1, temperatures=200, start="guide")
+    found = estimator.evidence(result)
+    assert draws_in_words(found) == "1 annealed chain each, 200 temperatures from the guide"
+    assert belief(found, tails(result), "a")["annealing"].startswith(
+        "acceptance 0.60 (aimed at: 0.65); a lower"
+    )
+    found["acceptance"] = NAN
+    words = "one temperature has no transitions: importance sampling from its start"
+    assert belief(found, None, "a") == {"annealing": words}

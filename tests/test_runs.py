@@ -39,7 +39,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 def test_overwriting_removes_only_what_a_run_writes(tmp_path: Path) -> None:
     Run.create(tmp_path, "old")
-    for name in ("summary.json", "per_datum.npz", "notes.txt"):
+    for name in ("summary.json", "evaluation.json", "diagnosis.json", "per_datum.npz", "notes.txt"):
         (tmp_path / name).write_text("old")
     Run.create(tmp_path, "new", overwrite=True)
     assert sorted(each.name for each in tmp_path.iterdir()) == [

@@ -52,7 +52,7 @@ def stages_of(
         "parameters": _hash(vae),
     }
     with Stages(folder, settings) as stages:
-        if stages.begun:
+        if stages.resumed:
             print(f"pyro-vae: note: going on from {folder}", file=sys.stderr)
         yield stages
 

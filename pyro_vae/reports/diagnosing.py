@@ -43,7 +43,7 @@ class Diagnosing:
         progress: Show progress bars.
 
     Raises:
-        InputError: where the program has no log p(x), or a discrete latent.
+        InputError: where the program has no log p(x) or a discrete latent; where there are fewer than 8 data.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class Diagnosing:
             raise InputError(f"expected a model with log p(x) to diagnose, got none: {vae.no_evidence}")
         self.vae, self.data, self.split, self.seed, self.progress = vae, data, split, seed, progress
         self.part = part_of(data, split, num_data)
+        if len(self.part) < 8:
+            raise InputError(f"expected 8 data at least to diagnose, got {len(self.part)}: give more")
         with own_randomness(seed, vae.device):
             self.x = vae.place(self.part.batch())
             seen = split != "train" and len(data.train)

@@ -1,0 +1,417 @@
+"""`pyro-vae evaluate` and `pyro-vae diagnose`: their numbers, files and words, and how they go on."""
+
+import json
+import re
+import signal
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pyro_vae as pv
+from pyro_vae.checkpoints import Resumable
+from pyro_vae.cli import load
+from pyro_vae.randomness import own_randomness
+from pyro_vae.reports import Diagnosing, diagnosing
+from pyro_vae.runs import load_arrays
+from tests.commands import SMALL, Run
+
+ANNEALED = ("--method", "annealed", "--chains", 3, "--temperatures", 6, "--num_data", 20)
+DIAGNOSE = ("--chains", 3, "--temperatures", 6, "--num_data", 20, "--num_steps", 5)
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@pytest.fixture(autouse=True)
+def files(trained: Path) -> Iterator[None]:
+    """The run is left as it was found."""
+    found = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    yield
+    assert not (trained / "checkpoints" / "evaluation").exists()
+    for path in trained.rglob("*"):
+        if path.is_file() and path not in found:
+            path.unlink()
+    for path, content in found.items():
+        path.write_bytes(content)
+
+
+def test_evaluate(pyro_vae: Run, trained: Path) -> None:
+    status, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
+    assert status == 0
+    content = json.loads((trained / "evaluation.json").read_text())
+    assert content["log_evidence"]["method"] == "importance"
+    assert (content["log_evidence"]["particles"], content["log_evidence"]["num_data"]) == (20, 50)
+    assert {"units", "protocol", "data_hash", "elbo", "seed", "device", "versions"} < set(content)
+    assert f"{content['log_evidence']['estimate']:.3f}" in out
+    _, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
+    assert "replacing the earlier" in out
+    again = json.loads((trained / "evaluation.json").read_text())
+    assert again["log_evidence"] == content["log_evidence"]
+
+
+def test_the_numbers_of_each_datum_are_those_of_the_latest_result(pyro_vae: Run, trained: Path) -> None:
+    pyro_vae("train", "--config", trained / "config.yaml", "--out", "again")
+    path = Path("again/per_datum.npz")
+    for name, options, number in (
+        ("summary", (), 300),
+        ("evaluation", ("--particles", 20, "--num_data", 50, "--seed", 4), 50),
+    ):
+        if options:
+            assert pyro_vae("evaluate", "again", *options)[0] == 0
+        content, arrays = json.loads(Path(f"again/{name}.json").read_text()), load_arrays(path, ())
+        found = content["log_evidence"]
+        for key in ("elbo", "log_evidence", "standard_error", "effective_sample_size"):
+            assert arrays[key].shape == (number,) and arrays[key].dtype == np.float64
+        assert arrays["elbo"].mean() == pytest.approx(content["elbo"]["test"]["elbo"], rel=1e-12)
+        assert arrays["log_evidence"].mean() == pytest.approx(found["estimate"], rel=1e-12)
+        assert (arrays["effective_sample_size"] <= found["particles"] * (1 + 1e-9)).all()
+        expected = (content["data_hash"], found["particles"], content["seed"], content["split"])
+        names = ("data_hash", "particles", "seed", "split")
+        assert tuple(arrays[key].item() for key in names) == expected
+
+
+def test_evaluate_uses_the_parameters_that_were_kept(pyro_vae: Run, trained: Path) -> None:
+    """With all test data and the same seed it repeats the training's own numbers."""
+    pyro_vae("evaluate", trained, "--particles", 10)
+    evaluation, summary = (json.loads((trained / f"{n}.json").read_text()) for n in ("evaluation", "summary"))
+    assert evaluation["log_evidence"] == summary["log_evidence"]
+
+
+def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) -> None:
+    options = ("--particles", 40, "--num_data", 20, "--seed", 3)
+    status, out, err = pyro_vae("evaluate", trained, *options)
+    assert (status, err) == (0, "")
+    _, data, vae = load(trained)
+    part = data.test.subset(20)
+    with own_randomness(3, vae.device):
+        terms = pv.elbo(vae.model, vae.guide, part.batch(), num_particles=10)
+        result = pv.log_evidence(vae.model, vae.guide, part.batch(), num_particles=40)
+    content, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    for name in ("standard_error", "effective_sample_size", "largest_share", "pareto_k"):
+        assert np.array_equal(arrays[name], getattr(result, name).numpy(), equal_nan=True)
+    assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
+    assert np.array_equal(arrays["elbo"], terms.elbo.numpy())
+    assert (arrays["method"].item(), arrays["particles"].item()) == ("importance", 40)
+    assert content["log_evidence"] == {
+        "estimate": result.mean,
+        "standard_error": result.mean_standard_error,
+        "monte_carlo_error": result.mean_monte_carlo_error,
+        "method": "importance",
+        "particles": 40,
+        "until_standard_error": None,
+        "num_data": 20,
+    }
+    above = int((result.pareto_k > 0.7).sum())
+    assert content["pareto_k"]["above"] == above
+    assert content["pareto_k"]["share_above"] == above / 20
+    assert content["pareto_k"]["largest"] == float(result.pareto_k.max())
+    assert content["data_hash"] == part.hash()
+    for name in ("bound_curve", "pareto_k"):
+        assert f"{trained / 'figures' / name}.png\n" in out
+        with Image.open(trained / "figures" / f"{name}.png") as picture:
+            assert np.asarray(picture).std() > 10
+
+
+def test_annealing_has_its_own_numbers_and_words(pyro_vae: Run, trained: Path) -> None:
+    pyro_vae("evaluate", trained, "--particles", 40)
+    status, out, err = pyro_vae("evaluate", trained, *ANNEALED, "--start", "guide")
+    assert (status, err) == (0, "")
+    _, data, vae = load(trained)
+    x = data.test.subset(20).batch()
+    with own_randomness(0, vae.device):
+        pv.elbo(vae.model, vae.guide, x, num_particles=10)
+        result = pv.annealed_log_evidence(
+            vae.model, vae.guide, x, num_chains=3, num_temperatures=6, start="guide"
+        )
+    content, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
+    assert np.array_equal(arrays["acceptance"], result.acceptance.numpy())
+    assert "pareto_k" not in arrays and content["pareto_k"] is None
+    expected = {"method": "annealed", "particles": 3, "chains": 3, "temperatures": 6, "start": "guide"}
+    assert expected.items() <= content["log_evidence"].items()
+    assert content["log_evidence"]["acceptance"] == float(result.acceptance.mean())
+    assert "on 20 test data, 3 annealed chains each, 6 temperatures from the guide (Monte Carlo" in out
+    assert f"annealing      acceptance {result.acceptance.mean():.2f} (aimed at: 0.65); a lower bound" in out
+    assert list((trained / "figures").iterdir()) == []  # none of the earlier evaluation
+
+
+def test_draws_stop_at_an_error(pyro_vae: Run, trained: Path) -> None:
+    options = ("--until_standard_error", 0.05, "--particles", 4000, "--num_data", 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # some data may not get there
+        status, out, _ = pyro_vae("evaluate", trained, *options)
+    assert status == 0
+    found, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    few, many = int(arrays["num_particles"].min()), int(arrays["num_particles"].max())
+    assert found["log_evidence"]["until_standard_error"] == 0.05
+    assert found["log_evidence"]["particles"] == many
+    words = f"{many}" if few == many else f"{few} to {many}"
+    assert f"{words} importance samples each" in out
+    assert few < 4000
+
+
+class Interruption:
+    """Ctrl-C at one of the times at which an estimator may keep its state."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        self.calls, self.at, self.keep = 0, at, Resumable.keep
+        monkeypatch.setattr(Resumable, "keep", lambda kept, state: self(kept, state))
+
+    def __call__(self, kept: Resumable, state: Any) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            signal.raise_signal(signal.SIGINT)
+        self.keep(kept, state)
+
+
+@pytest.mark.parametrize(
+    ("options", "other"),
+    [
+        (ANNEALED, ("--start", "guide")),
+        (("--particles", 6000, "--num_data", 5), ("--seed", 1)),
+    ],
+    ids=["annealed", "importance"],
+)
+def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
+    pyro_vae: Run,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[Any, ...],
+    other: tuple[Any, ...],
+) -> None:
+    with monkeypatch.context() as patched:
+        uninterrupted = Interruption(patched, 0)
+        assert pyro_vae("evaluate", trained, *options)[0] == 0
+    whole, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    (trained / "evaluation.json").unlink()
+    kept = trained / "checkpoints" / "evaluation"
+    with monkeypatch.context() as patched:
+        interruption = Interruption(patched, 4)
+        status, out, err = pyro_vae("evaluate", trained, *options)
+    assert (status, out, interruption.calls) == (130, "", 4)
+    assert err == f"\npyro-vae: interrupted; the same command goes on from {kept}\n"
+    assert not (trained / "evaluation.json").exists()
+    status, out, err = pyro_vae("evaluate", trained, *options, *other)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    expected = f"{kept} holds an interrupted command with {other[0][2:]} .*, got {other[1]}: .* remove that"
+    assert re.search(expected, err)
+    with monkeypatch.context() as patched:
+        interruption = Interruption(patched, 0)
+        status, _, err = pyro_vae("evaluate", trained, *options)
+    assert (status, err) == (0, f"pyro-vae: note: going on from {kept}\n")
+    assert interruption.calls == uninterrupted.calls - 4 > 0
+    assert not kept.exists()
+    again = read(trained / "evaluation.json")
+    assert {**again, "seconds": 0} == {**whole, "seconds": 0}
+    resumed = load_arrays(trained / "per_datum.npz", ())
+    assert all(np.array_equal(arrays[name], resumed[name], equal_nan=name == "pareto_k") for name in arrays)
+
+
+def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after more training; a removed folder begins anew."""
+    pyro_vae("train", "--config", trained / "config.yaml", "--out", "run")
+    with monkeypatch.context() as patched:
+        Interruption(patched, 2)
+        assert pyro_vae("evaluate", "run", *ANNEALED)[0] == 130
+    best = torch.load("run/checkpoints/best.pt")
+    best["model"]["likelihood.decoder.layers.1.weight"] += 0.1
+    torch.save(best, "run/checkpoints/best.pt")
+    status, _, err = pyro_vae("evaluate", "run", *ANNEALED)
+    assert status == 2
+    assert "run/checkpoints/evaluation holds an interrupted command with parameters " in err
+    for path in Path("run/checkpoints/evaluation").iterdir():
+        path.unlink()
+    Path("run/checkpoints/evaluation").rmdir()
+    assert pyro_vae("evaluate", "run", *ANNEALED)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            ("evaluate", "--chains", 8),
+            "--chains is an option of --method annealed, got --method importance: leave it out, or choose",
+        ),
+        (("evaluate", "--start", "guide"), "--start is an option of --method annealed"),
+        (("evaluate", "--method", "annealed", "--particles", 9), "--particles is an option of --method imp"),
+        (("evaluate", "--method", "annealed", "--until_standard_error", 1), "--until_standard_error is an o"),
+        (
+            ("evaluate", "--method", "annealed", "--chains", 0),
+            "chains expects a positive whole number, got 0",
+        ),
+        (("evaluate", "--until_standard_error", 0), "until_standard_error expects a positive number of nats"),
+        (("evaluate", "--method", "annealing"), "--method: expected one of 'importance', 'annealed', got an"),
+        (("evaluate", "--num_data", 0), "got 0"),
+        (("diagnose", "--particles", 9), "--particles is an option of --method importance, got --method ann"),
+        (("diagnose", "--num_steps", 0), "num_steps expects a positive whole number, got 0"),
+        (("diagnose", "--nuts", -1), "nuts expects a positive whole number, got -1"),
+        (("diagnose", "--num_data", 7), "expected 8 data at least to diagnose, got 7"),
+    ],
+)
+def test_bad_options_are_one_clear_line_and_status_2(
+    pyro_vae: Run, trained: Path, options: tuple[Any, ...], text: str
+) -> None:
+    before = sorted(trained.rglob("*"))
+    status, out, err = pyro_vae(options[0], trained, *options[1:])
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert text in err
+    assert [path for path in sorted(trained.rglob("*")) if path not in before] == []
+
+
+def test_options_of_the_other_method_at_their_defaults_are_no_mistake(pyro_vae: Run, trained: Path) -> None:
+    assert pyro_vae("evaluate", trained, *ANNEALED, "--particles", 1000)[0] == 0
+    assert pyro_vae("evaluate", trained, "--chains", 16, "--start", "prior", "--particles", 30)[0] == 0
+
+
+def test_methods_are_not_compared_with_each_other(pyro_vae: Run, trained: Path) -> None:
+    pyro_vae("train", "--config", trained / "config.yaml", "--seed", 1, "--out", "other")
+    pyro_vae("evaluate", trained, *ANNEALED)
+    pyro_vae("evaluate", "other", "--particles", 10)
+    status, out, err = pyro_vae("compare", trained, "other")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    pyro_vae("evaluate", "other", "--particles", 10, "--num_data", 20)
+    _, _, err = pyro_vae("compare", trained, "other")
+    remedy = "evaluate other --split test --num_data 20 --method annealed --chains 3 --temperatures 6"
+    assert (
+        f"by another method than {trained}: expected method annealed, got importance: use pyro-vae {remedy}"
+        in err
+    )
+    assert pyro_vae(*remedy.split())[0] == 0
+    status, out, _ = pyro_vae("compare", trained, "other")
+    assert status == 0
+    assert re.search(r"^other +\S+ +\S+ +\S+ ± \S+ +3x6 ", out, re.M)
+
+
+def test_diagnose(pyro_vae: Run, trained: Path) -> None:
+    status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE, "--seed", 2)
+    assert (status, err) == (0, "")
+    _, data, vae = load(trained)
+    x, model, guide = data.test.subset(20).batch(), vae.model, vae.guide
+    with own_randomness(2, vae.device):
+        train = data.train.subset(2000).batch()
+    with own_randomness(2, vae.device):
+        evidence = pv.annealed_log_evidence(model, guide, x, num_chains=3, num_temperatures=6, start="guide")
+    with own_randomness(2, vae.device):
+        direct = pv.diagnose(model, guide, x, train=train, evidence=evidence, num_steps=5)
+    content = read(trained / "diagnosis.json")
+    for name, found in direct.content().items():
+        assert content[name] == found, name
+    parts = [content[name]["mean"] for name in ("elbo", "amortisation", "approximation")]
+    assert content["log_evidence"]["mean"] == pytest.approx(sum(parts), abs=1e-9)
+    assert content["evidence"]["estimate"] == evidence.mean
+    calibration = pv.calibrate(model, guide, like=x, seed=2)
+    assert content["calibration"]["words"] == repr(calibration)
+    p_values = [each["p_value"] for each in content["calibration"]["quantities"].values()]
+    assert p_values == calibration.p_value.tolist()
+    assert (content["data_hash"], content["seed"]) == (data.test.subset(20).hash(), 2)
+    assert f"\n\n{direct.verdict}\n\n" in out
+    assert out.startswith("nats per datum, means of 20 data")
+    assert f"calibration         {calibration!r}\n" in out
+    pictures = ["calibration", "units", "waterfall"]
+    assert sorted(path.stem for path in (trained / "figures").iterdir()) == pictures
+    for name in pictures:
+        assert f"{trained / 'figures' / name}.png" in out.splitlines()
+        with Image.open(trained / "figures" / f"{name}.png") as picture:
+            assert np.asarray(picture).std() > 10
+
+
+def test_an_interrupted_diagnosis_goes_on_with_the_next_stage(
+    pyro_vae: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    def finished(*_: object, **__: object) -> dict[str, Any]:
+        raise AssertionError("a finished stage")
+
+    options = ("diagnose", trained, *DIAGNOSE)
+    assert pyro_vae(*options)[0] == 0
+    whole, kept = read(trained / "diagnosis.json"), trained / "checkpoints" / "diagnosis"
+    assert not kept.exists()
+    with monkeypatch.context() as patched:
+        Interruption(patched, 3)  # within the annealing
+        assert pyro_vae(*options)[0] == 130
+    for stage, before in (("nats", ["evidence"]), ("calibration", ["evidence", "nats"])):
+        with monkeypatch.context() as patched:
+            patched.setattr(Diagnosing, stage, stopped)
+            for name in before[:-1]:
+                patched.setattr(Diagnosing, name, finished)
+            status, _, err = pyro_vae(*options)
+        assert status == 130
+        assert err.endswith(f"interrupted; the same command goes on from {kept}\n")
+    status, _, err = pyro_vae(*options, "--seed", 1)
+    assert (status, "with seed 0, got 1" in err) == (2, True)
+    for name in ("evidence", "nats"):
+        monkeypatch.setattr(Diagnosing, name, finished)
+    status, _, err = pyro_vae(*options)
+    assert (status, err) == (0, f"pyro-vae: note: going on from {kept}\n")
+    assert {**read(trained / "diagnosis.json"), "seconds": 0} == {**whole, "seconds": 0}
+    assert not kept.exists()
+
+
+def test_diagnose_by_importance_sampling_beside_exact_draws(
+    pyro_vae: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosing, "agreement", partial(pv.agreement, num_samples=40, warmup=40))
+    options = ("--method", "importance", "--particles", 30, "--num_data", 20, "--num_steps", 2, "--nuts", 1)
+    status, out, err = pyro_vae("diagnose", trained, *options, "--split", "train")
+    assert (status, err) == (0, "")
+    content = read(trained / "diagnosis.json")
+    assert content["evidence"]["method"] == "importance"
+    assert content["evidence"]["pareto_k"]["reliable_up_to"] == 0.7
+    assert content["posteriors"]["num_data"] == 1
+    assert "train_test_gap" not in content  # to itself
+    assert re.search(r"^k-hat +\S", out, re.M)
+    assert re.search(r"^posteriors +q\(z\|x\) (agrees|differs)", out, re.M)
+    assert (trained / "figures" / "posteriors.png").is_file()
+    pyro_vae("diagnose", trained, *DIAGNOSE)
+    assert not (trained / "figures" / "posteriors.png").exists()
+
+
+def test_without_simulated_data_the_rest_is_found(
+    pyro_vae: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise pv.InputError("expected a model that observes one site")
+
+    monkeypatch.setattr(diagnosing, "calibrate", refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE)
+    note = "pyro-vae: note: no calibration on simulated data: expected a model that observes one site\n"
+    assert (status, err) == (0, note)
+    assert "calibration         none: expected a model that observes one site\n" in out
+    assert read(trained / "diagnosis.json")["calibration"] == {
+        "skipped": "expected a model that observes one site"
+    }
+    assert not (trained / "figures" / "calibration.png").exists()
+
+
+def test_what_has_no_evidence_is_not_diagnosed(pyro_vae: Run) -> None:
+    pyro_vae("train", "--program", "Autoencoder", "--epochs", 1, *SMALL, "--out", "run")
+    status, out, err = pyro_vae("diagnose", "run")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"expected a model with log p(x) to diagnose, got none: {pv.Autoencoder.no_evidence}" in err
+    assert pyro_vae("evaluate", "run")[0] == 0
+    content = read(Path("run/evaluation.json"))
+    assert (content["log_evidence"], content["pareto_k"]) == (None, None)
+
+
+def test_overwriting_removes_what_was_found(pyro_vae: Run) -> None:
+    pyro_vae("train", "--epochs", 1, *SMALL, "--out", "run")
+    pyro_vae("evaluate", "run", "--particles", 30)
+    pyro_vae("diagnose", "run", *DIAGNOSE)
+    found = {path.name for path in Path("run").rglob("*")}
+    names = {"evaluation.json", "diagnosis.json", "bound_curve.png", "pareto_k.png", "waterfall.png"}
+    assert names <= found
+    assert pyro_vae("train", "--epochs", 1, *SMALL, "--out", "run", "--overwrite", "true")[0] == 0
+    assert not names & {path.name for path in Path("run").rglob("*")}
