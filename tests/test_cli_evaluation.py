@@ -22,7 +22,7 @@ from pyro_vae.reports import Diagnosing, diagnosing
 from pyro_vae.runs import load_arrays
 from tests.commands import SMALL, Run
 
-ANNEALED = ("--method", "annealed", "--chains", 3, "--temperatures", 6, "--num_data", 20)
+ANNEALED = ("--method", "annealed", "--chains", 3, "--temperatures", 6, "--num_data", 20, "--simulated", 2)
 DIAGNOSE = ("--chains", 3, "--temperatures", 6, "--num_data", 20, "--num_steps", 5)
 
 
@@ -136,6 +136,18 @@ def test_annealing_has_its_own_numbers_and_words(pyro_vae: Run, trained: Path) -
     assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
     assert np.array_equal(arrays["acceptance"], result.acceptance.numpy())
     assert "pareto_k" not in arrays and content["pareto_k"] is None
+    with own_randomness(0, vae.device):
+        gap = pv.bidirectional_gap(
+            vae.model, vae.guide, 2, like=x, num_chains=3, num_temperatures=6, start="guide"
+        )
+    assert content["log_evidence"]["certificate"] == {
+        "gap": gap.mean,
+        "standard_error": gap.mean_standard_error,
+        "lower": gap.lower.mean().item(),
+        "upper": gap.upper.mean().item(),
+        "num_data": 2,
+    }
+    assert f"are {gap.mean:.3f} ± {gap.mean_standard_error:.3f} nats apart" in out
     expected = {"method": "annealed", "particles": 3, "chains": 3, "temperatures": 6, "start": "guide"}
     assert expected.items() <= content["log_evidence"].items()
     assert content["log_evidence"]["acceptance"] == float(result.acceptance.mean())
