@@ -738,6 +738,7 @@ def test_damaged_checkpoints_are_named(pyro_vae: Run) -> None:
 START = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+from pyro_vae.cli import main
 raise SystemExit(main())
 """
 
