@@ -505,3 +505,27 @@ def test_results_read_like_sentences() -> None:
     assert "mean of 7 data by annealing, 2 chains over 3 temperatures each" in repr(result)
     found = pv.bidirectional_gap(ppca.model, ppca.guide, 4, like=ppca.x, num_chains=2, num_temperatures=3)
     assert repr(found).startswith("log p(x) of 4 simulated data lies between ")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compile", ["off", "flat"])
+def test_on_a_gpu_all_estimates_agree_with_those_of_the_cpu(compile: Any) -> None:
+    data = pv.Digits()
+    program = pv.assemble(data)
+    pv.fit(program, data, epochs=5, device="cpu")
+    x = data.test.batch(slice(0, 20))
+
+    def measured(device: str) -> tuple[pv.AnnealedEvidence, pv.LogEvidence, pv.BidirectionalGap]:
+        model, there = program.to(device), x.to(device)
+        options: dict[str, Any] = {"num_temperatures": 60, "compile": compile}
+        return (
+            pv.annealed_log_evidence(model.model, model.guide, there, **options),
+            pv.log_evidence(model.model, model.guide, there, num_particles=2000, compile=compile),
+            pv.bidirectional_gap(model.model, model.guide, 20, like=there, **options),
+        )
+
+    for new, old in zip(measured("cuda")[:2], measured("cpu")[:2], strict=True):
+        error = (new.standard_error.cpu() ** 2 + old.standard_error**2).sqrt()
+        assert new.estimate.is_cuda
+        assert ((new.estimate.cpu() - old.estimate).abs() < 5 * error).all()
+    assert measured("cuda")[2].gap.is_cuda
