@@ -524,7 +524,8 @@ def test_on_a_gpu_all_estimates_agree_with_those_of_the_cpu(compile: Any) -> Non
             pv.bidirectional_gap(model.model, model.guide, 20, like=there, **options),
         )
 
-    for new, old in zip(measured("cuda")[:2], measured("cpu")[:2], strict=True):
+    pairs: Any = zip(measured("cuda")[:2], measured("cpu")[:2], strict=True)
+    for new, old in pairs:
         error = (new.standard_error.cpu() ** 2 + old.standard_error**2).sqrt()
         assert new.estimate.is_cuda
         assert ((new.estimate.cpu() - old.estimate).abs() < 5 * error).all()

@@ -72,7 +72,7 @@ def test_the_reference_measures_what_the_library_measures() -> None:
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.rglob("results/*.json")), ids=lambda path: path.stem)
 def test_tables_show_the_committed_results(path: Path) -> None:
     found = json.loads(path.read_text())["log_evidence"]
-    estimate = found.get("estimate", found.get("mean")) if isinstance(found, dict) else found
+    estimate = found["estimate" if "estimate" in found else "mean"] if isinstance(found, dict) else found
     assert f"−{abs(estimate):.2f}" in (path.parents[1] / "README.md").read_text()
 
 
