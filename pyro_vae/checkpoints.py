@@ -57,11 +57,17 @@ class Resumable:
         self._random: list[Tensor] = []
         self._written = time.monotonic()
         self._interrupted = False
+        if self.path is not None and self.path.is_dir():
+            raise InputError(f"expected a file to keep the state in, got the folder {self.path}")
         if self.path is not None and self.path.exists():
             self._load(self.path)
 
     def _load(self, path: Path) -> None:
         content = load_checkpoint(path, ("settings", "state", "random"))
+        if content["settings"].keys() != self.settings.keys():
+            raise InputError(
+                f"the checkpoint {path} is that of another computation: remove it, or choose another file"
+            )
         check_settings(_without_tensors(content["settings"]), _without_tensors(self.settings), path)
         for name, value in self.settings.items():
             if isinstance(value, Tensor) and not _agree(content["settings"].get(name), value):

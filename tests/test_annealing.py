@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyro
 import pyro.distributions as dist
@@ -13,8 +14,10 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae.annealing.chains import anneal, begin
+from pyro_vae.annealing.evidence import summarise
 from pyro_vae.annealing.hmc import transition
-from pyro_vae.annealing.kernels import tune
+from pyro_vae.annealing.kernels import scales, tune
+from pyro_vae.annealing.options import Options
 from pyro_vae.annealing.path import Path as Densities
 from pyro_vae.annealing.schedules import equal_steps, interpolate, schedule
 from pyro_vae.programs import Latents, simulate
@@ -22,6 +25,17 @@ from tests.components import PRIORS, refused, vae
 from tests.test_importance import PPCA, two_sites, two_sites_guide
 
 Program = Callable[[Tensor], Any]
+
+
+def made(**options: Any) -> Options:
+    """Options of few chains and temperatures."""
+    few: dict[str, Any] = {"num_chains": 2, "num_temperatures": 5, "start": "prior", "schedule": "sigmoid"}
+    rest: dict[str, Any] = {"leapfrog_steps": 10, "target_acceptance": 0.65, "rows": None, "compile": "off"}
+    return Options(**{**few, **rest, **options})
+
+
+def densities(latents: Latents, x: Tensor, **options: Any) -> Densities:
+    return Densities(latents, x, made(**options), gradients=1)
 
 
 def wide(ppca: PPCA) -> Program:
@@ -163,15 +177,9 @@ def test_reverse_chains_are_unbiased_for_the_inverse_of_the_evidence(float64: No
     ppca = PPCA()
     x = ppca.x[:1].expand(3000, -1).contiguous()
     latents = Latents(ppca.model, wide(ppca), x)
-    path = Densities(latents, x, start="prior", compile="off", num_chains=1, gradients=1)
-    kernels = tune(
-        path,
-        num_chains=1,
-        num_temperatures=12,
-        leapfrog_steps=4,
-        name="sigmoid",
-        target_acceptance=0.65,
-    )
+    path = densities(latents, x, start="prior", compile="off", num_chains=1)
+    options = made(num_chains=1, num_temperatures=40, leapfrog_steps=4)
+    kernels = tune(path, options)
     ends = ppca.posterior(x[:1]).sample((3000,)).transpose(0, 1)
     log_weights = anneal(path, kernels, begin(ends), reverse=True).log_weights[0]
     ratio = (ppca.evidence()[0] - log_weights).exp()
@@ -204,6 +212,31 @@ def test_bounds_bracket_the_evidence_and_close_with_the_temperatures(float64: No
     assert abs(gaps[2]) < 0.1
 
 
+@pytest.mark.parametrize(("start", "name"), [("prior", "sigmoid"), ("guide", "adaptive")])
+def test_bounds_of_several_batches_are_those_of_their_data(start: Any, name: Any, float64: None) -> None:
+    """Seven data in four batches: each upper bound belongs to its own datum and exact draw."""
+    ppca = PPCA()
+    found = pv.bidirectional_gap(
+        ppca.model,
+        wide(ppca),
+        7,
+        like=ppca.x,
+        num_chains=30,
+        num_temperatures=60,
+        start=start,
+        schedule=name,
+        rows=60,
+        compile="off",
+    )
+    covariance = ppca.weight @ ppca.weight.T + ppca.sigma**2 * torch.eye(5)
+    exact = dist.MultivariateNormal(ppca.shift, covariance).log_prob(found.x)
+    assert exact.std() > 2
+    for bound in (found.lower, found.upper):
+        torch.testing.assert_close(bound, exact, rtol=0, atol=1)
+    assert not torch.equal(found.lower_error, found.upper_error)
+    assert ((found.acceptance - 0.65).abs() < 0.1).all()
+
+
 def test_simulated_data_come_with_draws_of_their_posterior(float64: None) -> None:
     """z − E[z|x] has mean 0 and the posterior's covariance, whitened."""
     ppca = PPCA()
@@ -222,7 +255,7 @@ def test_a_transition_leaves_the_density_as_it_is(float64: None) -> None:
     ppca = PPCA()
     x = ppca.x[:2]
     latents = Latents(ppca.model, ppca.guide, x)
-    path = Densities(latents, x, start="prior", compile="off", num_chains=20_000, gradients=1)
+    path = densities(latents, x, start="prior", compile="off", num_chains=20_000)
     exact = ppca.posterior(x)
     u = exact.sample((20_000,))
     point = path.point(u)
@@ -238,25 +271,109 @@ def test_a_transition_leaves_the_density_as_it_is(float64: None) -> None:
     assert (point.u - u).abs().mean() > 0.1 * u.std()
 
 
-def test_no_proposal_of_infinite_density_is_taken(float64: None) -> None:
-    """A likelihood that is not a number where z < 0: no chain ends there, and the weights stay unbiased."""
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_proposal_of_a_density_that_is_no_number_is_taken(value: float, float64: None) -> None:
+    """A likelihood that is NaN, or +∞, where z > 1."""
     x = torch.zeros(2)
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Exponential(1.0))
-            pyro.factor("x", torch.where(z > 1, torch.nan, -z))
+            pyro.factor("x", torch.where(z > 1, value, -z))
 
     def guide(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Uniform(x * 0, 0.9))
 
-    latents = Latents(model, guide, x)
-    path = Densities(latents, x, start="prior", compile="off", num_chains=50, gradients=1)
+    path = densities(Latents(model, guide, x), x, num_chains=50)
     point = path.point(torch.rand(50, 2, 1) - 2)
     moved = transition(path, point, torch.ones(2), torch.full((2,), 2.0), torch.ones(2, 1), 5)
     assert torch.isfinite(moved.point.log_ratio).all()
     assert ((moved.acceptance == 0) & (moved.point.u == point.u)[..., 0]).any()
+    assert (moved.point.u != point.u).any()
+
+
+def cut(x: Tensor) -> None:
+    """z ~ N(0, I), of likelihood zero where z_0 < 0.5; log p(x) in closed form along z_1."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+        pyro.factor("cut", torch.where(z[..., 0] > 0.5, 0.0, -torch.inf))
+        pyro.sample("x", dist.Normal(z[..., 1], 0.3), obs=x)
+
+
+def test_chains_of_likelihood_zero_leave_the_step_sizes_of_the_others(float64: None) -> None:
+    x = torch.tensor([1.0, -0.5])
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+
+    exact = math.log(0.3085375387259869) + dist.Normal(0.0, 1.09**0.5).log_prob(x)
+    result = pv.annealed_log_evidence(
+        cut, guide, x, num_chains=300, num_temperatures=40, schedule="adaptive", compile="off"
+    )
+    assert agrees(result, exact, 0.3)
+    path = densities(Latents(cut, guide, x), x, num_chains=60)
+    kernels = tune(path, made(num_chains=60, num_temperatures=40, schedule="adaptive"))
+    assert kernels.step_sizes.min() > 0.05
+    fixed = schedule("sigmoid", 40)[:, None]
+    assert (kernels.betas - fixed).abs().max() > 0.05
+
+    def never(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.factor("x", torch.full_like(x, -torch.inf))
+
+    with pytest.warns(UserWarning, match="log p.x. is −inf for 2 of 2 data, first x.0.: all"):
+        none = pv.annealed_log_evidence(never, guide, x, num_chains=3, num_temperatures=2, compile="off")
+    assert (none.estimate == -torch.inf).all()
+
+
+def test_what_the_pilot_run_finds(float64: None) -> None:
+    """Masses from the variances of start and guide; lengths from the acceptance; none for one temperature."""
+    ppca = PPCA()
+    path = densities(Latents(ppca.model, wide(ppca), ppca.x), ppca.x, num_chains=16)
+    kernels = tune(path, made(num_chains=16, num_temperatures=30))
+    start, end = kernels.variances
+    torch.testing.assert_close(start.mean(), torch.tensor(1.0), rtol=0.1, atol=0)
+    diagonal = 2 * ppca.posterior(ppca.x).covariance_matrix.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(end.mean(0), diagonal.expand(7, 3).mean(0), rtol=0.2, atol=0)
+    beta = torch.full((7,), 0.25)
+    expected = (0.75 / start + 0.25 / end).rsqrt()
+    torch.testing.assert_close(scales(beta, kernels.variances), expected)
+    assert kernels.betas.shape == (31, 7) and kernels.step_sizes.shape == (30, 7)
+    calls = 0
+
+    def counted() -> None:
+        nonlocal calls
+        calls += 1
+
+    tune(path, made(num_chains=16, num_temperatures=1), after=counted)
+    assert calls == 0
+
+
+def test_steps_have_different_lengths(float64: None) -> None:
+    """Without noise in the momentum's direction the trajectories of one chain still end apart."""
+    ppca = PPCA()
+    x = ppca.x[:1]
+    path = densities(Latents(ppca.model, ppca.guide, x), x, num_chains=400)
+    u = torch.zeros(400, 1, 3)
+    torch.manual_seed(0)
+    with mock.patch("torch.randn_like", lambda tensor: torch.ones_like(tensor)):
+        moved = transition(path, path.point(u), torch.ones(1), torch.tensor([0.05]), torch.ones(1, 3), 3)
+    taken = moved.point.u[(moved.point.u != 0).any(-1)]
+    distance = taken.norm(dim=-1)
+    assert 1.3 < distance.max() / distance.min() < 2
+
+
+def test_summary_of_log_weights(float64: None) -> None:
+    weights = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 2.0]])
+    found = summarise(weights.log())
+    torch.testing.assert_close(found.estimate, torch.tensor([3.0, 2.0]).log())
+    expected = torch.tensor([2 / 3 / math.sqrt(3), 0.0])
+    torch.testing.assert_close(found.standard_error, expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(found.effective_sample_size, torch.tensor([81 / 35, 3.0]))
+    torch.testing.assert_close(found.largest_share, torch.tensor([5 / 9, 1 / 3]))
 
 
 @pytest.mark.parametrize("prior", [name for name in PRIORS if name != "Flow, neural spline"])
@@ -269,7 +386,7 @@ def test_every_prior_is_annealed_and_agrees_with_importance_sampling(prior: str)
     sampled = pv.log_evidence(program.model, program.guide, x, num_particles=4000)
     error = (result.standard_error**2 + sampled.standard_error**2).sqrt()
     assert ((result.estimate - sampled.estimate).abs() < 4 * error).all()
-    assert error.median() < 0.1
+    assert error.median() < 0.25
 
 
 def test_all_layers_of_a_hierarchy_are_annealed_at_once() -> None:
@@ -310,8 +427,8 @@ def test_a_path_takes_new_data_and_new_parameters(float64: None) -> None:
     """What was computed once for a batch, as its encoding, is computed anew for the next."""
     program, x = pv.assemble(pv.Digits()).double(), pv.Digits().test.batch(slice(0, 6)).double()
     latents = Latents(program.model, program.guide, x)
-    path = Densities(latents, x[:3], start="guide", compile="flat", num_chains=2, gradients=1)
-    eager = Densities(latents, x[:3], start="guide", compile="off", num_chains=2, gradients=1)
+    path = densities(latents, x[:3], start="guide", compile="flat", num_chains=2)
+    eager = densities(latents, x[:3], start="guide", compile="off", num_chains=2)
     u, beta = torch.randn(2, 3, 8), torch.tensor([0.1, 0.5, 0.9])
     for part in (x[:3], x[3:]):
         for each in (path, eager):
@@ -329,7 +446,7 @@ def test_gradients_along_the_path_against_differences(float64: None) -> None:
     x = torch.tensor([[1.0, 4.0, 6.0]])
     latents = Latents(constrained, constrained_guide, x)
     assert latents.size == 4 and latents.columns() == ["rate", "share[0]", "share[1]", "below"]
-    path = Densities(latents, x, start="guide", compile="off", num_chains=2, gradients=1)
+    path = densities(latents, x, start="guide", compile="off", num_chains=2)
     u, beta, h = torch.randn(2, 1, 4), torch.tensor([0.3]), 1e-5
     gradient = path.force(u, beta)
     torch.testing.assert_close(gradient, path.point(u).gradient(beta))
@@ -417,8 +534,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     torch.manual_seed(5)
     with pytest.raises(Stopped):
         run(stopping_after(ppca.model, calls), kept)
-    assert kept.exists() == (calls > 400)
-    torch.manual_seed(6 if kept.exists() else 5)
+    assert kept.exists()
+    torch.manual_seed(6)
     found = run(ppca.model, kept)
     pairs: Any = zip(found, expected, strict=True)
     for new, old in pairs:
@@ -490,7 +607,9 @@ def test_refusals() -> None:
     with refused("within the support"):
         pv.annealed_log_evidence(program.model, program.guide, x, num_chains=2, num_temperatures=2)
 
-    with refused("expected weights that are numbers, got NaN at 1 of the data 0 to 6, the first being 2"):
+    with refused(
+        "expected weights that are finite numbers, got NaN or .inf at 1 of the data 0 to 6, the first being 2"
+    ):
         run(broken)
     with refused(
         "expected a model that observes its argument as it is at the site 'x', got one that changes it"
@@ -502,7 +621,11 @@ def test_results_read_like_sentences() -> None:
     ppca = PPCA()
     result = pv.annealed_log_evidence(ppca.model, ppca.guide, ppca.x, num_chains=2, num_temperatures=3)
     assert repr(result).startswith(f"log p(x) = {result.mean:.3f} ± ")
-    assert "mean of 7 data by annealing, 2 chains over 3 temperatures each" in repr(result)
+    assert "mean of 7 data by annealing (chains each: 2, temperatures: 3; Monte Carlo error 0." in repr(
+        result
+    )
+    poor = int((result.effective_sample_size < 2).sum())
+    assert poor > 0 and repr(result).endswith(f"with less than two effective chains for {poor} of the data")
     found = pv.bidirectional_gap(ppca.model, ppca.guide, 4, like=ppca.x, num_chains=2, num_temperatures=3)
     assert repr(found).startswith("log p(x) of 4 simulated data lies between ")
 

@@ -26,7 +26,7 @@ import pyro_vae as pv
 from experiments.benchmarks.results import circumstances
 from experiments.tables import insert, markdown
 from pyro_vae.annealing.hmc import transition
-from pyro_vae.annealing.path import Compile
+from pyro_vae.annealing.options import Compile, Options
 from pyro_vae.annealing.path import Path as Densities
 from pyro_vae.programs import Latents
 from pyro_vae.runs import write
@@ -96,7 +96,9 @@ def gradients(loss: Callable[[Tensor], Tensor], u: Tensor) -> None:
 def ours(vae: pv.VAE, x: Tensor, u: Tensor, mode: Compile) -> Work:
     """A transition of annealing from the prior."""
     latents = Latents(vae.model, vae.guide, x)
-    path = Densities(latents, x, start="prior", compile=mode, num_chains=CHAINS, gradients=1)
+    path = Densities(
+        latents, x, Options(CHAINS, 1, "prior", "linear", LEAPFROG_STEPS, 0.65, None, mode), gradients=1
+    )
     beta, size = torch.full((len(x),), 0.5), torch.full((len(x),), 0.01)
     scale = torch.ones_like(u[0])
     return partial(transition, path, path.point(u), beta, size, scale, LEAPFROG_STEPS)

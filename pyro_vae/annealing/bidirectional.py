@@ -7,9 +7,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pyro_vae.annealing.evidence import summarise
-from pyro_vae.annealing.path import Compile, Start
-from pyro_vae.annealing.runner import Options, Runner
-from pyro_vae.annealing.schedules import Schedule
+from pyro_vae.annealing.options import Compile, Options, Schedule, Start
+from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.errors import count
 from pyro_vae.programs import Latents, Program, Simulated, simulate
 
@@ -21,8 +20,9 @@ class _Fields(NamedTuple):
     upper: Tensor
     #: upper − lower, (B,); its mean over chains and data is not negative.
     gap: Tensor
-    #: Monte Carlo standard errors of lower and upper by the delta method, in nats, (B,) each.
+    #: Monte Carlo standard error of lower by the delta method, in nats, (B,).
     lower_error: Tensor
+    #: That of upper given z, which all reverse chains share: over other z, upper varies more, (B,).
     upper_error: Tensor
     #: Mean acceptance probability of the transitions, forward and reverse, (B,).
     acceptance: Tensor
@@ -53,8 +53,8 @@ class BidirectionalGap(_Fields):
         return (
             f"log p(x) of {len(self.gap)} simulated data lies between {self.lower.mean():.3f} and "
             f"{self.upper.mean():.3f} nats in the mean: a gap of {self.mean:.3f} ± "
-            f"{self.mean_standard_error:.3f} by {self.num_chains} chains over {self.num_temperatures} "
-            "temperatures"
+            f"{self.mean_standard_error:.3f} (chains each: {self.num_chains}, temperatures: "
+            f"{self.num_temperatures})"
         )
 
 
@@ -104,7 +104,8 @@ def bidirectional_gap(
         checkpoint: Likewise.
 
     Raises:
-        InputError: as `annealed_log_evidence`; and where the model observes more than x, or x changed.
+        InputError: as `annealed_log_evidence`; and where the model observes more than x, or x changed, or
+            has densities that depend on x (an autoregressive decoder).
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -114,11 +115,13 @@ def bidirectional_gap(
     >>> found.gap.shape
     torch.Size([4])
     """
-    latents = Latents(model, guide, like)
     options = Options(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
-    )
-    with options.resumable(checkpoint, latents, like, num_data=count("num_data", num_data)) as kept:
+    ).checked()
+    num_data = count("num_data", num_data)
+    latents = Latents(model, guide, like)
+    what = "bidirectional_gap"
+    with resumable(checkpoint, what, options, latents, like, num_data=num_data) as kept:
         if kept.state is None:
             drawn = simulate(latents, like, num_data)
         else:
@@ -134,6 +137,6 @@ def bidirectional_gap(
         upper.standard_error,
         (forward.acceptance + reverse.acceptance) / 2,
         drawn.x,
-        num_chains,
-        num_temperatures,
+        options.num_chains,
+        options.num_temperatures,
     )

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pyro_vae.annealing.path import Compile, Start
-from pyro_vae.annealing.runner import Options, Runner
-from pyro_vae.annealing.schedules import Schedule
-from pyro_vae.importance.results import OverData
+from pyro_vae.annealing.options import Compile, Options, Schedule, Start
+from pyro_vae.annealing.runner import Runner, resumable
+from pyro_vae.importance.results import OverData, warn_of_zeros
 from pyro_vae.programs import Latents, Program
 
 
 class _Fields(NamedTuple):
     #: log p̂(x) = log 1/C Σ_c w_c, in nats, (B,).
     estimate: Tensor
-    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one chain.
+    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one chain. It means little
+    #: where the effective sample size is near 1.
     standard_error: Tensor
     #: (Σ w)² / Σ w², between 1 and C, (B,).
     effective_sample_size: Tensor
@@ -39,10 +39,14 @@ class AnnealedEvidence(OverData, _Fields):
     __slots__ = ()
 
     def __repr__(self) -> str:
+        moved = self.num_temperatures > 1
+        acceptance = f", acceptance {self.acceptance.mean():.2f}" if moved else ""
+        poor = int((self.effective_sample_size < 2).sum())
         return (
             f"log p(x) = {self.mean:.3f} ± {self.mean_standard_error:.3f} nats, mean of {len(self.estimate)} "
-            f"data by annealing, {self.num_chains} chains over {self.num_temperatures} temperatures each "
-            f"(Monte Carlo error {self.mean_monte_carlo_error:.3f}, acceptance {self.acceptance.mean():.2f})"
+            f"data by annealing (chains each: {self.num_chains}, temperatures: {self.num_temperatures}; "
+            f"Monte Carlo error {self.mean_monte_carlo_error:.3f}{acceptance}); a lower bound in "
+            f"expectation, with less than two effective chains for {poor} of the data"
         )
 
 
@@ -83,12 +87,14 @@ def annealed_log_evidence(
         x: Data (B, *data_shape), on the device of the programs.
         num_chains: C, chains per datum.
         num_temperatures: T, steps from β = 0 to 1.
-        start: `prior` starts at p(z), whatever the guide; `guide` starts at q(z|x), which takes fewer
-            temperatures where q is good, and may miss what q misses.
-        schedule: `sigmoid`; `linear`; `adaptive`, at equal lengths by the spread of log p(x|z) in the pilot.
+        start: `prior` starts at p(z), so that the guide gives masses only; `guide` starts at q(z|x), which
+            takes fewer temperatures where q is good, and may miss what q misses.
+        schedule: `sigmoid`; `linear`; `adaptive`, at equal lengths by the spread of the log ratio of joint
+            density to start in the pilot, which takes two chains at least.
         leapfrog_steps: Gradients per transition.
         target_acceptance: What the step sizes are adapted to.
-        rows: Chains handled at once; by default as with `log_evidence`.
+        rows: Data times chains handled at once, the chains of a datum never apart; by default as with
+            `log_evidence`.
         compile: `off` runs the Pyro programs, `flat` the torch operations that they consist of, on a CPU the
             faster ones that agree up to rounding, `inductor` compiles these; `auto` takes what pays.
         progress: Show a progress bar.
@@ -96,7 +102,8 @@ def annealed_log_evidence(
             the very same result; it is gone at the end.
 
     Raises:
-        InputError: as `log_weights`; and where a latent site is discrete, or an option is none.
+        InputError: as `log_weights`; where a latent site is discrete, masked or an angle, a weight is NaN or
+            +∞, or an option is none.
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -106,20 +113,17 @@ def annealed_log_evidence(
     >>> result.estimate.shape
     torch.Size([4])
     """
-    latents = Latents(model, guide, x)
     options = Options(
-        num_chains,
-        num_temperatures,
-        start,
-        schedule,
-        leapfrog_steps,
-        target_acceptance,
-        rows,
-        compile,
-    )
-    with options.resumable(checkpoint, latents, x) as kept:
+        num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
+    ).checked()
+    latents = Latents(model, guide, x)
+    with resumable(checkpoint, "annealed_log_evidence", options, latents, x) as kept:
         (weights,) = Runner(latents, options, x, None, progress=progress, resumable=kept).run()
-    return AnnealedEvidence(*summarise(weights.log_weights), weights.acceptance, num_chains, num_temperatures)
+    result = AnnealedEvidence(
+        *summarise(weights.log_weights), weights.acceptance, options.num_chains, options.num_temperatures
+    )
+    warn_of_zeros(result.estimate, "chains")
+    return result
 
 
 class Summary(NamedTuple):

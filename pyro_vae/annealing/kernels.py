@@ -1,13 +1,15 @@
 """Adapting the transitions in a pilot run, and freezing them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_vae.annealing.hmc import Moved, transition
+from pyro_vae.annealing.options import Options
 from pyro_vae.annealing.path import Path, Point
-from pyro_vae.annealing.schedules import Schedule, equal_steps, interpolate, schedule
+from pyro_vae.annealing.schedules import equal_steps, interpolate, schedule
 
 #: Gain of the adaptation of a log step size, and how many transitions find the first one.
 _GAIN, _FIRST = 0.5, 30
@@ -40,58 +42,72 @@ def scales(beta: Tensor, variances: tuple[Tensor, Tensor]) -> Tensor:
     return ((1 - beta) / start + beta / end).rsqrt()
 
 
-@torch.no_grad()
 def pilot_steps(num_temperatures: int) -> int:
     """Temperatures of the pilot run: a fifth of the run's, 40 at the least and 400 at the most."""
     return min(max(num_temperatures // 5, 40), 400)
 
 
+def pilot_transitions(num_temperatures: int) -> int:
+    """Transitions of the pilot run; none for one temperature, which takes no transition."""
+    return _FIRST + pilot_steps(num_temperatures) if num_temperatures > 1 else 0
+
+
 @torch.no_grad()
-def tune(
-    path: Path,
-    *,
-    num_chains: int,
-    num_temperatures: int,
-    leapfrog_steps: int,
-    name: Schedule,
-    target_acceptance: float,
-) -> Kernels:
+def tune(path: Path, options: Options, after: Callable[[], None] = lambda: None) -> Kernels:
     """Kernels for one batch of data, by a pilot run of its own chains and random numbers.
 
     The log step size of each datum follows the acceptance of its chains up the pilot's temperatures:
-    log ε ← log ε + 0.5 (acceptance − target) after each transition (Robbins & Monro 1951).
+    log ε ← log ε + 0.5 (acceptance − target) after each transition (Robbins & Monro 1951). Chains at a
+    likelihood of zero, which cannot move and have weight 0, do not count.
+
+    Args:
+        path: The densities.
+        options: How to anneal.
+        after: Called after each transition.
     """
-    betas = schedule(name, pilot_steps(num_temperatures)).to(path.x.device)
+    num_temperatures, name = options.num_temperatures, options.schedule
     variances = _variances(path)
-    point = path.point(path.draw(num_chains))
+    fixed = schedule(name, num_temperatures).to(path.x.device)[:, None].expand(-1, len(path.x)).contiguous()
+    if num_temperatures == 1:
+        return Kernels(fixed, fixed[1:], variances, options.leapfrog_steps)
+    betas = schedule(name, pilot_steps(num_temperatures)).to(path.x.device)
+    point = path.point(path.draw(options.num_chains))
     log_size = point.u.new_full(point.u.shape[1:2], 0.5).log()
     sizes, deviations = [], [_deviation(point)]
-    for number in range(_FIRST + len(betas) - 1):
-        at = max(number - _FIRST, 0) + 1
-        beta = betas[at].to(point.u).expand(len(log_size))
-        moved = transition(path, point, beta, log_size.exp(), scales(beta, variances), leapfrog_steps)
-        point = moved.point
-        log_size = log_size + _GAIN * (moved.acceptance.mean(0) - target_acceptance)
+    for number in range(pilot_transitions(num_temperatures)):
+        beta = betas[max(number - _FIRST, 0) + 1].to(point.u).expand(len(log_size))
+        scale = scales(beta, variances)
+        moved = transition(path, point, beta, log_size.exp(), scale, options.leapfrog_steps)
+        alive = point.log_ratio.isfinite()
+        change = _mean(moved.acceptance, alive) - options.target_acceptance
+        point, log_size = moved.point, log_size + _GAIN * torch.where(alive.any(0), change, 0.0)
         if number >= _FIRST:
             sizes.append(log_size.double())
             deviations.append(_deviation(point))
-    fixed = schedule(name, num_temperatures).to(betas)[:, None].expand(-1, len(log_size)).contiguous()
+        after()
     if name == "adaptive":
         fixed = equal_steps(betas, torch.stack(deviations), num_temperatures)
     where = betas[1:, None].expand(-1, len(log_size)).contiguous()
     sizes_there = interpolate(fixed[1:], where, torch.stack(sizes))
-    return Kernels(fixed, sizes_there.exp(), variances, leapfrog_steps)
+    return Kernels(fixed, sizes_there.exp(), variances, options.leapfrog_steps)
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the chains (C, B) that count, (B,); 0 where none does."""
+    return torch.where(counted, values, 0.0).sum(0) / counted.sum(0).clamp(min=1)
 
 
 def _deviation(point: Point) -> Tensor:
-    """Spread of the log ratio over chains, (B,); 0 for one chain or where a ratio is not finite."""
-    return point.log_ratio.std(0, correction=0).nan_to_num(0, 0, 0)
+    """Spread of the log ratio over the chains where it is finite, (B,)."""
+    ratio, counted = point.log_ratio.double(), point.log_ratio.isfinite()
+    return _mean((ratio - _mean(ratio, counted)).square(), counted).sqrt()
 
 
 def _variances(path: Path) -> tuple[Tensor, Tensor]:
     """Variances of u under the start and under the guide, (B, n) each."""
-    start = path.draw(_SCALE_DRAWS).var(0)
-    end = path.latents.from_guide(path.x, _SCALE_DRAWS).var(0)
-    start = start.clamp(min=1e-12)
+    chunk = max(path.latents.pair.rows // len(path.x), 1)
+    numbers = [min(chunk, _SCALE_DRAWS - first) for first in range(0, _SCALE_DRAWS, chunk)]
+    start = torch.cat([path.draw(number) for number in numbers]).var(0).clamp(min=1e-12)
+    end = torch.cat([path.latents.from_guide(path.x, number) for number in numbers]).var(0)
     # a coordinate that the guide does not move has no scale of its own
     return start, torch.where(end > 1e-12 * start, end, start)

@@ -1,23 +1,21 @@
 """The geometric path from a start to the joint density, and its gradients."""
 
+import shutil
 import warnings
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pyro_vae.annealing.options import Options
 from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, own_draws
-from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents
-
-Start = Literal["prior", "guide"]
-Compile = Literal["auto", "flat", "inductor", "off"]
 
 Function = Callable[..., tuple[Tensor | None, ...]]
 
-#: Gradients over which a graph pays, and over which a compiler does.
-_GRAPH_PAYS, _COMPILER_PAYS = 100, 5000
+#: Gradients over which a graph pays, and numbers of data, over all gradients, over which a compiler does.
+_GRAPH_PAYS, _COMPILER_PAYS = 100, 5_000_000_000
 
 
 class Point(NamedTuple):
@@ -53,25 +51,21 @@ class Path:
     Args:
         latents: Of the model.
         x: The first batch (B, *data_shape); `place` takes others of this shape.
-        start: The density at β = 0: p(z), or q(z|x) of the guide.
-        compile: As `annealed_log_evidence`.
-        num_chains: C.
+        options: The start, the number of chains, and how to compile.
         gradients: How many there will be, about.
     """
 
-    def __init__(
-        self, latents: Latents, x: Tensor, *, start: Start, compile: Compile, num_chains: int, gradients: int
-    ) -> None:
-        if start not in ("prior", "guide"):
-            raise InputError(f"start expects 'prior' or 'guide', got {start!r}")
-        self.latents, self.start = latents, start
+    def __init__(self, latents: Latents, x: Tensor, options: Options, gradients: int) -> None:
+        self.latents, self.start = latents, options.start
         self.x = x.clone()
         self._point: Function = self._eager_point
         self._force: Function = self._eager_force
         self._graphs: list[FlatGraph] = []
-        if _wanted(compile, gradients):
-            inductor = compile == "inductor" or (compile == "auto" and gradients >= _COMPILER_PAYS)
-            self._build(num_chains, inductor)
+        compile = options.compile
+        if compile in ("flat", "inductor") or (compile == "auto" and gradients >= _GRAPH_PAYS):
+            numbers = options.num_chains * x.numel() * gradients
+            pays = numbers >= _COMPILER_PAYS and shutil.which("g++") is not None
+            self._build(options.num_chains, compile == "inductor" or (compile == "auto" and pays))
 
     def place(self, x: Tensor) -> None:
         """Go over to another batch of data of the same shape."""
@@ -107,17 +101,14 @@ class Path:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             parts = self._densities(u)
-            gradients = [
-                torch.autograd.grad(part.sum(), u, retain_graph=part is parts[0], materialize_grads=True)[0]
-                for part in parts
-            ]
+            gradients = [_gradient(part, u) for part in parts]
         return *[part.detach() for part in parts], *gradients
 
     def _eager_force(self, u: Tensor, beta: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             log_start, log_ratio = self._densities(u)
-            return torch.autograd.grad((log_start + beta * log_ratio).sum(), u)
+            return (_gradient(log_start + beta * log_ratio, u),)
 
     def _build(self, num_chains: int, inductor: bool) -> None:
         """Flat graphs in the place of the programs, where there can be any that agree with them."""
@@ -146,10 +137,11 @@ class Path:
         return graph
 
 
-def _wanted(compile: Compile, gradients: int) -> bool:
-    if compile not in ("auto", "flat", "inductor", "off"):
-        raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
-    return compile in ("flat", "inductor") or (compile == "auto" and gradients >= _GRAPH_PAYS)
+def _gradient(density: Tensor, u: Tensor) -> Tensor:
+    """The gradient in u, zero of what does not depend on it."""
+    if not density.requires_grad:
+        return torch.zeros_like(u)
+    return torch.autograd.grad(density.sum(), u, retain_graph=True, materialize_grads=True)[0]
 
 
 def _agree(new: Tensor | None, old: Tensor | None, rounding: float) -> bool:

@@ -11,47 +11,30 @@ from torch.utils._pytree import tree_map_only
 from tqdm import tqdm
 
 from pyro_vae.annealing.chains import Chains, anneal, begin
-from pyro_vae.annealing.kernels import Kernels, tune
-from pyro_vae.annealing.path import Compile, Path, Start
-from pyro_vae.annealing.schedules import Schedule
+from pyro_vae.annealing.kernels import Kernels, pilot_transitions, tune
+from pyro_vae.annealing.options import Options
+from pyro_vae.annealing.path import Path
 from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.compiled import own_draws
-from pyro_vae.errors import InputError, count
+from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents
-from pyro_vae.randomness import own_randomness
+from pyro_vae.randomness import own_randomness, random_state, set_random_state
 
 
-class Options(NamedTuple):
-    """How to anneal; what each means stands with `annealed_log_evidence`."""
+def resumable(
+    path: FilePath | str | None, what: str, options: Options, latents: Latents, x: Tensor, **more: object
+) -> Resumable:
+    """Where the state of a run is kept, for the same estimate, options, data and programs only."""
+    settings = {"estimate": what, **options._asdict(), **more}
+    if path is not None:
+        with own_randomness(0, x.device), torch.no_grad():
+            settings["log weights"] = latents.pair.log_weights(x[:1], 1, validate=False)
+        settings |= {"data": fingerprint(x), "rows": _rows(latents, options)}
+    return Resumable(path, settings, x.device)
 
-    num_chains: int
-    num_temperatures: int
-    start: Start
-    schedule: Schedule
-    leapfrog_steps: int
-    target_acceptance: float
-    rows: int | None
-    compile: Compile
 
-    def resumable(
-        self, path: FilePath | str | None, latents: Latents, x: Tensor, **more: object
-    ) -> Resumable:
-        """Where the state of a run with these options is kept."""
-        settings = {**self._asdict(), **more}
-        if path is not None:
-            with own_randomness(0, x.device), torch.no_grad():
-                settings["log weights"] = latents.pair.log_weights(x[:1], 1, validate=False)
-            settings["data"] = fingerprint(x)
-        return Resumable(path, settings, x.device)
-
-    def check(self) -> None:
-        """Refuse numbers that mean nothing."""
-        for name in ("num_chains", "num_temperatures", "leapfrog_steps"):
-            count(name, getattr(self, name))
-        if not 0 < self.target_acceptance < 1:
-            raise InputError(
-                f"target_acceptance expects a number between 0 and 1, got {self.target_acceptance}"
-            )
+def _rows(latents: Latents, options: Options) -> int:
+    return latents.pair.flat_rows if options.rows is None else options.rows
 
 
 class Weights(NamedTuple):
@@ -69,24 +52,29 @@ class _Progress:
     way: int = 0
     kernels: Kernels | None = None
     chains: Chains | None = None
+    #: The state of the random numbers before the pilot run.
+    random: list[Tensor] = field(default_factory=list)
     #: By way, the log weights (C, B) and acceptance (B,) of each finished batch.
     done: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)
 
     def state(self, x: Tensor, ends: Tensor | None) -> dict[str, Any]:
         """All of it as tensors and numbers, with simulated data, which no later call would draw again."""
         kernels, chains = (None if part is None else tuple(part) for part in (self.kernels, self.chains))
-        now = {"batch": self.batch, "way": self.way, "kernels": kernels, "chains": chains, "done": self.done}
+        now = {name: getattr(self, name) for name in ("batch", "way", "random", "done")}
         drawn = None if ends is None else (x, ends)
-        return {**now, "drawn": drawn}
+        return {**now, "kernels": kernels, "chains": chains, "drawn": drawn}
 
     @classmethod
     def of(cls, state: dict[str, Any], device: torch.device) -> "_Progress":
-        """What `state` gave."""
+        """What `state` gave; a pilot run begins anew, with the random numbers that it had."""
+        if state["kernels"] is None:
+            set_random_state(state["random"], device)
         kept = {name: state[name] for name in ("batch", "way", "kernels", "chains", "done")}
         there = tree_map_only(Tensor, lambda tensor: tensor.to(device), kept)
         kernels, chains = there.pop("kernels"), there.pop("chains")
         return cls(
             **there,
+            random=state["random"],
             kernels=None if kernels is None else Kernels(*kernels),
             chains=None if chains is None else Chains(*chains),
         )
@@ -114,16 +102,16 @@ class Runner:
         progress: bool,
         resumable: Resumable,
     ) -> None:
-        options.check()
         self.latents, self.options, self.x, self.ends = latents, options, x, ends
         self.resumable = resumable
         self.ways = 1 if ends is None else 2
-        rows = latents.pair.flat_rows if options.rows is None else count("rows", options.rows)
-        self.batches = _slices(len(x), max(rows // options.num_chains, 1))
-        self.total = len(self.batches) * self.ways * options.num_temperatures
+        self.batches = _slices(len(x), max(_rows(latents, options) // options.num_chains, 1))
+        #: Steps of a batch: the pilot's, and one for each way and temperature.
+        self.pilot = pilot_transitions(options.num_temperatures)
+        self.steps = self.pilot + self.ways * options.num_temperatures
         self._now = _Progress(done=[[] for _ in range(self.ways)])
         self._paths: dict[int, Path] = {}
-        self._bar = tqdm(total=self.total, unit="temperature", disable=not progress)
+        self._bar = tqdm(total=len(self.batches) * self.steps, unit="transition", disable=not progress)
 
     def run(self) -> list[Weights]:
         """The weights of the forward runs, and of the reverse ones where there are ends."""
@@ -143,19 +131,14 @@ class Runner:
         now, options = self._now, self.options
         if now.kernels is None:
             self._check(path)
-            now.kernels = tune(
-                path,
-                num_chains=options.num_chains,
-                num_temperatures=options.num_temperatures,
-                leapfrog_steps=options.leapfrog_steps,
-                name=options.schedule,
-                target_acceptance=options.target_acceptance,
-            )
+            now.random = random_state(self.x.device)
+            now.kernels = tune(path, options, after=self._keep)
         for way in range(now.way, self.ways):
             now.way = way
             if now.chains is None:
                 now.chains = begin(self._first(path))
-            chains = anneal(path, now.kernels, now.chains, reverse=now.way == 1, after=self._keep)
+            chains = anneal(path, now.kernels, now.chains, reverse=way == 1, after=self._advance)
+            self._refuse(chains.log_weights)
             # NaN for one temperature, where there are no transitions
             acceptance = chains.acceptance / (options.num_temperatures - 1)
             now.done[way].append((chains.log_weights, acceptance))
@@ -173,37 +156,41 @@ class Runner:
     def _check(self, path: Path) -> None:
         """Refuse data at which a first weight is no number, and data outside the support."""
         with own_draws(path.x.device):
-            ratio = path.point(path.draw(self.options.num_chains)).log_ratio
-        bad = ratio.isnan().any(0).nonzero().flatten().tolist()
+            self._refuse(path.point(path.draw(self.options.num_chains)).log_ratio)
+        self.latents.pair.check(path.x)
+
+    def _refuse(self, log_weights: Tensor) -> None:
+        """Refuse log weights (C, B) that are NaN or +∞."""
+        bad = (log_weights.isnan() | log_weights.isposinf()).any(0).nonzero().flatten().tolist()
         if bad:
             part = self.batches[self._now.batch]
             raise InputError(
-                f"expected weights that are numbers, got NaN at {len(bad)} of the data {part.start} to "
-                f"{part.stop - 1}, the first being {part.start + bad[0]}: look at x and at the parameters"
+                f"expected weights that are finite numbers, got NaN or +inf at {len(bad)} of the data "
+                f"{part.start} to {part.stop - 1}, the first being {part.start + bad[0]}: look at x "
+                "and at the parameters"
             )
-        self.latents.pair.check(path.x)
 
-    def _keep(self, chains: Chains) -> None:
+    def _advance(self, chains: Chains) -> None:
         """After each temperature."""
+        self._now.chains = chains
+        self._keep()
+
+    def _keep(self) -> None:
+        """After each transition, the pilot's included."""
         now = self._now
-        now.chains = chains
-        passed = (now.batch * self.ways + now.way) * self.options.num_temperatures + chains.step
-        self._bar.update(passed - self._bar.n)
-        self.resumable.keep(lambda: self._now.state(self.x, self.ends))
+        if now.kernels is None or now.chains is None:
+            self._bar.update()
+        else:
+            passed = self.pilot + now.way * self.options.num_temperatures + now.chains.step
+            self._bar.update(now.batch * self.steps + passed - self._bar.n)
+        self.resumable.keep(lambda: now.state(self.x, self.ends))
 
     def _path(self, x: Tensor) -> Path:
         if len(x) in self._paths:
             self._paths[len(x)].place(x)
         else:
-            options = self.options
-            self._paths[len(x)] = Path(
-                self.latents,
-                x,
-                start=options.start,
-                compile=options.compile,
-                num_chains=options.num_chains,
-                gradients=self.total * options.leapfrog_steps,
-            )
+            gradients = len(self.batches) * self.steps * self.options.leapfrog_steps
+            self._paths[len(x)] = Path(self.latents, x, self.options, gradients)
         return self._paths[len(x)]
 
 

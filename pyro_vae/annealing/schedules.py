@@ -1,14 +1,11 @@
 """Inverse temperatures 0 = β_0 < β_1 < … < β_T = 1."""
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pyro_vae.errors import InputError
-
-Schedule = Literal["sigmoid", "linear", "adaptive"]
+from pyro_vae.annealing.options import Schedule
 
 #: Half the range over which the sigmoid runs (Wu et al. 2017).
 _RANGE = 4.0
@@ -20,14 +17,9 @@ def schedule(name: Schedule, num_temperatures: int) -> Tensor:
     `linear` is t/T; `sigmoid` is σ(8t/T − 4), moved and stretched to end at 0 and 1, with small steps at
     both ends (Wu, Burda, Salakhutdinov & Grosse 2017). `adaptive` starts from the sigmoid.
 
-    Raises:
-        InputError: for another name.
-
     >>> schedule("linear", 4)
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000], dtype=torch.float64)
     """
-    if name not in ("sigmoid", "linear", "adaptive"):
-        raise InputError(f"schedule expects 'sigmoid', 'linear' or 'adaptive', got {name!r}")
     steps = torch.linspace(0, 1, num_temperatures + 1, dtype=torch.float64)
     if name == "linear":
         return steps

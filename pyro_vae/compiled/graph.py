@@ -50,7 +50,8 @@ class FlatGraph:
         fast: Use operations that are faster and round differently, on a CPU; else every result is the same
             as the function's to the last bit.
         inductor: Compile the graph; the results agree up to rounding, the random numbers are the same.
-        settled: Compute what does not depend on `args` once, and anew at each call of `settle` only.
+        settled: Compute what does not depend on `args` once, and anew at each call of `settle` only, which
+            must follow each change of the tensors that the function closes over.
 
     Raises:
         Untraceable: where the function decides by a number in a tensor.

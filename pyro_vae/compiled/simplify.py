@@ -142,7 +142,7 @@ def split(module: fx.GraphModule, num_args: int) -> tuple[fx.GraphModule, fx.Gra
     """
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     changed = _changed_in_place(module.graph)
-    fixed = set(inputs[num_args:])
+    fixed = set(inputs[num_args:]) - changed
     for node in module.graph.nodes:
         if node.op == "call_function" and node not in changed and _is_pure(node):
             fixed |= {node} if fixed.issuperset(node.all_input_nodes) else set()
@@ -162,7 +162,9 @@ def split(module: fx.GraphModule, num_args: int) -> tuple[fx.GraphModule, fx.Gra
     for node in module.graph.nodes:
         if node not in fixed and node.op != "placeholder":
             copies[node] = after.node_copy(node, copies.__getitem__)
-    return fx.GraphModule(module, before), fx.GraphModule(module, after)
+    rest = fx.GraphModule(module, after)
+    own_outputs(rest)
+    return fx.GraphModule(module, before), rest
 
 
 def add_input(graph: fx.Graph, name: str) -> fx.Node:

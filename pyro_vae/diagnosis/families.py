@@ -8,7 +8,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import AffineTransform, Distribution, biject_to, constraints, transform_to
+from torch.distributions import AffineTransform, biject_to, constraints, transform_to
+
+from pyro_vae.programs.sites import plain
 
 #: (a parameter, unconstrained; the unit of its offset) → the moved parameter.
 Offset = Callable[[Tensor, Tensor], Tensor]
@@ -56,7 +58,7 @@ class FreeGuide(Messenger):
         if (
             message["is_observed"]
             or site_is_subsample(message)
-            or isinstance(_base(message["fn"]), dist.Delta)
+            or isinstance(plain(message["fn"]), dist.Delta)
         ):
             return
         name, fn = message["name"], message["fn"]
@@ -204,13 +206,6 @@ def _unit(fn: Any, name: str) -> Tensor:
     if name == "scale_tril":  # whose diagonal is unconstrained as a logarithm
         return unit.tril(-1) + torch.eye(value.shape[-1]).to(value)
     return unit
-
-
-def _base(fn: Any) -> Distribution:
-    """What is inside `Independent`."""
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return fn
 
 
 def _support(fn: Any) -> Any:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.errors import InputError, count
-from pyro_vae.importance.results import LogEvidence
+from pyro_vae.importance.results import LogEvidence, warn_of_zeros
 from pyro_vae.importance.sampling import Sampling
 from pyro_vae.importance.summary import summarise
 from pyro_vae.programs import Pair, Program
@@ -103,14 +103,8 @@ def _positive(error: float) -> float:
 
 def _warn(result: LogEvidence, until: float | None) -> None:
     """Say what the result lacks."""
+    warn_of_zeros(result.estimate, "draws from the guide")
     total = len(result.estimate)
-    impossible = result.estimate.isneginf().nonzero()[:, 0].tolist()
-    if impossible:
-        warnings.warn(
-            f"log p(x) is −inf for {len(impossible)} of {total} data, first x[{impossible[0]}]: all their "
-            "draws from the guide have weight 0",
-            stacklevel=4,
-        )
     if until is not None and (missed := int((~(result.standard_error <= until)).sum())):
         warnings.warn(
             f"{missed} of {total} data have a Monte Carlo standard error above {until:g} after "

@@ -1,6 +1,7 @@
 """What the estimators give, per datum."""
 
 import math
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
@@ -56,6 +57,17 @@ class OverData:
         """
         rest = self.mean_standard_error**2 - self.mean_monte_carlo_error**2
         return math.nan if math.isnan(rest) else math.sqrt(max(rest, 0.0))
+
+
+def warn_of_zeros(estimate: Tensor, what: str) -> None:
+    """Warn where every weight of a datum is 0."""
+    zeros = estimate.isneginf().nonzero()[:, 0].tolist()
+    if zeros:
+        warnings.warn(
+            f"log p(x) is −inf for {len(zeros)} of {len(estimate)} data, first x[{zeros[0]}]: all their "
+            f"{what} have weight 0",
+            stacklevel=5,
+        )
 
 
 class BoundCurve(NamedTuple):

@@ -5,15 +5,16 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import VonMises, biject_to
 
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.pair import Pair, Program, refusals
-from pyro_vae.programs.sites import per_datum, plates, sites
+from pyro_vae.programs.sites import per_datum, plain, plates, sites
 
 
 class LogProbs(NamedTuple):
@@ -38,9 +39,12 @@ class _Layout(NamedTuple):
     rest: tuple[int, ...]
     #: The axis of B.
     axis: int
+    #: The site's own, since u has the widest of all sites.
+    dtype: torch.dtype
 
     def unpack(self, u: Tensor) -> Tensor:
-        return u[..., self.start : self.stop].reshape(*u.shape[:2], *self.rest).movedim(1, self.axis)
+        own = u[..., self.start : self.stop].to(self.dtype)
+        return own.reshape(*u.shape[:2], *self.rest).movedim(1, self.axis)
 
     def pack(self, raw: Tensor) -> Tensor:
         raw = raw.movedim(self.axis, 1)
@@ -71,8 +75,11 @@ class Latents:
         self._layouts: dict[str, _Layout] = {}
         start = 0
         for name in sites(trace, observed=False):
-            layout = self._layout(trace, name, start)
+            with refusals():
+                layout = self._layout(trace, name, start)
             self._layouts[name], start = layout, layout.stop
+        if not self._layouts:
+            raise InputError("expected a model with a latent site, got none: log p(x) is its log density")
         #: n.
         self.size = start
 
@@ -83,16 +90,22 @@ class Latents:
                 f"expected continuous latent sites, got the discrete site {name!r}: sum it out in the model "
                 "(as a mixture), or use log_evidence, which draws it from the guide"
             )
-        if site["mask"] is not None and site["mask"] is not True:
+        masked = isinstance(plain(site["fn"]), MaskedDistribution)
+        if masked or (site["mask"] is not None and site["mask"] is not True):
             raise InputError(
                 f"expected latent sites without a mask, got one at the site {name!r}: where it is masked "
                 "it has no density"
+            )
+        if isinstance(plain(site["fn"]), VonMises):
+            raise InputError(
+                f"expected latent sites over the reals or a part of them, got an angle at the site {name!r}: "
+                "use log_evidence, or a density on an interval"
             )
         raw = biject_to(site["fn"].support).inv(site["value"])
         axis = self.pair.depth + 1 + plates(trace, name)["data"]
         rest = tuple(size for number, size in enumerate(raw.shape) if number not in (0, axis))
         size = raw.numel() // (raw.shape[0] * raw.shape[axis])
-        return _Layout(start, start + size, rest, axis)
+        return _Layout(start, start + size, rest, axis, raw.dtype)
 
     @property
     def names(self) -> list[str]:
@@ -108,7 +121,7 @@ class Latents:
         """A name for each number of u: the site's, with the number in it where there are several."""
         return [
             name if stop - start == 1 else f"{name}[{number}]"
-            for name, (start, stop, _, _) in self._layouts.items()
+            for name, (start, stop, *_) in self._layouts.items()
             for number in range(stop - start)
         ]
 
@@ -156,7 +169,7 @@ class Latents:
             with Given(values):
                 trace = poutine.trace(self.pair.guide).get_trace(x)
             trace.compute_log_prob()
-            return per_datum(trace, sites(trace, observed=False), first.new_zeros(num, len(x)))
+            return per_datum(trace, sites(trace), first.new_zeros(num, len(x)))
 
     def model_at(self, x: Tensor, u: Tensor) -> tuple[Trace, Tensor]:
         """A trace of the model at u, without log densities, and log |dz/du|: (C, B)."""

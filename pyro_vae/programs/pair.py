@@ -14,7 +14,16 @@ from torch.distributions import Distribution
 
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError, one_line
-from pyro_vae.programs.sites import check_axes, check_density, check_precision, per_datum, plates, sites
+from pyro_vae.programs.sites import (
+    check_axes,
+    check_delta,
+    check_density,
+    check_precision,
+    check_subsampling,
+    per_datum,
+    plates,
+    sites,
+)
 
 Program = Callable[[Tensor], Any]
 
@@ -38,8 +47,11 @@ class Pair:
         self.depth = 0
         with refusals():
             probes = self.traces(two, 1, validate=True)
+            for trace in probes:
+                check_subsampling(trace)
             if density:
                 check_density(probes[1])
+                check_delta(probes[1], probes[0])
             axes = [
                 axis for trace in probes for name in sites(trace) for axis in plates(trace, name).values()
             ]
@@ -50,11 +62,27 @@ class Pair:
             self.rows = min(max(2**22 // numbers, 16), 5000)
             #: Draws that a flat graph passes over, operation by operation; on a GPU they fill a gibibyte.
             self.flat_rows = max(2**28 // numbers if x.device.type == "cuda" else self.rows // 4, 16)
-            for trace in self.traces(two, 3, validate=True):
+            probes = self.traces(two, 3, validate=True)
+            for trace in probes:
                 for name in sites(trace):
                     check_site_shape(trace.nodes[name], self.depth + 1)
                     check_axes(trace, name)
                     check_precision(trace, name)
+            if density:
+                self._check_repeats(two, *probes)
+
+    def _check_repeats(self, x: Tensor, guide_trace: Trace, model_trace: Trace) -> None:
+        """Refuse a model whose density at one point is another number at each run."""
+        with pyro.validation_enabled(False), self.particles(3):
+            again = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
+            again.compute_log_prob()
+        for name in sites(model_trace):
+            old, new = (trace.nodes[name]["log_prob"] for trace in (model_trace, again))
+            if not torch.allclose(old, new, rtol=1e-3, atol=1e-3, equal_nan=True):
+                raise InputError(
+                    f"expected one density at given latents, got another one at each run at the site "
+                    f"{name!r}: put the modules in evaluation mode by .eval(), and draw by pyro.sample only"
+                )
 
     def check(self, x: Tensor) -> None:
         """Refuse data outside the support, by one draw of each that leaves the random numbers as they are."""
@@ -84,7 +112,7 @@ class Pair:
         return (
             per_datum(model_trace, observed, zero),
             per_datum(model_trace, latent, zero),
-            per_datum(guide_trace, guided, zero),
+            per_datum(guide_trace, sites(guide_trace), zero),  # with its factors, as in Pyro's ELBOs
         )
 
     def particles(self, num: int) -> AbstractContextManager[Any]:

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import Independent
 
 from pyro_vae.errors import InputError
 
@@ -42,9 +44,7 @@ def per_datum(trace: Trace, names: Iterable[str], total: Tensor, *, scaled: bool
                 f'expected every site inside a pyro.plate named "data" of size {total.shape[1]}, that of x, '
                 f"got the site {name!r} inside {_in_words(sizes)}: log p(x) per datum needs it there"
             )
-        log_prob = (
-            site["log_prob"] if scaled else scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
-        )
+        log_prob = site["log_prob"] if scaled else unscaled(site)
         kept = {log_prob.ndim + axes["particles"], log_prob.ndim + axes["data"]}
         others = [axis for axis in range(log_prob.ndim) if axis not in kept]
         total = total + (log_prob.sum(others) if others else log_prob)
@@ -76,6 +76,37 @@ def check_axes(trace: Trace, name: str) -> None:
             f"expected the log density of the site {name!r} to have an axis for each plate and no other, "
             f"got shape {tuple(shape)} and plates at {sorted(axes)}: use to_event, or set the plates' dim"
         )
+
+
+def plain(distribution: Any) -> Any:
+    """What is inside `Independent`."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def check_subsampling(trace: Trace) -> None:
+    """Refuse a plate that draws some of its members, and with them another density at each run."""
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or not site_is_subsample(site):
+            continue
+        size, drawn = site["fn"].size, site["fn"].subsample_size
+        if drawn is not None and drawn < size:
+            raise InputError(
+                f"expected plates without subsampling, got {drawn} of {size} in the plate {name!r}: the "
+                "density would be another one at each draw"
+            )
+
+
+def check_delta(model_trace: Trace, guide_trace: Trace) -> None:
+    """Refuse a guide that has one point where the model has a density."""
+    for name in sites(guide_trace, observed=False):
+        pair = [plain(trace.nodes[name]["fn"]) for trace in (model_trace, guide_trace) if name in trace.nodes]
+        if [isinstance(fn, Delta) for fn in pair] == [False, True]:
+            raise InputError(
+                f"expected a guide with a density at the site {name!r}, got a Delta: its one point has no "
+                "weight; use a guide that draws"
+            )
 
 
 def check_precision(trace: Trace, name: str) -> None:

@@ -1,0 +1,43 @@
+"""The options of annealing."""
+
+from typing import Literal, NamedTuple, get_args
+
+from pyro_vae.errors import InputError, count
+
+Start = Literal["prior", "guide"]
+Schedule = Literal["sigmoid", "linear", "adaptive"]
+Compile = Literal["auto", "flat", "inductor", "off"]
+
+
+class Options(NamedTuple):
+    """How to anneal; what each means stands with `annealed_log_evidence`."""
+
+    num_chains: int
+    num_temperatures: int
+    start: Start
+    schedule: Schedule
+    leapfrog_steps: int
+    target_acceptance: float
+    rows: int | None
+    compile: Compile
+
+    def checked(self) -> "Options":
+        """These as plain numbers and words, refused where one means nothing."""
+        words = {"start": Start, "schedule": Schedule, "compile": Compile}
+        for name, kind in words.items():
+            *others, last = map(repr, get_args(kind))
+            if getattr(self, name) not in get_args(kind):
+                raise InputError(f"{name} expects {', '.join(others)} or {last}, got {getattr(self, name)!r}")
+        if not 0 < self.target_acceptance < 1:
+            raise InputError(
+                f"target_acceptance expects a number between 0 and 1, got {self.target_acceptance}"
+            )
+        if self.schedule == "adaptive" and self.num_chains == 1:
+            raise InputError("an adaptive schedule expects 2 chains at least, got 1: choose another schedule")
+        return self._replace(
+            num_chains=count("num_chains", self.num_chains),
+            num_temperatures=count("num_temperatures", self.num_temperatures),
+            leapfrog_steps=count("leapfrog_steps", self.leapfrog_steps),
+            target_acceptance=float(self.target_acceptance),
+            rows=None if self.rows is None else count("rows", self.rows),
+        )
