@@ -74,14 +74,23 @@ def _agreement(records: Records) -> str:
     k = np.array(sampled["pareto_k"], dtype=float)
     inside = int((np.abs(difference) < 2 * error).sum())
     mean, largest = (_number(each, sign=True) for each in (difference.mean(), max(difference, key=abs)))
-    both = np.sqrt((error**2).sum()) / len(error)
+    kinds = {"at most 0.7": k <= 0.7, "0.7 to 1": (k > 0.7) & (k <= 1), "above 1": k > 1}
+    rows = [["Pareto k̂", "data", "difference, nats", "within twice the errors"]]
+    for name, chosen in kinds.items():
+        close = int((np.abs(difference) < 2 * error)[chosen].sum())
+        gained = f"{_number(difference[chosen].mean(), sign=True)} ± {_rooted(error[chosen]):.3f}"
+        rows.append([name, str(chosen.sum()), gained, str(close)])
     return (
         f"Annealed (T = {number:,}) less importance-sampled (K = {int(sampled['num_particles'][0]):,}): "
-        f"{mean} ± {both:.3f} nats in the mean, where ± is the Monte Carlo error of both; {inside} of "
-        f"{len(error)} data agree within twice their errors, the largest difference is {largest}. Pareto k̂ "
-        f"is above 0.7 for {int((~(k <= 0.7)).sum())} of {len(k)} data, its largest value being "
-        f"{np.nanmax(k):.2f}."
+        f"{mean} ± {_rooted(error):.3f} nats in the mean, where ± is the Monte Carlo error of both; "
+        f"{inside} of {len(error)} data agree within twice their errors, the largest difference is "
+        f"{largest}. By the diagnosis of importance sampling:\n\n{markdown(rows)}"
     )
+
+
+def _rooted(errors: np.ndarray) -> float:
+    """The error of a mean of independent estimates."""
+    return float(np.sqrt((errors**2).sum()) / max(len(errors), 1))
 
 
 def _gaps(records: Records) -> str:
@@ -117,18 +126,17 @@ def picture(records: Records) -> Figure:
     levels, bound = curve(records["importance"])
     number = temperatures(records, "annealed")[-1]
     annealed = records[f"annealed {number}"]
-    error = np.sqrt(np.square(annealed["standard_error"]).sum()) / len(annealed["standard_error"])
+    error = _rooted(np.array(annealed["standard_error"]))
     return plots.bound_curve(
         levels,
         torch.as_tensor(bound),
-        other=(float(np.mean(annealed["estimate"])), float(error)),
+        other=(float(np.mean(annealed["estimate"])), error),
         other_label=f"annealed, {number} temperatures",
     )
 
 
 def _monte_carlo(record: Mapping[str, Any]) -> str:
-    error = np.array(record["standard_error"], dtype=float)
-    return f"{np.sqrt((error**2).sum()) / len(error):.3f}"
+    return f"{_rooted(np.array(record['standard_error'], dtype=float)):.3f}"
 
 
 def _paired(difference: np.ndarray) -> str:
