@@ -63,7 +63,11 @@ class Resumable:
             self._load(self.path)
 
     def _load(self, path: Path) -> None:
-        content = load_checkpoint(path, ("settings", "state", "random"))
+        try:
+            content = load_checkpoint(path, ("settings", "state", "random"))
+        except InputError as error:
+            cause = str(error).split(":")[0]
+            raise InputError(f"{cause}: remove it to begin anew, or choose another file") from error
         if content["settings"].keys() != self.settings.keys():
             raise InputError(
                 f"the checkpoint {path} is that of another computation: remove it, or choose another file"

@@ -85,7 +85,8 @@ def bidirectional_gap(
 
     The gap is how far annealing with these options can be off, on data of the model. For real data there
     is no exact draw: the forward estimate stays a lower bound in expectation, and the gap is evidence that it
-    is tight, the better the more the data look like those of the model, but no proof.
+    is tight, the better the more the data look like those of the model, but no proof. The upper bound needs
+    p(x|z) > 0 for every z to become tight: chains in reverse never reach where it is 0.
 
     Args:
         model: Pyro program of p(x, z), called with batches of x of any size; it observes x as it is.

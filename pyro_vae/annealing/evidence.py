@@ -78,8 +78,9 @@ def annealed_log_evidence(
     are found for each datum in a pilot run with chains and random numbers of its own, and then frozen:
     adapted in the run, they would depend on the chains, and E[w] would not be p(x). The pilot has a fifth of
     the temperatures, 40 at the least and 400 at the most. Masses are the precisions of start and guide. With
-    T = 1 this is importance sampling from the start. The defaults are those of Wu, Burda, Salakhutdinov &
-    Grosse, "On the quantitative analysis of decoder-based generative models" (2017), who had T = 10,000.
+    T = 1 this is importance sampling from the start. Densities with poles, as Beta(0.1, 0.1), need float64.
+    The defaults are those of Wu, Burda, Salakhutdinov & Grosse, "On the quantitative analysis of
+    decoder-based generative models" (2017), who had T = 10,000.
 
     Args:
         model: Pyro program of p(x, z), called with batches of x of any size.
