@@ -117,6 +117,7 @@ class Runner:
         """The weights of the forward runs, and of the reverse ones where there are ends."""
         if self.resumable.state is not None:
             self._now = _Progress.of(self.resumable.state, self.x.device)
+            self._bar.update(self._now.batch * self.steps)
         now = self._now
         with self._bar:
             for batch in range(now.batch, len(self.batches)):

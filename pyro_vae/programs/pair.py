@@ -51,6 +51,7 @@ class Pair:
                 check_subsampling(trace)
             if density:
                 check_density(probes[1])
+                _check_latents(probes[1], probes[0])
                 check_delta(probes[1], probes[0])
             axes = [
                 axis for trace in probes for name in sites(trace) for axis in plates(trace, name).values()
@@ -98,16 +99,8 @@ class Pair:
         """Log p(x|z), log p(z) and log q(z|x) at `num_particles` draws from the guide: (K, B) each."""
         with refusals():
             guide_trace, model_trace = self.traces(x, num_particles, validate=validate)
-        observed, latent, guided = (
-            sites(model_trace, observed=True),
-            sites(model_trace, observed=False),
-            sites(guide_trace, observed=False),
-        )
-        if set(latent) != set(guided):
-            raise InputError(
-                f"expected the guide to sample the model's latent sites {sorted(latent)} and no others, "
-                f"got {sorted(guided)}"
-            )
+        _check_latents(model_trace, guide_trace)
+        observed, latent = (sites(model_trace, observed=observed) for observed in (True, False))
         zero = x.new_zeros(num_particles, len(x))
         return (
             per_datum(model_trace, observed, zero),
@@ -138,6 +131,16 @@ def refusals() -> Iterator[None]:
         raise InputError(one_line(error)) from error
     except (RuntimeError, ValueError) as error:
         raise InputError(f"model or guide cannot be evaluated on these data: {one_line(error)}") from error
+
+
+def _check_latents(model_trace: Trace, guide_trace: Trace) -> None:
+    """Refuse a guide that does not sample the model's latent sites, or samples others."""
+    latent, guided = (sites(trace, observed=False) for trace in (model_trace, guide_trace))
+    if set(latent) != set(guided):
+        raise InputError(
+            f"expected the guide to sample the model's latent sites {sorted(latent)} and no others, "
+            f"got {sorted(guided)}"
+        )
 
 
 def _largest(distribution: Any) -> int:

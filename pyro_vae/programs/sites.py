@@ -101,7 +101,7 @@ def check_subsampling(trace: Trace) -> None:
 def check_delta(model_trace: Trace, guide_trace: Trace) -> None:
     """Refuse a guide that has one point where the model has a density."""
     for name in sites(guide_trace, observed=False):
-        pair = [plain(trace.nodes[name]["fn"]) for trace in (model_trace, guide_trace) if name in trace.nodes]
+        pair = [plain(trace.nodes[name]["fn"]) for trace in (model_trace, guide_trace)]
         if [isinstance(fn, Delta) for fn in pair] == [False, True]:
             raise InputError(
                 f"expected a guide with a density at the site {name!r}, got a Delta: its one point has no "
