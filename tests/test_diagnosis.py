@@ -588,7 +588,7 @@ def test_refusals() -> None:
         pv.diagnose(line, guide, x, evidence=exact(x[:7]))
     with refused("expected continuous latent sites, got the discrete site 'k'"):
         pv.diagnose(discrete, discrete, x)
-    with refused("expected latent sites, got none"):
+    with refused("expected a model with a latent site, got none"):
         pv.diagnose(lambda x: None, lambda x: None, x)
     with refused("num_steps expects a positive whole number, got 0"):
         optimise_locally(line, guide, x, num_steps=0)

@@ -43,7 +43,7 @@ class Stream:
             k = pyro.sample("k", dist.Delta(x.new_zeros(())))
             density = k.new_zeros(k.shape)
             self.calls += 1
-            if self.calls > 2:  # not when it is only looked at
+            if self.calls > 3:  # not when it is only looked at
                 where = x.long()
                 density = torch.stack([self.log_w[self.seen[i] :][: len(k), i] for i in where], dim=1)
                 self.seen[where] += len(k)

@@ -76,7 +76,7 @@ def _agreement(records: Records) -> str:
     mean, largest = (_number(each, sign=True) for each in (difference.mean(), max(difference, key=abs)))
     kinds = {"at most 0.7": k <= 0.7, "0.7 to 1": (k > 0.7) & (k <= 1), "above 1": k > 1}
     rows = [["Pareto k̂", "data", "difference, nats", "within twice the errors"]]
-    for name, chosen in kinds.items():
+    for name, chosen in ((name, each) for name, each in kinds.items() if each.any()):
         close = int((np.abs(difference) < 2 * error)[chosen].sum())
         gained = f"{_number(difference[chosen].mean(), sign=True)} ± {_rooted(error[chosen]):.3f}"
         rows.append([name, str(chosen.sum()), gained, str(close)])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.errors import InputError, count
+from pyro_vae.errors import count
 from pyro_vae.importance.bound import chunks_of
 from pyro_vae.programs import Latents, Program, refusals
 
@@ -69,8 +69,6 @@ def mutual_information(
     """
     latents = Latents(model, guide, x)
     count("num_draws", num_draws)
-    if not latents.names:
-        raise InputError("expected latent sites, got none: there is no code to have information")
     rows = max(2**22 // max(latents.size, 1), 1) if rows is None else count("rows", rows)
     parts, start = [], 0
     for batch, chunks in chunks_of(x, num_draws, max(rows // len(x), 1)):
