@@ -106,7 +106,8 @@ def _certificate(
             return estimator.certificate(vae, like, checkpoint=checkpoint, progress=sys.stderr.isatty())
 
     try:
-        return stages("certificate", work)
+        found = stages("certificate", work)
+        return {**found, "seconds": stages.seconds["certificate"]}
     except InputError as error:
         warnings.warn(f"no certificate on simulated data: {error}", stacklevel=2)
         return None

@@ -53,8 +53,8 @@ class Agreement(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether q differs from p nowhere, as far as these draws can tell."""
-        return not bool(self.rejected.any())
+        """Whether q differs from p nowhere, as far as these draws can tell; False without convergence."""
+        return self.exact.converged and not bool(self.rejected.any())
 
     def verdict(self, datum: int, quantity: int) -> str:
         """How q differs from p in one quantity on one datum, in words."""
@@ -76,6 +76,8 @@ class Agreement(NamedTuple):
         warning = "" if self.exact.converged else "; NUTS has not converged, look at .exact"
         how = f"{len(self.guide_u)} draws each, Holm at 5 %{warning}"
         wrong = self.rejected.nonzero().tolist()
+        if not wrong and not self.exact.converged:
+            return f"q(z|x) cannot be held against NUTS, which has not converged: {self.exact!r}"
         if not wrong:
             low, high = (float(end) for end in self.scale_ratio.aminmax())
             return (

@@ -8,6 +8,7 @@ from torch import Tensor
 from pyro_vae.diagnosis.estimates import Estimate
 from pyro_vae.diagnosis.rate import Information
 from pyro_vae.diagnosis.units import Units, some
+from pyro_vae.importance.results import RELIABLE_K
 
 #: Loss below which a part is not worth a swap, in nats per datum.
 SMALL = 0.1
@@ -69,7 +70,8 @@ def largest_loss(losses: dict[str, Loss]) -> tuple[str, str]:
     sizes = " and ".join(f"the {REMEDIES[part][0]} of {losses[part].found.mean:.2f}" for part in parts)
     remedies = "; ".join(f"for the {part} {REMEDIES[part][1]}" for part in parts)
     return " or ".join(parts), (
-        f"Largest loss: the {' or the '.join(parts)}, {sizes} nats being within noise. To swap: {remedies}."
+        f"Largest loss: the {' or the '.join(parts)}, {sizes} nats, which these data cannot tell apart. To "
+        f"swap: {remedies}."
     )
 
 
@@ -77,17 +79,18 @@ def notes(evidence: object, whole: bool, approximation: Estimate, information: I
     """What the numbers cannot say."""
     found = []
     pareto_k = getattr(evidence, "pareto_k", None)
-    share = float((pareto_k > 0.7).double().mean()) if isinstance(pareto_k, Tensor) else 0.0
+    # NaN counts, since nothing vouches for it
+    share = float((~(pareto_k <= RELIABLE_K)).double().mean()) if isinstance(pareto_k, Tensor) else 0.0
     below = approximation.mean < -2 * _error(approximation.monte_carlo_error)
     if share > DOUBT or below:
         why = (
-            f"Pareto k-hat is above 0.7 for {share:.0%} of the data"
+            f"Pareto k-hat is above {RELIABLE_K} or unknown for {share:.0%} of the data"
             if share > DOUBT
             else "it is below an ELBO"
         )
         found.append(
             f"log p(x) is in doubt ({why}): it is then too low, and the approximation gap too small; "
-            "use annealed_log_evidence."
+            "take annealing."
         )
     if not whole:
         found.append(

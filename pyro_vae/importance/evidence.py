@@ -36,10 +36,10 @@ def log_evidence(
     log p̂(x) = log 1/K Σ_k w_k with w_k = p(x, z_k) / q(z_k|x), z_k ~ q(z|x). Exactly K draws per datum,
     made `rows` at a time into running sums of w and w² and the at most 1000 largest weights, so memory
     does not depend on K. The standard error is √(K/(K−1) · (Σw²/(Σw)² − 1/K)). It is honest only while the
-    weights have a finite variance, to which a Pareto k̂ below 0.7 testifies: where q misses mass, the
-    estimate is low and neither can know. Rezende, Mohamed & Wierstra (2014), appendix E; Burda, Grosse &
-    Salakhutdinov (2016); k̂ by Vehtari, Simpson, Gelman, Yao & Gabry (2024), Pareto smoothed importance
-    sampling.
+    weights have a finite variance, which their tail has for k below 0.5; up to 0.7 it is too small, above it
+    says nothing. k̂ is fitted to the draws made: of a region that q never visits neither can know. Rezende,
+    Mohamed & Wierstra (2014), appendix E; Burda, Grosse & Salakhutdinov (2016); k̂ by Vehtari, Simpson,
+    Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling.
 
     Args:
         model: Pyro program of p(x, z), called with batches of x of any size.
@@ -48,7 +48,7 @@ def log_evidence(
         num_particles: K, draws per datum; with `until_standard_error` at the most.
         until_standard_error: Draw each datum only until its Monte Carlo standard error is at most this, in
             nats: after 1000, 2000, 4000, … draws, so that data that are easy cost little. The error is honest
-            only where k̂ is below 0.7, and to stop by it favours draws that miss a large weight, which makes
+            only where k̂ is small, and to stop by it favours draws that miss a large weight, which makes
             the estimate a little lower yet. A warning says how many data do not get there. Keeps the
             largest weights of all data at once.
         rows: Draws handled at once; by default 1250 at the most on a CPU, a GiB of them on a GPU.

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-#: Largest Pareto k̂ at which an estimate and its standard error can be believed (Vehtari et al. 2024).
+#: Pareto k̂ above which an estimate cannot be believed (Vehtari et al. 2024). The variance of the weights, on
+#: which the standard error stands, is finite below 0.5; in between the error is too small.
 RELIABLE_K = 0.7
 
 

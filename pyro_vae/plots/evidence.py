@@ -69,7 +69,7 @@ def pareto_k(k: Tensor, *, reliable: float = 0.7) -> Figure:
 
     Args:
         k: `LogEvidence.pareto_k`, (B,). NaN is counted in the title, and infinity drawn at the upper edge.
-        reliable: The largest k̂ at which an estimate can be believed.
+        reliable: The k̂ above which an estimate cannot be believed.
     """
     known = k[~k.isnan()].double().cpu().sort().values
     finite = known[known.isfinite()]
@@ -82,8 +82,8 @@ def pareto_k(k: Tensor, *, reliable: float = 0.7) -> Figure:
     axes.axhline(reliable, color="black", linewidth=0.8)
     axes.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
     for chosen, marker, colour, label in [
-        (shown <= reliable, "o", _BLUE, f"k̂ at most {reliable:g}: the standard error can be believed"),
-        (shown > reliable, "^", _VERMILION, f"k̂ above {reliable:g}: too low by an unknown amount"),
+        (shown <= reliable, "o", _BLUE, f"k̂ at most {reliable:g}: no heavy tail in the draws made"),
+        (shown > reliable, "^", _VERMILION, f"k̂ above {reliable:g}: likely too low, by an unknown amount"),
     ]:
         _points(axes, shown, chosen, marker, colour, label)
     above, unknown = int((known > reliable).sum()), int(k.isnan().sum())

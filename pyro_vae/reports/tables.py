@@ -34,6 +34,9 @@ def _measured(content: Mapping[str, Any], folder: object) -> list[str]:
         f"{content['split']} data, {draws_in_words(found)} "
         f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
     )
+    bound = content["elbo"][content["split"]]["elbo"]
+    if found["estimate"] < bound:
+        lines.append(f"{'':<15}below the ELBO: too few draws or temperatures to be an estimate of log p(x)")
     lines += [f"{name:<15}{text}" for name, text in belief(found, content["pareto_k"], folder).items()]
     if "bits_per_dim" in found:
         bound = "   (an upper bound, by dequantisation)" if "dequantised" in content["units"] else ""
@@ -55,20 +58,21 @@ def draws_in_words(found: Mapping[str, Any]) -> str:
 
 def belief(found: Mapping[str, Any], tails: Mapping[str, Any] | None, folder: object) -> dict[str, str]:
     """What says how far an estimate can be believed, in plain words, by its name in a table."""
-    if tails is None:
-        acceptance = found["acceptance"]
-        if not math.isfinite(acceptance):
-            return {"annealing": "one temperature has no transitions: importance sampling from its start"}
-        bound = "a lower bound in expectation, which rises with --temperatures and --chains"
-        words = {"annealing": f"acceptance {acceptance:.2f} (aimed at: 0.65); {bound}"}
-        return words | _certificate_in_words(found.get("certificate"))
-    return {"k-hat": _tails_in_words(tails, found["num_data"], folder)}
+    if tails is not None:
+        return {"k-hat": _tails_in_words(tails, found["num_data"], folder)}
+    acceptance, from_guide = found["acceptance"], found["start"] == "guide"
+    words = "one temperature has no transitions: importance sampling from its start"
+    if math.isfinite(acceptance):
+        words = f"acceptance {acceptance:.2f} (aimed at: 0.65); rises with --temperatures and --chains"
+    start = "; from q(z|x), so that it may miss what that misses" if from_guide else ""
+    return {"annealing": words + start} | _certificate_in_words(found.get("certificate"))
 
 
 def _certificate_in_words(found: Mapping[str, Any] | None) -> dict[str, str]:
     if found is None:
         return {}
-    error = f" ± {found['standard_error']:.3f}" if math.isfinite(found["standard_error"]) else ""
+    finite = found["standard_error"] is not None and math.isfinite(found["standard_error"])
+    error = f" ± {found['standard_error']:.3f}" if finite else ""
     apart = f"{found['gap']:.3f}{error} nats apart"
     words = f"on {found['num_data']} data drawn from the model, the bounds from below and above are {apart}"
     return {"certificate": words}
@@ -86,8 +90,8 @@ def _tails_in_words(tails: Mapping[str, Any], total: int, folder: object) -> str
         )
     known = f"all {total}" if not unknown else f"{total - unknown} of {total}"
     return (
-        f"at most {limit} for {known} data{rest} (largest {tails['largest']:.2f}): the Monte Carlo error can "
-        "be believed"
+        f"at most {limit} for {known} data{rest} (largest {tails['largest']:.2f}): no heavy tail in the "
+        "draws made"
     )
 
 
