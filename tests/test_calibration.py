@@ -544,3 +544,26 @@ def test_contours_hold_their_mass_and_show_what_differs(tmp_path: Path) -> None:
         plots.posterior_contours(exact[..., :1], guide[..., :1], names)
     with refused(r"axes expects two different numbers from 0 to 3, got \[1, 4\]"):
         plots.posterior_contours(exact, guide, names, axes=(1, 4))
+
+
+def test_without_convergence_nothing_agrees(float64: None) -> None:
+    """Two modes, each found by one chain: no p-value can tell, and the words say so."""
+
+    def modes(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z.abs(), 0.05), obs=x)
+
+    def one_mode(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 0.05))
+
+    x = torch.tensor([1.5])
+    exact = pv.exact_posterior(modes, x, num_samples=60, warmup=60)
+    exact = exact._replace(r_hat=torch.full_like(exact.r_hat, 3.0))
+    found = pv.agreement(modes, one_mode, x, exact=exact)
+    assert not found.agrees
+    assert found.rejected.any() or repr(found).startswith("q(z|x) cannot be held against NUTS, which has not")
+    equal = found._replace(p_value=torch.ones_like(found.p_value))
+    assert repr(equal).startswith("q(z|x) cannot be held against NUTS, which has not converged: 120 draws")
+    assert not equal.agrees

@@ -99,8 +99,43 @@ def test_annealing_in_plain_words() -> None:
     found = estimator.evidence(result)
     assert draws_in_words(found) == "1 annealed chain each, 200 temperatures from the guide"
     assert belief(found, tails(result), "a")["annealing"].startswith(
-        "acceptance 0.60 (aimed at: 0.65); a lower"
+        "acceptance 0.60 (aimed at: 0.65); rises"
     )
     found["acceptance"] = NAN
     words = "one temperature has no transitions: importance sampling from its start"
-    assert belief(found, None, "a") == {"annealing": words}
+    assert belief({**found, "start": "prior"}, None, "a") == {"annealing": words}
+    from_guide = f"{words}; from q(z|x), so that it may miss what that misses"
+    assert belief(found, None, "a") == {"annealing": from_guide}
+
+
+def test_an_estimate_below_the_elbo_is_called_none() -> None:
+    found = {
+        "estimate": -5.0,
+        "standard_error": 0.1,
+        "monte_carlo_error": 0.1,
+        "num_data": 3,
+        "method": "annealed",
+        "chains": 2,
+        "temperatures": 1,
+        "start": "prior",
+        "acceptance": float("nan"),
+        "certificate": {"gap": 20.0, "standard_error": float("nan"), "num_data": 1},
+    }
+    content = {
+        "elbo": {"test": {"elbo": -4.0, "reconstruction": -3.0, "kl": 1.0, "num_data": 3}},
+        "log_evidence": found,
+        "pareto_k": None,
+        "split": "test",
+        "units": "nats per datum",
+        "protocol": "none",
+        "data_hash": "0",
+        "seconds": 1.0,
+        "device": "cpu",
+    }
+    words = reports.table(content, "run")
+    assert "below the ELBO: too few draws or temperatures to be an estimate of log p(x)" in words
+    assert "one temperature has no transitions: importance sampling from its start" in words
+    assert "the bounds from below and above are 20.000 nats apart" in words
+    assert "below the ELBO" not in reports.table(
+        {**content, "log_evidence": {**found, "estimate": -3.9}}, "run"
+    )
