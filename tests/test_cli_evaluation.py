@@ -140,9 +140,7 @@ def test_annealing_has_its_own_numbers_and_words(pyro_vae: Run, trained: Path) -
         gap = pv.bidirectional_gap(
             vae.model, vae.guide, 2, like=x, num_chains=3, num_temperatures=6, start="guide"
         )
-    certificate = content["log_evidence"]["certificate"]
-    assert content["seconds"] > certificate.pop("seconds") > 0
-    assert certificate == {
+    assert content["log_evidence"]["certificate"] == {
         "gap": gap.mean,
         "standard_error": gap.mean_standard_error,
         "lower": gap.lower.mean().item(),
