@@ -226,7 +226,7 @@ def test_bounds_of_several_batches_are_those_of_their_data(start: Any, name: Any
         start=start,
         schedule=name,
         rows=60,
-        compile="off",
+        compile="flat",
     )
     covariance = ppca.weight @ ppca.weight.T + ppca.sigma**2 * torch.eye(5)
     exact = dist.MultivariateNormal(ppca.shift, covariance).log_prob(found.x)
