@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.annealing.options import Options
-from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, own_draws
+from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, agree, own_draws
 from pyro_vae.programs import Latents
 
 Function = Callable[..., tuple[Tensor | None, ...]]
@@ -146,8 +146,5 @@ def _gradient(density: Tensor, u: Tensor) -> Tensor:
 
 def _agree(new: Tensor | None, old: Tensor | None, rounding: float) -> bool:
     """Whether two results agree up to rounding, which is relative to the largest number."""
-    if new is None or old is None:
-        return new is old
-    tolerance = min(1e3 * rounding, 0.05)
-    largest = float(old.nan_to_num(0, 0, 0).abs().max())
-    return torch.allclose(new, old, rtol=tolerance, atol=tolerance * max(largest, 1), equal_nan=True)
+    size = 1.0 if old is None else max(float(old.nan_to_num(0, 0, 0).abs().max()), 1.0)
+    return agree(new, old, rounding, size)

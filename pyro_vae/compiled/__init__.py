@@ -2,7 +2,7 @@
 
 from pyro_vae.compiled.capture import capture, make_capturable
 from pyro_vae.compiled.elbo import CompiledELBO
-from pyro_vae.compiled.functions import FlatFunction, own_draws
+from pyro_vae.compiled.functions import FlatFunction, agree, own_draws
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Untraceable
 from pyro_vae.compiled.steps import Backend, FlatSteps
 
@@ -14,6 +14,7 @@ __all__ = [
     "FlatSteps",
     "NotCompiled",
     "Untraceable",
+    "agree",
     "capture",
     "make_capturable",
     "own_draws",

@@ -50,7 +50,7 @@ class FlatFunction:
                 graph = FlatGraph(lambda x: (function(x),), (x,), fast=self.fast, inductor=self.inductor)
             with own_draws(x.device):
                 (result,) = graph(x)
-            problem = "" if _agree(result, expected, graph.rounding) else "the graph gives other values"
+            problem = "" if agree(result, expected, graph.rounding) else "the graph gives other values"
         except Untraceable as error:
             problem = str(error)
         except Exception as error:  # of a compiler
@@ -71,7 +71,9 @@ def own_draws(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def _agree(new: Tensor | None, old: Tensor, rounding: float) -> bool:
-    """Whether two results agree up to the rounding of the type that they are computed in."""
+def agree(new: Tensor | None, old: Tensor | None, rounding: float, size: float = 1.0) -> bool:
+    """Whether two results agree up to the rounding of their type, relative to each number and to `size`."""
+    if new is None or old is None:
+        return new is old
     tolerance = min(1e3 * rounding, 0.05)
-    return new is not None and torch.allclose(new, old, rtol=tolerance, atol=tolerance, equal_nan=True)
+    return torch.allclose(new, old, rtol=tolerance, atol=tolerance * size, equal_nan=True)

@@ -20,6 +20,7 @@ from pyro_vae.programs.sites import (
     check_density,
     check_precision,
     check_subsampling,
+    first_difference,
     per_datum,
     plates,
     sites,
@@ -77,13 +78,12 @@ class Pair:
         with pyro.validation_enabled(False), self.particles(3):
             again = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
             again.compute_log_prob()
-        for name in sites(model_trace):
-            old, new = (trace.nodes[name]["log_prob"] for trace in (model_trace, again))
-            if not torch.allclose(old, new, rtol=1e-3, atol=1e-3, equal_nan=True):
-                raise InputError(
-                    f"expected one density at given latents, got another one at each run at the site "
-                    f"{name!r}: put the modules in evaluation mode by .eval(), and draw by pyro.sample only"
-                )
+        name = first_difference(model_trace, again, 1e-3)
+        if name is not None:
+            raise InputError(
+                f"expected one density at given latents, got another one at each run at the site {name!r}: "
+                "put the modules in evaluation mode by .eval(), and draw by pyro.sample only"
+            )
 
     def check(self, x: Tensor) -> None:
         """Refuse data outside the support, by one draw of each that leaves the random numbers as they are."""

@@ -109,6 +109,15 @@ def check_delta(model_trace: Trace, guide_trace: Trace) -> None:
             )
 
 
+def first_difference(one: Trace, other: Trace, tolerance: float) -> str | None:
+    """The first site of `one` whose log density is another one in `other`; None where all agree."""
+    for name in sites(one):
+        old, new = (trace.nodes[name]["log_prob"] for trace in (one, other))
+        if not torch.allclose(old, new, rtol=tolerance, atol=tolerance, equal_nan=True):
+            return name
+    return None
+
+
 def check_precision(trace: Trace, name: str) -> None:
     """Refuse a log density of 16 bits: at −100 it is known to half a nat at the best."""
     dtype = trace.nodes[name]["log_prob"].dtype
