@@ -17,8 +17,8 @@ from experiments.evaluation.report import sections as evaluation_sections
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections
 from experiments.swap.results import Results
-from experiments.tables import insert
 from pyro_vae.cli import main
+from pyro_vae.reports.markdown import insert
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SWAP = EXPERIMENTS / "swap"

@@ -31,7 +31,7 @@ from experiments.benchmarks.cases import CASES, SMOKE, Case, Kind, synthetic  # 
 from experiments.benchmarks.race import Budget, Failed, Race  # noqa: E402
 from experiments.benchmarks.report import of_kind, picture, sections  # noqa: E402
 from experiments.benchmarks.results import Results, circumstances  # noqa: E402
-from experiments.tables import insert  # noqa: E402
+from pyro_vae.reports.markdown import insert  # noqa: E402
 
 #: Data in memory, from which batches are drawn.
 NUM_DATA = 10_000

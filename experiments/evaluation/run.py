@@ -7,10 +7,9 @@ that are not there, and within one from its checkpoint. Tables and pictures are 
 """
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.evaluation.report import picture, sections
-from experiments.tables import insert
+from experiments.records import Records
 from pyro_vae import plots
 from pyro_vae.cli import load
 from pyro_vae.programs import Program
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import circumstances
+from pyro_vae.reports.markdown import insert
 from pyro_vae.runs import write
 
 HERE = Path(__file__).parent
@@ -36,32 +36,6 @@ TEMPERATURES, PARTICLES = (100, 1000, 10_000), 100_000
 SMOKE_TEMPERATURES, SMOKE_PARTICLES = (5, 20), 100
 
 Work = Callable[[Path], Any]
-
-
-class Estimates:
-    """The finished estimates in a file, one line each.
-
-    Args:
-        path: The file.
-        about: What all were measured on; a file of other data is refused.
-    """
-
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self.path, self.about = path, dict(about)
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.records: dict[str, dict[str, Any]] = {each["name"]: each for each in map(json.loads, lines)}
-        for record in self.records.values():
-            if record["about"] != self.about:
-                raise pv.InputError(
-                    f"{path} was measured on {record['about']}, got {self.about}: choose another folder with "
-                    "--out"
-                )
-
-    def add(self, name: str, content: Mapping[str, Any]) -> None:
-        """Keep one more."""
-        self.records[name] = {"name": name, "about": self.about, **content}
-        text = "".join(json.dumps(record) + "\n" for record in self.records.values())
-        write(self.path, text.encode())
 
 
 def estimate(name: str, work: Work, seed: int, device: torch.device, checkpoint: Path) -> dict[str, Any]:
@@ -127,25 +101,25 @@ def main(arguments: list[str] | None = None) -> int:
     part = data.test.subset(options.num_data)
     x = vae.place(part.batch())
     about = {"data": data.name, "protocol": data.protocol, "hash": part.hash(), "num_data": len(x)}
-    estimates = Estimates(options.out / "estimates.jsonl", about)
+    estimates = Records(options.out / "estimates.jsonl", about)
     temperatures = SMOKE_TEMPERATURES if options.smoke else TEMPERATURES
     todo = works(vae.model, vae.guide, x, temperatures, SMOKE_PARTICLES if options.smoke else PARTICLES)
     for number, (name, work) in enumerate(todo.items()):
-        if name not in estimates.records and (not options.only or name in options.only):
+        if name not in estimates.found and (not options.only or name in options.only):
             checkpoint = options.out / f"{name.replace(' ', '-')}.pt"
             found = estimate(name, work, number, vae.device, checkpoint)
             estimates.add(name, {**found, "seed": number, "made": circumstances(vae)})
-    if len(estimates.records) == len(todo):
+    if len(estimates.found) == len(todo):
         report(estimates)
     return 0
 
 
-def report(estimates: Estimates) -> None:
+def report(estimates: Records) -> None:
     """Print the tables and draw the picture; renew README where the results are the committed ones."""
-    found = sections(estimates.records)
+    found = sections(estimates.found)
     print("\n\n".join(found.values()))
     folder = estimates.path.parent
-    plots.save(picture(estimates.records), folder / "bounds.png")
+    plots.save(picture(estimates.found), folder / "bounds.png")
     readme = HERE / "README.md"
     if folder.resolve() == (HERE / "results").resolve() and readme.exists():
         write(readme, insert(readme.read_text(), found).encode())

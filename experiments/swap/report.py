@@ -20,8 +20,8 @@ from experiments.swap.cells import (
     Record,
 )
 from experiments.swap.results import Results
-from experiments.tables import markdown
 from pyro_vae import plots
+from pyro_vae.reports.markdown import markdown
 
 
 def difference(values: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:

@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from experiments.swap.cells import PROTOCOLS, Cell, Protocol, Record, cells, train  # noqa: E402
 from experiments.swap.report import Grid, likelihood_picture, sections  # noqa: E402
 from experiments.swap.results import Results  # noqa: E402
-from experiments.tables import insert  # noqa: E402
+from pyro_vae.reports.markdown import insert  # noqa: E402
 
 
 def run(todo: Sequence[tuple[Cell, Protocol]], jobs: int, keep: Callable[[Record], None]) -> dict[Cell, str]:

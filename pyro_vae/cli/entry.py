@@ -11,7 +11,8 @@ from pyro_vae.arguments import Parser, compare_parser, train_parser, with_defaul
 from pyro_vae.cli.compare import compare
 from pyro_vae.cli.diagnose import diagnose
 from pyro_vae.cli.evaluate import evaluate
-from pyro_vae.cli.pictures import reconstruct, sample, traverse
+from pyro_vae.cli.experiments import experiments
+from pyro_vae.cli.pictures import reconstruct, sample, scatter, traverse
 from pyro_vae.cli.train import train
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
 
@@ -22,6 +23,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,
+    "scatter": scatter,
 }
 
 
@@ -74,11 +76,16 @@ def _dispatch(arguments: list[str]) -> int:
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
     description = inspect.cleandoc(compare.__doc__ or "").split("\n\nArgs:")[0]
     commands.add_subcommand("compare", compare_parser(description), help=description.split("\n")[0])
+    description = inspect.cleandoc(experiments.__doc__ or "").split("\n\nArgs:")[0]
+    experiments_parser = Parser(description=description)
+    experiments_parser.add_function_arguments(experiments, nested_key=None)
+    commands.add_subcommand("experiments", experiments_parser, help=description.split("\n")[0])
     if arguments[:1] == ["train"]:
         arguments = ["train", *with_defaults(arguments[1:])]
     settings = parser.parse_args(arguments)
     chosen = settings[settings.command]
     if settings.command == "train":
         return train(chosen)
-    {**VERBS, "compare": compare}[settings.command](**chosen.as_dict())
+    verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "experiments": experiments}
+    verbs[settings.command](**chosen.as_dict())
     return 0

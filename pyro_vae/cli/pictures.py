@@ -9,6 +9,7 @@ from pyro_vae import plots, reports
 from pyro_vae.cli.loading import load
 from pyro_vae.errors import seed_number
 from pyro_vae.runs import Run
+from pyro_vae.vae import check_axes
 
 
 def sample(run: Path, *, num: int = 100, draws: bool = False, seed: int = 0, device: str = "auto") -> None:
@@ -63,8 +64,35 @@ def traverse(
     torch.manual_seed(seed_number(seed))
     codes = None if vae.code_prior() is not None else vae.encode(vae.place(data.train.subset(10_000).batch()))
     z, across, down = vae.latent_plane(axes, num=num, codes=codes)
-    names = (f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$")
-    save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), names))
+    save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), _names(axes)))
+
+
+def scatter(
+    run: Path, *, axes: tuple[int, int] = (0, 1), num: int = 5000, seed: int = 0, device: str = "auto"
+) -> None:
+    """The codes of test data over two latent axes, coloured by class.
+
+    A code is the mean of q(z|x). Data without labels have one colour; without a test split, it is
+    validation or training data.
+
+    Args:
+        run: Folder of the run.
+        axes: The two latent axes, counted from 0.
+        num: Number of data, by a fixed choice.
+        seed: Of the draws, where the mean of q(z|x) is by draws.
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    opened, data, vae = load(run, device)
+    part = getattr(data, reports.held_out(data)).subset(num)
+    torch.manual_seed(seed_number(seed))
+    codes = torch.cat([vae.encode(vae.place(x)) for x in part.batch().split(1000)])
+    check_axes(axes, codes.shape[1])
+    title = f"codes of {len(part)} {reports.held_out(data)} data"
+    save(opened, "scatter", plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title))
+
+
+def _names(axes: tuple[int, int]) -> tuple[str, str]:
+    return f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$"
 
 
 def save(run: Run, name: str, figure: Figure) -> None:

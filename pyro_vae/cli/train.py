@@ -34,7 +34,7 @@ def train(settings: Namespace) -> int:
     def start() -> None:
         nonlocal started
         if not started:  # only now, so that bad input never costs the run that is overwritten
-            Run.create(folder, _configuration(parser, settings), overwrite=settings.overwrite)
+            Run.create(folder, configuration(parser, settings), overwrite=settings.overwrite)
             started = True
 
     try:
@@ -82,7 +82,7 @@ def _write_history(run: Run, history: History) -> None:
     run.write_metrics(Epoch._fields, history.epochs)
 
 
-def _configuration(parser: Parser, settings: Namespace) -> str:
+def configuration(parser: Parser, settings: Namespace) -> str:
     """The settings as YAML, without those that say where to write."""
     kept = settings.clone()
     where = kept.data.get("init_args", Namespace())

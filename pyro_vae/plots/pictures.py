@@ -2,11 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
+
+from pyro_vae.errors import InputError
 
 
 def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> Figure:
@@ -65,6 +71,57 @@ def plane(
     axes.set_yticks(rows * (height + 1) + height / 2 - 0.5, [f"{down[i]:.2f}" for i in rows])
     axes.set(xlabel=labels[0], ylabel=labels[1])
     return figure
+
+
+def scatter(
+    codes: Tensor,
+    labels: Tensor | None = None,
+    *,
+    names: tuple[str, str] = ("$z_1$", "$z_2$"),
+    title: str = "",
+) -> Figure:
+    """Codes of data as points of a plane, coloured by class, with each class's number at its median.
+
+    Args:
+        codes: (N, 2).
+        labels: (N,) whole numbers; one colour without.
+        names: Of the two axes.
+        title: Above the points.
+
+    Raises:
+        InputError: where the codes have not two columns, or the labels are not one per code.
+    """
+    if codes.ndim != 2 or codes.shape[1] != 2:
+        raise InputError(f"scatter expects codes (N, 2), got {tuple(codes.shape)}: choose two axes")
+    if labels is not None and labels.shape != codes.shape[:1]:
+        raise InputError(
+            f"scatter expects one label per code, got {tuple(labels.shape)} for {len(codes)} codes"
+        )
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    _points(axes, codes.detach().cpu().numpy(), None if labels is None else labels.cpu().numpy())
+    axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", title=title)
+    axes.title.set_fontsize(10)
+    return figure
+
+
+def _points(axes: Axes, codes: np.ndarray, labels: np.ndarray | None) -> None:
+    style: dict[str, Any] = {"s": 25_000 / max(len(codes), 2500), "linewidths": 0, "alpha": 0.7}
+    if labels is None:
+        axes.scatter(codes[:, 0], codes[:, 1], color="#0072B2", **style)
+        return
+    classes = np.unique(labels)
+    colours = matplotlib.colormaps["tab10" if len(classes) <= 10 else "turbo"]
+    order = np.random.RandomState(0).permutation(len(codes))  # so that no class lies on top of the others
+    places = np.searchsorted(classes, labels[order])
+    shades = colours(places if len(classes) <= 10 else places / (len(classes) - 1))
+    axes.scatter(codes[order, 0], codes[order, 1], c=shades, **style)
+    for each in classes:
+        middle = np.median(codes[labels == each], axis=0)
+        outline = [withStroke(linewidth=2.5, foreground="white")]
+        axes.text(
+            middle[0], middle[1], str(each), ha="center", va="center", fontweight="bold", path_effects=outline
+        )
 
 
 def _canvas(canvas: np.ndarray, title: str) -> Figure:

@@ -122,12 +122,7 @@ class JointProgram(nn.Module, ABC):
         """
         levels = (torch.arange(count("num", num), device=self.device, dtype=self.dtype) + 0.5) / num
         mean, quantiles = self._quantiles(levels, codes)
-        if len(mean) < 2:
-            raise InputError("a latent plane needs two latent axes, the model has one")
-        if len(set(axes)) < 2 or not all(0 <= axis < len(mean) for axis in axes):
-            raise InputError(
-                f"axes expects two different numbers from 0 to {len(mean) - 1}, got {list(axes)}"
-            )
+        check_axes(axes, len(mean))
         across, down = quantiles[:, axes[0]], quantiles[:, axes[1]].flip(0)
         z = mean.repeat(num, num, 1)
         z[..., axes[0]], z[..., axes[1]] = across, down[:, None]
@@ -147,3 +142,11 @@ class JointProgram(nn.Module, ABC):
 
     def _missing(self, what: str) -> InputError:
         return InputError(f"{type(self).__name__} has no {what}: define the method {what} in its class")
+
+
+def check_axes(axes: tuple[int, int], latent_dim: int) -> None:
+    """Refuse what are not two different latent axes."""
+    if latent_dim < 2:
+        raise InputError("a latent plane needs two latent axes, the model has one")
+    if len(set(axes)) < 2 or not all(0 <= axis < latent_dim for axis in axes):
+        raise InputError(f"axes expects two different numbers from 0 to {latent_dim - 1}, got {list(axes)}")

@@ -1,4 +1,4 @@
-"""Tables of results in the experiments' READMEs."""
+"""Tables in Markdown, and their place in a text."""
 
 from collections.abc import Mapping, Sequence
 

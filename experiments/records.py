@@ -1,0 +1,38 @@
+"""What an experiment has measured so far, in one file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyro_vae as pv
+from pyro_vae.runs import write
+
+
+class Records:
+    """Finished measurements by name, one line of JSON each, written anew and atomically with each of them.
+
+    Args:
+        path: The file; where it exists, its measurements are finished already.
+        about: What all were measured on; a file about something else is refused.
+
+    Raises:
+        InputError: where the file was measured on something else.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.path, self.about = path, dict(about)
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found: dict[str, dict[str, Any]] = {each["name"]: each for each in map(json.loads, lines)}
+        for record in self.found.values():
+            if record["about"] != self.about:
+                raise pv.InputError(
+                    f"{path} was measured on {record['about']}, got {self.about}: choose another folder with "
+                    "--out"
+                )
+
+    def add(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep one more."""
+        self.found[name] = {"name": name, "about": self.about, **content}
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in self.found.values())
+        write(self.path, text.encode())

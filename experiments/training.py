@@ -1,0 +1,46 @@
+"""Trained runs of an experiment, made where they are missing."""
+
+from pathlib import Path
+
+import pyro_vae as pv
+from pyro_vae.arguments import train_parser, with_defaults
+from pyro_vae.cli import load, main
+from pyro_vae.cli.train import configuration
+from pyro_vae.data import Dataset
+from pyro_vae.runs import Run
+from pyro_vae.vae import JointProgram
+
+#: Two steps on the embedded digits instead of the whole.
+SMOKE = ("--data", "Digits", "--steps", "2", "--particles", "5")
+
+
+def trained(folder: Path, *options: str, smoke: bool = False) -> tuple[Run, Dataset, JointProgram]:
+    """The run in `folder`: trained by `pyro-vae train` with `options` where it is not there yet.
+
+    One that was interrupted goes on; one that is finished is read.
+
+    Args:
+        folder: Of the run.
+        options: As on the command line.
+        smoke: Train for two steps on the embedded digits.
+
+    Raises:
+        InputError: where the folder holds a run with other options.
+    """
+    words = [*options, *(SMOKE if smoke else ())]
+    if (folder / "config.yaml").exists():
+        _check(folder, words)
+        words = ["--resume", str(folder)]
+    else:
+        words += ["--out", str(folder)]
+    if not (folder / "summary.json").exists() and (status := main(["train", *words])):
+        raise SystemExit(status)
+    return load(folder)
+
+
+def _check(folder: Path, words: list[str]) -> None:
+    """Refuse a run that was trained with other options."""
+    parser = train_parser()
+    asked = configuration(parser, parser.parse_args(with_defaults(words)))
+    if asked != (folder / "config.yaml").read_text():
+        raise pv.InputError(f"{folder} holds a run with other options: choose another folder with --runs")
