@@ -36,3 +36,8 @@ class Records:
         self.found[name] = {"name": name, "about": self.about, **content}
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in self.found.values())
         write(self.path, text.encode())
+
+
+def write_summary(folder: Path, numbers: Mapping[str, Any]) -> None:
+    """The few numbers of an experiment's answer, as summary.json in the folder of its results."""
+    write(folder / "summary.json", (json.dumps(dict(numbers), indent=1, allow_nan=False) + "\n").encode())

@@ -107,7 +107,8 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
 def test_the_benchmarks_run_and_keep_what_is_finished(tmp_path: Path) -> None:
     done = run("--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "steps.png", "evidence.png"}
+    names = {"results.json", "summary.json", "steps.png", "evidence.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
     found = json.loads((tmp_path / "results.json").read_text())["cases"]
     assert list(found) == list(SMOKE)
     for name, record in found.items():

@@ -227,7 +227,13 @@ def test_training_data_binarised_anew_are_other_data(pyro_vae: Run, trained: Pat
 
 
 @pytest.mark.parametrize(
-    ("verb", "name"), [("sample", "samples"), ("reconstruct", "reconstructions"), ("traverse", "plane")]
+    ("verb", "name"),
+    [
+        ("sample", "samples"),
+        ("reconstruct", "reconstructions"),
+        ("traverse", "plane"),
+        ("scatter", "scatter"),
+    ],
 )
 def test_pictures(pyro_vae: Run, trained: Path, verb: str, name: str) -> None:
     status, out, _ = pyro_vae(verb, trained, "--num", 4)

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from pyro_vae import plots
+from tests.components import refused
 
 
 def canvas(figure: Figure) -> np.ndarray:
@@ -51,6 +52,25 @@ def test_the_plane_names_its_coordinates() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["-1.00", "0.00", "1.00"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.50", "-0.50"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
+
+
+def test_codes_are_scattered_by_class() -> None:
+    codes = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [7.0, 7.0]])
+    figure = plots.scatter(codes, torch.tensor([5, 5, 5, 2]), names=("a", "b"), title="t")
+    axes = figure.axes[0]
+    (points,) = axes.collections
+    offsets, colours = np.asarray(points.get_offsets()), points.get_facecolor()
+    assert sorted(map(tuple, offsets)) == [(0, 1), (2, 3), (4, 5), (7, 7)]
+    other = np.flatnonzero(offsets[:, 0] == 7)[0]
+    assert len(np.unique(np.delete(colours, other, axis=0), axis=0)) == 1
+    assert len(np.unique(colours, axis=0)) == 2
+    assert {text.get_text(): text.get_position() for text in axes.texts} == {"5": (2, 3), "2": (7, 7)}
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("a", "b", "t")
+    assert not plots.scatter(codes).axes[0].texts
+    with refused(r"scatter expects codes \(N, 2\), got \(4, 3\): choose two axes"):
+        plots.scatter(torch.zeros(4, 3))
+    with refused(r"scatter expects one label per code, got \(3,\) for 4 codes"):
+        plots.scatter(codes, torch.arange(3))
 
 
 @pytest.mark.parametrize("number", [2, 20])

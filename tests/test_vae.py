@@ -132,6 +132,12 @@ def test_assemble_fills_in_what_a_constructor_names() -> None:
     assert isinstance(model.posterior.encoder, pv.Network)
 
 
+@pytest.mark.parametrize("network", [pv.Convolutional, partial(pv.Convolutional, channels=(3,))])
+def test_assemble_asks_for_a_network_that_is_made(network: Any) -> None:
+    with refused(r"network expects an instance, such as MLP\(\(200, 200\)\), got Conv.*: call it"):
+        pv.assemble(pv.Digits(), network=network)
+
+
 def test_assemble_gives_a_vamp_prior_the_posterior_itself() -> None:
     model = pv.assemble(pv.Digits(), prior=partial(pv.VampPrior, components=7))
     assert isinstance(model.prior, pv.VampPrior)

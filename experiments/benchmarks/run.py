@@ -31,6 +31,8 @@ from experiments.benchmarks.cases import CASES, SMOKE, Case, Kind, synthetic  # 
 from experiments.benchmarks.race import Budget, Failed, Race  # noqa: E402
 from experiments.benchmarks.report import of_kind, picture, sections  # noqa: E402
 from experiments.benchmarks.results import Results, circumstances  # noqa: E402
+from experiments.benchmarks.summary import answer  # noqa: E402
+from experiments.records import write_summary  # noqa: E402
 from pyro_vae.reports.markdown import insert  # noqa: E402
 
 #: Data in memory, from which batches are drawn.
@@ -158,6 +160,7 @@ def report(results: Results, device: str, *, renew: bool) -> None:
         figure = picture(of_kind(results.cases, kind), kind)
         if figure is not None:
             plots.save(figure, results.path.parent / f"{kind}.png")
+    write_summary(results.path.parent, answer(of_kind(results.cases, "steps")))
     readme = HERE / "README.md"
     if renew and readme.exists():
         write(readme, insert(readme.read_text(), found).encode())

@@ -91,3 +91,20 @@ TARGETS = (
     *(Target(case, "NumPyro lax.scan", 1.0) for case in ("mlp-20", "mlp-128", "mlp-1000", "tiny-20")),
     Target("evidence", FLOOR, 1.3),
 )
+
+
+def answer(steps: Mapping[str, Row]) -> dict[str, float]:
+    """The range of the fastest variant's time over those of others, over cases of training steps."""
+    numbers: dict[str, float] = {}
+    for word, reference, names in (
+        ("eager", "PyTorch eager", list(steps)),
+        ("scan", "NumPyro lax.scan", [name for name in steps if not name.startswith("conv")]),
+    ):
+        ratios = [
+            median(steps[name], fastest(steps[name], STEPS)) / median(steps[name], reference)
+            for name in names
+        ]
+        finite = [each for each in ratios if math.isfinite(each)]
+        if finite:
+            numbers |= {f"{word}_least": min(finite), f"{word}_most": max(finite)}
+    return numbers

@@ -23,6 +23,19 @@ def sections(records: Records) -> dict[str, str]:
     }
 
 
+def summary(records: Records) -> dict[str, float]:
+    """The numbers of the answer."""
+    most = temperatures(records, "annealed")[-1]
+    sampled, annealed = (np.array(records[name]["estimate"]) for name in ("importance", f"annealed {most}"))
+    numbers = {
+        "particles": int(records["importance"]["num_particles"][0]),
+        "sampled_short": float((annealed - sampled).mean()),
+    }
+    for number in temperatures(records, "bidirectional"):
+        numbers[f"gap_{number}"] = float(np.mean(records[f"bidirectional {number}"]["gap"]))
+    return numbers
+
+
 def temperatures(records: Records, kind: str) -> list[int]:
     """The numbers of temperatures of one kind of estimate, rising."""
     names = [name.split() for name in records]

@@ -20,8 +20,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
-from experiments.evaluation.report import picture, sections
-from experiments.records import Records
+from experiments.evaluation.report import picture, sections, summary
+from experiments.records import Records, write_summary
 from pyro_vae import plots
 from pyro_vae.cli import load
 from pyro_vae.programs import Program
@@ -120,6 +120,7 @@ def report(estimates: Records) -> None:
     print("\n\n".join(found.values()))
     folder = estimates.path.parent
     plots.save(picture(estimates.found), folder / "bounds.png")
+    write_summary(folder, summary(estimates.found))
     readme = HERE / "README.md"
     if folder.resolve() == (HERE / "results").resolve() and readme.exists():
         write(readme, insert(readme.read_text(), found).encode())

@@ -23,8 +23,11 @@ from experiments.swap.results import Results
 from pyro_vae import plots
 from pyro_vae.reports.markdown import markdown
 
+#: A mean difference with its interval.
+Margin = tuple[float, float, float]
 
-def difference(values: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+
+def difference(values: np.ndarray, reference: np.ndarray) -> Margin:
     """Mean difference of two kinds of model on the same data, with its 95 % interval over data and seeds.
 
     The variance is that of the paired differences over the B data, after the mean over seeds, plus those
@@ -83,29 +86,30 @@ class Grid:
         _, low, high = difference(per_datum(here), per_datum(standard))
         return not low <= 0 <= high
 
-    def by_prior(self, prior: str) -> str:
+    def by_prior(self, prior: str) -> Margin | None:
         """The difference to the standard normal prior, over those posteriors that both have."""
         return self._margin([((prior, posterior), (PRIOR, posterior)) for posterior in POSTERIORS])
 
-    def by_posterior(self, posterior: str) -> str:
+    def by_posterior(self, posterior: str) -> Margin | None:
         """The difference to the diagonal normal posterior, over those priors that both have."""
         return self._margin([((prior, posterior), (prior, POSTERIOR)) for prior in PRIORS])
 
-    def _margin(self, pairs: Iterable[tuple[tuple[str, str], tuple[str, str]]]) -> str:
+    def _margin(self, pairs: Iterable[tuple[tuple[str, str], tuple[str, str]]]) -> Margin | None:
         both = [pair for pair in pairs if all(each in self.records for each in pair)]
-        if not both or both[0][0] == both[0][1]:
-            return "reference" if both else "–"
+        if not both:
+            return None
         ours, theirs = (
             np.mean([per_datum(self.records[pair[side]]) for pair in both], axis=0) for side in (0, 1)
         )
-        return interval(*difference(ours, theirs))
+        return difference(ours, theirs)
 
     def table(self) -> str:
         """Log p(x), bold where it differs from the standard cell, with the mean differences."""
         rows = [["prior \\ posterior", *POSTERIORS, "difference to the standard normal prior"]]
         for prior in PRIORS:
-            rows.append([prior, *(self._cell(prior, each) for each in POSTERIORS), self.by_prior(prior)])
-        last = (self.by_posterior(each) for each in POSTERIORS)
+            difference_to = margin(self.by_prior(prior), is_reference=prior == PRIOR)
+            rows.append([prior, *(self._cell(prior, each) for each in POSTERIORS), difference_to])
+        last = (margin(self.by_posterior(each), is_reference=each == POSTERIOR) for each in POSTERIORS)
         return markdown([*rows, ["difference to the diagonal normal posterior", *last, ""]])
 
     def _cell(self, prior: str, posterior: str) -> str:
@@ -186,6 +190,29 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
     """A difference with its interval."""
     return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
+
+
+def margin(found: Margin | None, *, is_reference: bool) -> str:
+    """A difference with its interval, where there is one."""
+    if found is None:
+        return "–"
+    return "reference" if is_reference else interval(*found)
+
+
+def summary(results: Results) -> dict[str, float]:
+    """The numbers of the answer: how far each kind of part moves log p(x)."""
+    grid = Grid(results)
+    priors = [found[0] for each in PRIORS if each != PRIOR and (found := grid.by_prior(each))]
+    posteriors = [found[0] for each in POSTERIORS if each != POSTERIOR and (found := grid.by_posterior(each))]
+    records = [results.of("likelihoods", PRIOR, POSTERIOR, name) for name in LIKELIHOODS]
+    in_bits = [float(bits(each).mean()) for each in records if each and "bits_per_dim" in each[0]]
+    found = {"prior": priors, "posterior": posteriors, "bits": in_bits}
+    return {
+        f"{name}_{word}": end(values)
+        for name, values in found.items()
+        for word, end in (("least", min), ("most", max))
+        if values
+    }
 
 
 def sections(results: Results) -> dict[str, str]:

@@ -27,8 +27,9 @@ from pyro_vae.runs import write
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
+from experiments.records import write_summary  # noqa: E402
 from experiments.swap.cells import PROTOCOLS, Cell, Protocol, Record, cells, train  # noqa: E402
-from experiments.swap.report import Grid, likelihood_picture, sections  # noqa: E402
+from experiments.swap.report import Grid, likelihood_picture, sections, summary  # noqa: E402
 from experiments.swap.results import Results  # noqa: E402
 from pyro_vae.reports.markdown import insert  # noqa: E402
 
@@ -76,6 +77,7 @@ def report(results: Results) -> None:
     folder = results.path.parent
     plots.save(Grid(results).picture(), folder / "grid.png")
     plots.save(likelihood_picture(results), folder / "likelihoods.png")
+    write_summary(folder, summary(results))
     readme = HERE / "README.md"
     if folder.resolve() == (HERE / "results").resolve() and readme.exists():
         write(readme, insert(readme.read_text(), found).encode())

@@ -2,10 +2,10 @@
 
     NAME/experiment.yaml    question, command, results (the files that it makes), answer
     NAME/README.md          protocol, tables, pictures
-    NAME/results/           JSON, JSON lines or CSV
+    NAME/results/           what it found: files and pictures
 
-In the answer `{file[key]:.2f}` stands for a number in results/file.json, so that none is written by hand. Of
-JSON lines the first key is a record's `name`, of CSV the text in the first column.
+In the answer `{file[key]:.2f}` stands for a number in results/file.json, or `{file[row][column]}` for one in
+results/file.csv, the row named by its first column; so no number is written by hand.
 """
 
 import csv
@@ -75,7 +75,7 @@ def _read(file: Path) -> Experiment:
 
 def _answer(text: str, folder: Path, names: Sequence[str], file: Path) -> str:
     """`text` with its numbers from the results, with true minus signs."""
-    results = {Path(name).stem: _content(folder / name) for name in names if not name.endswith(".png")}
+    results = {Path(name).stem: _content(folder / name) for name in names if name.endswith((".json", ".csv"))}
     try:
         filled = text.format_map(results)
     except (LookupError, ValueError, TypeError) as error:
@@ -84,10 +84,8 @@ def _answer(text: str, folder: Path, names: Sequence[str], file: Path) -> str:
 
 
 def _content(path: Path) -> Any:
-    """What is in a file of results; records are found by their name."""
+    """What is in a file of results; rows of CSV by what stands in their first column."""
     text = path.read_text()
-    if path.suffix == ".jsonl":
-        return {record["name"]: record for record in map(json.loads, text.splitlines())}
     if path.suffix == ".csv":
         rows = csv.DictReader(text.splitlines())
         return {next(iter(row.values())): {key: _number(word) for key, word in row.items()} for row in rows}

@@ -88,7 +88,7 @@ def assemble(
 
     Raises:
         InputError: where a part asks for the number of levels, and the data have none; where several
-            `latent_dim` are given to a program of one layer.
+            `latent_dim` are given to a program of one layer; where a network is a class and not an instance.
 
     >>> from pyro_vae import Digits, VampPrior
     >>> vae = assemble(Digits(), latent_dim=2, prior=partial(VampPrior, components=50))
@@ -103,6 +103,11 @@ def assemble(
             "upper_network is that between the layers of z, got one layer: give several latent_dim to "
             "HierarchicalVAE, or leave it out"
         )
+    for name, given in (("network", network), ("upper_network", upper_network)):
+        if given is not None and not isinstance(given, Architecture):
+            raise InputError(
+                f"{name} expects an instance, such as MLP((200, 200)), got {_name(given)}: call it"
+            )
     parts = _Parts(data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior)
     parts.check_used(program)
     return _supply("program", program, parts.for_programs())

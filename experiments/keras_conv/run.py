@@ -1,0 +1,174 @@
+"""The convolutional VAE of the Keras examples on MNIST and, where its files are present, Fashion-MNIST.
+
+    python experiments/keras_conv/run.py
+
+Trains what is missing, integrates log p(x) of 100 test images over a grid, draws the pictures, and renews
+README's table.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import pyro_vae as pv
+from experiments.grid import grid_log_evidence
+from experiments.records import Records, write_summary
+from experiments.training import trained
+from pyro_vae.cli import main as pyro_vae
+from pyro_vae.data import Dataset
+from pyro_vae.reports import circumstances
+from pyro_vae.reports.markdown import insert, markdown
+from pyro_vae.runs import Run, write
+from pyro_vae.vae import VAE
+
+HERE = Path(__file__).parent
+#: The verbs that draw, and what they draw.
+PICTURES = {"traverse": "plane", "scatter": "scatter", "sample": "samples"}
+
+
+def measure(run: Run, data: Dataset, vae: VAE, grey: Tensor, num_data: int, points: int) -> dict[str, Any]:
+    """What the run found, and log p(x) of its first test data over a grid."""
+    summary = json.loads((run.folder / "summary.json").read_text())
+    with np.load(run.folder / "per_datum.npz") as kept:
+        sampled = torch.from_numpy(kept["log_evidence"])[:num_data]
+    x = vae.place(data.test.subset(num_data).batch())
+    start = time.perf_counter()
+    grid = grid_log_evidence(vae, x, points=points, progress=True)
+    return {
+        "parameters": {name: _count(getattr(vae, name)) for name in ("posterior", "likelihood")},
+        "elbo": summary["elbo"]["test"]["elbo"],
+        "kl": summary["elbo"]["test"]["kl"],
+        "log_evidence": summary["log_evidence"],
+        "pareto_k": summary["pareto_k"],
+        "grey_loss": grey_loss(vae, grey),
+        "training": summary["training"],
+        "grid": {
+            "num_data": len(x),
+            "points": points,
+            "estimate": float(grid.estimate.mean()),
+            "coarse": float((grid.estimate - grid.coarse).abs().max()),
+            "sampled": float(sampled.mean()),
+            "sampled_largest": float((sampled - grid.estimate).abs().max()),
+            "seconds": round(time.perf_counter() - start, 1),
+        },
+        "made": circumstances(vae),
+    }
+
+
+@torch.no_grad()
+def grey_loss(vae: VAE, grey: Tensor) -> float:
+    """The source's loss: cross-entropy of grey pixels at one draw z ~ q(z|x), plus KL, in nats per image.
+
+    The cross-entropy of a grey x is the mean of −log p(b|z) over binarisations b ~ Bernoulli(x), so that the
+    whole bounds the mean of −log p(b) from above, by a q(z) that saw x and not b.
+    """
+    torch.manual_seed(0)
+    total = 0.0
+    for x in grey.split(1000):
+        qz = vae.posterior(x)
+        logits = vae.likelihood(qz.rsample()).base_dist.logits
+        error = binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        total += float(error + kl_divergence(qz, vae.prior().expand(qz.batch_shape)).sum())
+    return total / len(grey)
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(each.numel() for each in module.parameters())
+
+
+def draw(run: Run, name: str, out: Path) -> None:
+    """The run's pictures, among the results."""
+    for verb, picture in PICTURES.items():
+        pyro_vae([verb, str(run.folder)])
+        write(out / f"{name}_{picture}.png", (run.figures / f"{picture}.png").read_bytes())
+
+
+def summary(found: dict[str, Any]) -> dict[str, float]:
+    """The numbers of the answer."""
+    sampled = found["log_evidence"]
+    return {
+        **found["parameters"],
+        "log_evidence": sampled["estimate"],
+        "standard_error": sampled["standard_error"],
+        "num_data": sampled["num_data"],
+        "integrated_more": found["grid"]["estimate"] - found["grid"]["sampled"],
+    }
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """A column for each data set."""
+    rows = [("", *found)]
+    for title, text in (
+        ("parameters of encoder, decoder", lambda each: _counts(each["parameters"])),
+        ("test ELBO", lambda each: f"{each['elbo']:.2f}"),
+        ("KL", lambda each: f"{each['kl']:.2f}"),
+        ("log p(x), importance sampling", lambda each: _sampled(each["log_evidence"])),
+        ("test data with k̂ above 0.7", lambda each: f"{each['pareto_k']['above']}"),
+        ("log p(x) of the first 100, integrated", lambda each: f"{each['grid']['estimate']:.3f}"),
+        ("the same 100 by importance sampling", lambda each: f"{each['grid']['sampled']:.3f}"),
+        ("the source's loss on grey test images", lambda each: f"{each['grey_loss']:.2f}"),
+        ("time of training", lambda each: f"{each['training']['seconds'] / 60:.0f} min"),
+    ):
+        rows.append((title, *(text(each).replace("-", "−") for each in found.values())))
+    return markdown(rows)
+
+
+def _counts(parameters: dict[str, int]) -> str:
+    return f"{parameters['posterior']:,}, {parameters['likelihood']:,}"
+
+
+def _sampled(found: dict[str, Any]) -> str:
+    return f"{found['estimate']:.2f} ± {found['standard_error']:.2f} ({found['num_data']} data)"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--smoke", action="store_true", help="two steps on the embedded digits")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--runs", type=Path, default=Path("runs/keras_conv"))
+    options = parser.parse_args(arguments)
+    num_data, points = (5, 41) if options.smoke else (100, 801)
+    records = Records(options.out / "results.jsonl", {"num_data": num_data, "points": points})
+    for name in ("MNIST",) if options.smoke else _present():
+        words = ["--config", str(HERE / "config.yaml"), "--data", name, "--data.binarization", "dynamic"]
+        run, data, vae = trained(options.runs / name, *words, smoke=options.smoke)
+        assert isinstance(vae, VAE)
+        if name not in records.found:
+            grey = vae.place(getattr(pv, data.name)(binarization="none").test.batch())
+            records.add(name, measure(run, data, vae, grey, num_data, points))
+            draw(run, name, options.out)
+    print(table(records.found))
+    write_summary(options.out, summary(records.found["MNIST"]))
+    readme = HERE / "README.md"
+    if options.out.resolve() == (HERE / "results").resolve():
+        write(readme, insert(readme.read_text(), {"results": table(records.found)}).encode())
+    return 0
+
+
+def _present() -> list[str]:
+    """Fashion-MNIST only where its files are there."""
+    found = ["MNIST"]
+    try:
+        pv.FashionMNIST()
+        found.append("FashionMNIST")
+    except pv.InputError as error:
+        print(f"without Fashion-MNIST: {error}", file=sys.stderr)
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except pv.InputError as error:
+        sys.exit(f"error: {error}")
