@@ -15,8 +15,8 @@ from experiments.benchmarks import annealing, bfloat16, cases
 from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
-from experiments.benchmarks.report import number, sections
-from experiments.benchmarks.summary import TARGETS, Target, fastest, floor, ratio, spread
+from experiments.benchmarks.report import number, of_kind, sections
+from experiments.benchmarks.summary import TARGETS, Target, answer, fastest, floor, ratio, spread
 from experiments.benchmarks.variants import own, plain, plain_evidence, pyro_evidence
 from experiments.benchmarks.worker import moved
 
@@ -80,6 +80,15 @@ def test_medians_ratios_and_floor() -> None:
     assert Target("mlp-20", "PyTorch eager", 1.0).reached(record, "pyro_vae flat") == 0.75
     assert np.isnan(Target("mlp-20", "Pythae", 1.0).reached(record, "pyro_vae flat"))
     assert all(target.case in CASES for target in TARGETS)
+    assert answer({"mlp-20": record}) == {"eager_least": 0.75, "eager_most": 0.75}
+    scanned = {"rows": {**rows, "NumPyro lax.scan": {"seconds": [0.5]}}}
+    assert answer({"tiny-20": scanned, "conv-128": scanned})["scan_most"] == 3
+
+
+def test_the_answer_is_that_of_the_committed_times() -> None:
+    folder = RUN.parent / "results" / "cpu"
+    records = json.loads((folder / "results.json").read_text())["cases"]
+    assert json.loads((folder / "summary.json").read_text()) == answer(of_kind(records, "steps"))
 
 
 def test_variants_are_chosen_by_words_and_packages() -> None:

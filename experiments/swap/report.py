@@ -206,10 +206,10 @@ def summary(results: Results) -> dict[str, float]:
     posteriors = [found[0] for each in POSTERIORS if each != POSTERIOR and (found := grid.by_posterior(each))]
     records = [results.of("likelihoods", PRIOR, POSTERIOR, name) for name in LIKELIHOODS]
     in_bits = [float(bits(each).mean()) for each in records if each and "bits_per_dim" in each[0]]
-    found = {"prior": priors, "posterior": posteriors, "bits": in_bits}
+    ranges = {"prior": priors, "posterior": posteriors, "bits": in_bits}
     return {
         f"{name}_{word}": end(values)
-        for name, values in found.items()
+        for name, values in ranges.items()
         for word, end in (("least", min), ("most", max))
         if values
     }
