@@ -1,5 +1,6 @@
 """Every test starts from an empty parameter store, with validation on, at a fixed seed."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import torch
 
 from pyro_vae.cli import main
 from tests.commands import SMALL, Run
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
 
 
 @pytest.fixture(autouse=True)
