@@ -9,7 +9,7 @@ import torch
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 
 from pyro_vae import plots
@@ -51,6 +51,20 @@ def test_the_plane_names_its_coordinates() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["-1.00", "0.00", "1.00"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.50", "-0.50"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
+
+
+def test_scatters_stand_side_by_side_with_the_circle_of_the_normal() -> None:
+    codes = {"a": torch.tensor([[0.0, 1.0], [2.0, 3.0]]), "b": torch.tensor([[40.0, 1.0], [2.0, 3.0]])}
+    figure = plots.scatters(codes, torch.tensor([4, 7]), circle=True)
+    for axes, (title, points) in zip(figure.axes, codes.items(), strict=True):
+        assert axes.get_title() == title
+        shown = np.asarray(axes.collections[0].get_offsets())
+        assert sorted(shown.tolist()) == sorted(points.tolist())
+        (circle,) = axes.patches
+        assert isinstance(circle, Circle)
+        # 1 − exp(−r²/2) of a standard normal in two dimensions lies within r
+        assert 1 - math.exp(-(circle.radius**2) / 2) == pytest.approx(0.95)
+    assert not plots.scatters(codes).axes[0].patches
 
 
 @pytest.mark.parametrize("number", [2, 20])
