@@ -70,9 +70,9 @@ def test_sliced_distance_is_the_integral_over_quantiles() -> None:
 def test_divergence_of_the_matched_normal() -> None:
     corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])  # mean 0, covariance I
     assert metrics.normal_divergence(corners) == pytest.approx(0, abs=1e-12)
-    codes = corners * torch.tensor([2.0, 0.5]) + torch.tensor([1.0, -3.0])
-    expected = sum(m**2 / 2 + (s**2 - 1) / 2 - math.log(s) for m, s in ((1.0, 2.0), (-3.0, 0.5)))
-    assert metrics.normal_divergence(codes) == pytest.approx(expected, rel=1e-9)
+    codes = corners * torch.tensor([2.0, 0.3]) + torch.tensor([1.0, -3.0])
+    expected = sum(m**2 / 2 + (s**2 - 1) / 2 - math.log(s) for m, s in ((1.0, 2.0), (-3.0, 0.3)))
+    assert metrics.normal_divergence(codes) == pytest.approx(expected, rel=1e-6)
     assert metrics.normal_divergence(metrics.whitened(codes)) == pytest.approx(0, abs=1e-9)
 
 
