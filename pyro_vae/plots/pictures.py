@@ -1,7 +1,7 @@
 """Data as pictures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
@@ -102,6 +104,36 @@ def scatter(
     _points(axes, codes.detach().cpu().numpy(), None if labels is None else labels.cpu().numpy())
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", title=title)
     axes.title.set_fontsize(10)
+    return figure
+
+
+def scatters(
+    panels: Mapping[str, Tensor],
+    labels: Tensor | None = None,
+    *,
+    circle: bool = False,
+    names: tuple[str, str] = ("$z_1$", "$z_2$"),
+) -> Figure:
+    """Codes of the same data by several models, as `scatter` shows one, side by side.
+
+    Args:
+        panels: By title, codes (N, 2).
+        labels: (N,) whole numbers; one colour without.
+        circle: Draw the circle around 0 that holds 95 % of N(0, I), of radius √(−2 log 0.05) ≈ 2.45.
+        names: Of the two axes.
+    """
+    figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, codes) in zip(row, panels.items(), strict=True):
+        _points(axes, codes.detach().cpu().numpy(), None if labels is None else labels.cpu().numpy())
+        axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", title=title)
+        axes.set_adjustable("datalim")
+        axes.title.set_fontsize(10)
+        if circle:
+            radius = math.sqrt(-2 * math.log(0.05))
+            axes.add_patch(Circle((0, 0), radius, fill=False, linewidth=1.5))
+            ring = Line2D([], [], color="black", marker="o", fillstyle="none", linestyle="none")
+            axes.legend([ring], ["95 % of N(0, I)"], loc="upper right", fontsize=8)
     return figure
 
 
