@@ -25,7 +25,9 @@ SWAP = EXPERIMENTS / "swap"
 EVALUATION = EXPERIMENTS / "evaluation"
 
 
-@pytest.mark.parametrize("config", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "config", sorted(EXPERIMENTS.rglob("config*.yaml")), ids=lambda path: path.parent.name
+)
 def test_configurations_train(config: Path, tmp_path: Path) -> None:
     options = ["--data", "Digits", "--steps", "2", "--particles", "5", "--out", str(tmp_path / "run")]
     assert main(["train", "--config", str(config), *options]) == 0
