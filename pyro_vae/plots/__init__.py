@@ -5,6 +5,7 @@ Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 
 from pyro_vae.plots.calibration import posterior_contours, rank_histograms
 from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
+from pyro_vae.plots.densities import density_contours, strips
 from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters
@@ -13,6 +14,7 @@ from pyro_vae.plots.training import history
 
 __all__ = [
     "bound_curve",
+    "density_contours",
     "differences",
     "heat_map",
     "history",
@@ -28,5 +30,6 @@ __all__ = [
     "save",
     "scatter",
     "scatters",
+    "strips",
     "waterfall",
 ]
