@@ -5,11 +5,12 @@ Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 
 from pyro_vae.plots.calibration import posterior_contours, rank_histograms
 from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
-from pyro_vae.plots.densities import density_contours, strips
+from pyro_vae.plots.densities import density_contours
 from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters
 from pyro_vae.plots.saving import save
+from pyro_vae.plots.strips import strips
 from pyro_vae.plots.training import history
 
 __all__ = [
