@@ -55,6 +55,14 @@ def test_the_loss_on_grey_pixels_bounds_that_of_their_binarisations(float64: Non
     assert found == pytest.approx(float(kl - (weights * log_px).sum()), abs=1e-10)
 
 
+def test_features_that_are_always_zero_are_counted() -> None:
+    vae = pv.assemble(pv.Digits(), latent_dim=2, network=pv.Convolutional((3,), 4))
+    dense = vae.posterior.encoder.layers[-2]
+    with torch.no_grad():
+        dense.bias.copy_(torch.tensor([100.0, -100.0, 100.0, -100.0]))
+    assert experiment.dead_units(vae, pv.Digits().test.batch()) == 2
+
+
 def test_readme_shows_the_committed_results() -> None:
     lines = (HERE / "results" / "results.jsonl").read_text().splitlines()
     found = {each["name"]: each for each in map(json.loads, lines)}

@@ -41,10 +41,10 @@ def measure(run: Run, data: Dataset, vae: VAE, grey: Tensor, num_data: int, poin
     """What the run found, and log p(x) of its first test data over a grid."""
     summary = json.loads((run.folder / "summary.json").read_text())
     with np.load(run.folder / "per_datum.npz") as kept:
-        sampled = torch.from_numpy(kept["log_evidence"])[:num_data]
+        bound, sampled = (torch.from_numpy(kept[name])[:num_data] for name in ("elbo", "log_evidence"))
     x = vae.place(data.test.subset(num_data).batch())
     start = time.perf_counter()
-    grid = grid_log_evidence(vae, x, points=points, progress=True)
+    grid = grid_log_evidence(vae, x, points=points, progress=sys.stderr.isatty())
     return {
         "parameters": {name: _count(getattr(vae, name)) for name in ("posterior", "likelihood")},
         "elbo": summary["elbo"]["test"]["elbo"],
@@ -52,12 +52,14 @@ def measure(run: Run, data: Dataset, vae: VAE, grey: Tensor, num_data: int, poin
         "log_evidence": summary["log_evidence"],
         "pareto_k": summary["pareto_k"],
         "grey_loss": grey_loss(vae, grey),
+        "dead_units": dead_units(vae, vae.place(data.test.batch())),
         "training": summary["training"],
         "grid": {
             "num_data": len(x),
             "points": points,
             "estimate": float(grid.estimate.mean()),
             "coarse": float((grid.estimate - grid.coarse).abs().max()),
+            "elbo": float(bound.mean()),
             "sampled": float(sampled.mean()),
             "sampled_largest": float((sampled - grid.estimate).abs().max()),
             "seconds": round(time.perf_counter() - start, 1),
@@ -81,6 +83,13 @@ def grey_loss(vae: VAE, grey: Tensor) -> float:
         error = binary_cross_entropy_with_logits(logits, x, reduction="sum")
         total += float(error + kl_divergence(qz, vae.prior().expand(qz.batch_shape)).sum())
     return total / len(grey)
+
+
+@torch.no_grad()
+def dead_units(vae: VAE, x: Tensor) -> int:
+    """How many features of the encoder are 0 for all of x, so that q(z|x) has the others only."""
+    alive = torch.stack([vae.posterior.encoder(part).ne(0).any(0) for part in x.split(1000)])
+    return int((~alive.any(0)).sum())
 
 
 def _count(module: torch.nn.Module) -> int:
@@ -115,8 +124,11 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         ("KL", lambda each: f"{each['kl']:.2f}"),
         ("log p(x), importance sampling", lambda each: _sampled(each["log_evidence"])),
         ("test data with k̂ above 0.7", lambda each: f"{each['pareto_k']['above']}"),
-        ("log p(x) of the first 100, integrated", lambda each: f"{each['grid']['estimate']:.3f}"),
-        ("the same 100 by importance sampling", lambda each: f"{each['grid']['sampled']:.3f}"),
+        ("log p(x) of the first 100, integrated", lambda each: f"{each['grid']['estimate']:.2f}"),
+        ("the same 100 by importance sampling", lambda each: f"{each['grid']['sampled']:.2f}"),
+        ("their ELBO", lambda each: f"{each['grid']['elbo']:.2f}"),
+        ("a grid half as fine differs on one image by up to", lambda each: f"{each['grid']['coarse']:.3f}"),
+        ("encoder's 16 last features that are 0 for all test images", lambda each: f"{each['dead_units']}"),
         ("the source's loss on grey test images", lambda each: f"{each['grey_loss']:.2f}"),
         ("time of training", lambda each: f"{each['training']['seconds'] / 60:.0f} min"),
     ):
