@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--runs", type=Path, default=Path("runs/from_bayes_to_elbo"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one model each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one model each")
     parser.add_argument("--smoke", action="store_true", help="two training steps, coarse sums, few draws")
     options = parser.parse_args(arguments)
     protocol = SMOKE if options.smoke else Protocol()
