@@ -53,7 +53,7 @@ def grid_log_evidence(
     coarse = fine.clone()
     for index, first in enumerate(tqdm(axis, desc="grid", disable=not progress, leave=False)):
         row = torch.stack([first.expand(points), axis], dim=1)
-        log_joint = torch.cat([_log_joint(vae, x, part) for part in row.split(rows)])  # (points, B)
+        log_joint = torch.cat([log_joint_table(vae, part, x) for part in row.split(rows)])  # (points, B)
         fine = torch.logaddexp(fine, log_joint.logsumexp(0))
         if index % 2 == 0:
             coarse = torch.logaddexp(coarse, log_joint[::2].logsumexp(0))
@@ -61,9 +61,9 @@ def grid_log_evidence(
     return GridEvidence(fine + 2 * log_step, coarse + 2 * (log_step + math.log(2)))
 
 
-def _log_joint(vae: pv.VAE, x: Tensor, z: Tensor) -> Tensor:
-    """Log-joint log p(x, z) of each z and each datum: (len(z), B)."""
-    log_px = _bernoulli(vae, x, z) if _by_product(vae) else vae.likelihood(z[:, None]).log_prob(x)
+def log_joint_table(vae: pv.VAE, z: Tensor, x: Tensor) -> Tensor:
+    """Log p(x, z) of each z (G, L) with each datum of x (B, *data_shape): (G, B), float64."""
+    log_px = _bernoulli(vae, z, x) if _by_product(vae) else vae.likelihood(z[:, None]).log_prob(x)
     return (log_px + vae.prior().log_prob(z)[:, None]).double()
 
 
@@ -71,7 +71,7 @@ def _by_product(vae: pv.VAE) -> bool:
     return type(vae.likelihood) is pv.BernoulliLikelihood
 
 
-def _bernoulli(vae: pv.VAE, x: Tensor, z: Tensor) -> Tensor:
+def _bernoulli(vae: pv.VAE, z: Tensor, x: Tensor) -> Tensor:
     """Log p(x|z) = Σ_d x_d l_d − log(1 + exp l_d): by a matrix product it costs a twentieth."""
     logits = vae.likelihood.logits(vae.likelihood.decoder(z)).flatten(1)
     return logits @ x.flatten(1).T - softplus(logits).sum(1, keepdim=True)

@@ -20,7 +20,7 @@ from experiments.from_bayes_to_elbo.gradients import (
 )
 from experiments.from_bayes_to_elbo.measure import slopes
 from experiments.from_bayes_to_elbo.report import sections, summary
-from experiments.grid import grid_log_evidence
+from experiments.grid import grid_log_evidence, log_joint_table
 from pyro_vae.reports.markdown import insert
 
 HERE = Path(run.__file__).parent
@@ -81,7 +81,7 @@ def test_the_table_is_the_log_density() -> None:
     vae, x = small()
     z = torch.randn(5, 2, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(integrals.table(vae, z, x), integrals.log_joint(vae, z[:, None], x))
+        torch.testing.assert_close(log_joint_table(vae, z, x), integrals.log_joint(vae, z[:, None], x))
 
 
 def test_gradients_and_their_variances_have_closed_forms() -> None:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import pyro_vae as pv
-from experiments.from_bayes_to_elbo.integrals import lattice, plane_sums, table
+from experiments.from_bayes_to_elbo.integrals import lattice, plane_sums
+from experiments.grid import log_joint_table
 from pyro_vae import plots
 
 #: Blue, vermilion and green of Okabe & Ito (2008), told apart by the colour-blind.
@@ -41,14 +42,14 @@ def pictures(vae: pv.VAE, data: pv.Digits, *, coarse: bool = False) -> dict[str,
 def _widths(vae: pv.VAE, x: Tensor) -> Tensor:
     """The root of the summed variances of p(z|x), (B,): largest for an ambiguous image."""
     z = lattice(0.2, 6.0, 2)
-    mass = table(vae, z, x).softmax(0).T
+    mass = log_joint_table(vae, z, x).softmax(0).T
     return (mass @ z.square() - (mass @ z).square()).sum(1).sqrt()
 
 
 def _tables(vae: pv.VAE, x: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
     """Log p(x, z) and log q(z|x) on the square grid: (B, G, G) each."""
     z = torch.cartesian_prod(axis, axis)
-    log_p = table(vae, z, x)
+    log_p = log_joint_table(vae, z, x)
     log_q = vae.posterior(x).log_prob(z[:, None])
     return tuple(each.T.reshape(len(x), len(axis), len(axis)) for each in (log_p, log_q))  # type: ignore[return-value]
 

@@ -6,12 +6,13 @@ Weideman, "The Exponentially Convergent Trapezoidal Rule", 2014).
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import pyro_vae as pv
+from experiments.grid import log_joint_table
 
 #: Numbers computed at once, which fit a CPU's cache.
 _AT_ONCE = 2**18
@@ -42,18 +43,6 @@ def log_joint(vae: pv.VAE, z: Tensor, x: Tensor) -> Tensor:
     return vae.likelihood(z).log_prob(x) + vae.prior().log_prob(z)
 
 
-def table(vae: pv.VAE, z: Tensor, x: Tensor) -> Tensor:
-    """Log p(x, z) of each z (G, L) with each 0/1 image x (B, *data_shape): (G, B).
-
-    log p(x|z) = l·x − Σ_d log(1 + exp l_d) with the logits l(z) is linear in x, so that all images share what
-    is costly, in one matrix product.
-    """
-    px: Any = vae.likelihood(z)
-    logits = px.base_dist.logits.flatten(1)  # (G, D)
-    log_pz = vae.prior().log_prob(z)
-    return logits @ x.flatten(1).T + (log_pz - torch.nn.functional.softplus(logits).sum(1))[:, None]
-
-
 @torch.no_grad()
 def plane_sums(vae: pv.VAE, x: Tensor, *, step: float, limit: float = 8.0) -> PlaneSums:
     """Σ_g h^L p(x, z_g) over a lattice of all z, and what follows from it.
@@ -69,7 +58,7 @@ def plane_sums(vae: pv.VAE, x: Tensor, *, step: float, limit: float = 8.0) -> Pl
     log_evidence = torch.full((len(x),), -math.inf, dtype=torch.float64)
     log_border, below, mass = log_evidence.clone(), torch.zeros(len(x)).double(), torch.zeros(len(x)).double()
     for z in points.split(max(1, _AT_ONCE // len(x))):
-        log_p, log_q = table(vae, z, x), qz.log_prob(z[:, None])  # (G', B)
+        log_p, log_q = log_joint_table(vae, z, x), qz.log_prob(z[:, None])  # (G', B)
         q = (log_q + log_volume).exp()
         mass += q.sum(0)
         below += (q * (log_q - log_p)).sum(0)
