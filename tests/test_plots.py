@@ -46,6 +46,22 @@ def test_originals_stand_over_their_reconstructions() -> None:
     assert shown[::2, ::2, 0].tolist() == [[0, 0], [0.5, 0.5], [0, 1], [0.5, 1]]
 
 
+def test_strips_have_a_row_for_each_name() -> None:
+    rows = {
+        "three": torch.tensor([0.0, 0.25, 0.5]),
+        "a long name that is broken": torch.tensor([0.75, 0]),
+    }
+    figure = plots.strips({name: row.reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2) for name, row in rows.items()})
+    assert canvas(figure)[::3, ::3, 0].tolist() == [[0, 0.25, 0.5], [0.75, 0, 1]]
+    axes = figure.axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["three", "a long name that\nis broken"]
+    assert axes.get_yticks().tolist() == [0.5, 3.5]
+    for wrong in ({}, {"a": torch.rand(1, 1, 2, 2), "b": torch.rand(1, 1, 3, 3)}):
+        with refused("strips expects rows of pictures of one shape, got"):
+            plots.strips(wrong)
+
+
 def test_the_plane_names_its_coordinates() -> None:
     figure = plots.plane(torch.rand(6, 1, 2, 2), [-1.0, 0.0, 1.0], [0.5, -0.5], ("a", "b"))
     axes = figure.axes[0]

@@ -1,4 +1,4 @@
-"""Figures of densities known on a grid, and of rows of pictures."""
+"""Figures of densities known on a grid."""
 
 import pytest
 import torch
@@ -32,17 +32,3 @@ def test_density_contours_lie_where_the_densities_are() -> None:
     FigureCanvasAgg(figure).draw()
     with pytest.raises(pv.InputError, match=r"two tables of shape \(B, 121, 121\), got \(1, 121, 121\) and"):
         plots.density_contours(axis, table, table[:, 1:])
-
-
-def test_strips_have_a_row_for_each_name() -> None:
-    rows = {"three pictures": torch.rand(3, 1, 8, 8), "one in colour": torch.rand(1, 3, 8, 8)}
-    figure = plots.strips(rows, captions={"one in colour": ["−24.5"]}, title="both")
-    labels = [axes.get_ylabel() for axes in figure.axes]
-    assert labels == ["three pictures", "", "", "one in colour", "", ""]
-    assert [bool(axes.images) for axes in figure.axes] == [True, True, True, True, False, False]
-    assert figure.axes[3].get_xlabel() == "−24.5"
-    FigureCanvasAgg(figure).draw()
-    with pytest.raises(pv.InputError, match=r"one caption per picture, got \['three pictures'\]"):
-        plots.strips(rows, captions={"three pictures": ["one"]})
-    with pytest.raises(pv.InputError, match="got no rows"):
-        plots.strips({})

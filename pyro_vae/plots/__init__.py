@@ -8,9 +8,8 @@ from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
 from pyro_vae.plots.densities import density_contours
 from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
-from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters
+from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters, strips
 from pyro_vae.plots.saving import save
-from pyro_vae.plots.strips import strips
 from pyro_vae.plots.training import history
 
 __all__ = [

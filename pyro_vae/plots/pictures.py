@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -42,12 +43,33 @@ def reconstructions(originals: Tensor, reconstructed: Tensor, *, columns: int = 
     """Originals over their reconstructions, in pairs of rows; both (N, *data_shape)."""
     rows = []
     for start in range(0, len(originals), columns):
-        stop = start + columns
-        missing = max(0, stop - len(originals))
-        for part in (originals[start:stop], reconstructed[start:stop]):
-            rows.append(torch.cat([part, torch.ones_like(part[:1]).expand(missing, *part.shape[1:])]))
+        for part in (originals, reconstructed):
+            rows.append(_filled(part[start : start + columns], columns))
     title = "originals (odd rows) over reconstructions (even rows)"
     return images(torch.cat(rows), columns=columns, title=title)
+
+
+def strips(rows: Mapping[str, Tensor], *, title: str = "") -> Figure:
+    """Pictures in rows from top to bottom, each row with its name to the left.
+
+    Args:
+        rows: By name, (N, C, H, W) each; N may differ. Values in [0, 1] as they are.
+        title: Above the rows.
+
+    Raises:
+        InputError: where there is no row, or the pictures differ in shape.
+    """
+    shapes = {tuple(pictures.shape[1:]) for pictures in rows.values()}
+    if len(shapes) != 1:
+        raise InputError(f"strips expects rows of pictures of one shape, got {sorted(shapes)}")
+    across = max(len(pictures) for pictures in rows.values())
+    figure = images(torch.cat([_filled(each, across) for each in rows.values()]), columns=across, title=title)
+    axes, height = _bare_axes(figure), shapes.pop()[1]
+    places = [row * (height + 1) + (height - 1) / 2 for row in range(len(rows))]
+    axes.set_yticks(places, [fill(name, 18) for name in rows], fontsize=9, parse_math=False)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    return figure
 
 
 def plane(
@@ -62,10 +84,7 @@ def plane(
         labels: Names of the two axes.
     """
     figure = images(pictures, columns=len(across))
-    axes = figure.axes[0]
-    axes.set_axis_on()
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes = _bare_axes(figure)
     height, width = _tile(pictures[0]).shape[:2]
     columns = np.linspace(0, len(across) - 1, min(7, len(across))).round().astype(int)
     rows = np.linspace(0, len(down) - 1, min(7, len(down))).round().astype(int)
@@ -154,6 +173,21 @@ def _points(axes: Axes, codes: np.ndarray, labels: np.ndarray | None) -> None:
         axes.text(
             middle[0], middle[1], str(each), ha="center", va="center", fontweight="bold", path_effects=outline
         )
+
+
+def _filled(pictures: Tensor, number: int) -> Tensor:
+    """Pictures, followed by white ones up to `number`."""
+    white = torch.ones_like(pictures[:1]).expand(number - len(pictures), *pictures.shape[1:])
+    return torch.cat([pictures, white])
+
+
+def _bare_axes(figure: Figure) -> Axes:
+    """The axes of a grid of pictures, for ticks and labels without a frame."""
+    axes = figure.axes[0]
+    axes.set_axis_on()
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
 
 
 def _canvas(canvas: np.ndarray, title: str) -> Figure:
