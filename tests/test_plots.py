@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+import pyro_vae as pv
 from pyro_vae import plots
 
 
@@ -43,6 +44,17 @@ def test_originals_stand_over_their_reconstructions() -> None:
     originals, reconstructed = torch.zeros(3, 1, 1, 1), torch.full((3, 1, 1, 1), 0.5)
     shown = canvas(plots.reconstructions(originals, reconstructed, columns=2))
     assert shown[::2, ::2, 0].tolist() == [[0, 0], [0.5, 0.5], [0, 1], [0.5, 1]]
+
+
+def test_rows_have_their_names_at_their_middle() -> None:
+    pictures = {"a": torch.zeros(3, 1, 5, 2), "b$_1$": torch.full((3, 1, 5, 2), 0.5)}
+    figure = plots.rows(pictures, title="two")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b$_1$"]
+    assert axes.get_yticks().tolist() == [2, 8]
+    assert canvas(figure)[[2, 8], 0, 0].tolist() == [0, 0.5]
+    with pytest.raises(pv.InputError, match="rows expects pictures of one shape"):
+        plots.rows({"a": torch.zeros(3, 1, 5, 2), "b": torch.zeros(2, 1, 5, 2)})
 
 
 def test_the_plane_names_its_coordinates() -> None:

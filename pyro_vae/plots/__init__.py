@@ -8,6 +8,7 @@ from pyro_vae.plots.comparisons import differences, heat_map, points, ratios
 from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions, scatter
+from pyro_vae.plots.rows import rows
 from pyro_vae.plots.saving import save
 from pyro_vae.plots.training import history
 
@@ -25,6 +26,7 @@ __all__ = [
     "rank_histograms",
     "ratios",
     "reconstructions",
+    "rows",
     "save",
     "scatter",
     "waterfall",
