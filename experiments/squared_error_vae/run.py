@@ -1,0 +1,60 @@
+"""The VAE of squared error plus KL, at the scales that its usual losses mean, and with a learned one.
+
+    python experiments/squared_error_vae/run.py
+
+Trained runs are kept in RUNS, and a finished measurement in OUT/measures.jsonl; a command that was
+interrupted goes on with what is not there. Tables are made from that file alone.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import pyro_vae as pv
+from experiments.records import Records
+from experiments.squared_error_vae.figures import pictures
+from experiments.squared_error_vae.measures import eigenvalues, measured
+from experiments.squared_error_vae.report import models, report
+from experiments.squared_error_vae.variants import VARIANTS
+from experiments.training import trained
+from pyro_vae import plots
+from pyro_vae.errors import one_line
+
+HERE = Path(__file__).parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
+    runs = Path("runs/squared_error_vae")
+    parser.add_argument("--runs", type=Path, default=runs, help="folder of trained runs")
+    parser.add_argument("--smoke", action="store_true", help="two steps on the embedded digits")
+    options = parser.parse_args(arguments)
+    vaes: dict[str, pv.VAE] = {}
+    for name, variant in VARIANTS.items():
+        words = ("--config", str(HERE / "config.yaml"), *variant.options)
+        run, data, vae = trained(options.runs / name, *words, smoke=options.smoke)
+        assert isinstance(vae, pv.VAE)
+        vaes[name] = vae
+        records = Records(options.out / "measures.jsonl", {"data": data.name, "sizes": list(data.sizes)})
+        if name not in records.found:
+            summary = json.loads((run.folder / "summary.json").read_text())
+            records.add(name, measured(data, vae, summary, 100 if options.smoke else None))
+    if "data" not in records.found:
+        x = data.train.subset(10_000).batch()
+        records.add("data", {"variances": [round(each, 5) for each in eigenvalues(x, 100)]})
+    shown = data.test.subset(8).batch()
+    for file, figure in pictures(vaes, shown, models(records.found)).items():
+        plots.save(figure, options.out / file)
+    report(records, HERE / "README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except pv.InputError as error:
+        sys.exit(f"error: {one_line(error)}")
