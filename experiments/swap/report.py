@@ -98,6 +98,8 @@ class Grid:
         both = [pair for pair in pairs if all(each in self.records for each in pair)]
         if not both:
             return None
+        if both[0][0] == both[0][1]:
+            return 0.0, 0.0, 0.0
         ours, theirs = (
             np.mean([per_datum(self.records[pair[side]]) for pair in both], axis=0) for side in (0, 1)
         )
