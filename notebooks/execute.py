@@ -1,0 +1,33 @@
+"""Execute notebooks from top to bottom and keep their outputs, without what differs from one time to the next.
+
+python notebooks/execute.py                              # all of them
+python notebooks/execute.py notebooks/01_first_vae.ipynb
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from tqdm import tqdm
+
+HERE = Path(__file__).parent
+
+
+def execute(path: Path) -> None:
+    """One notebook, in place."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=None, record_timing=False, coalesce_streams=True).execute()
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.NotebookNode(kernelspec=kernel, language_info={"name": "python"})
+    nbformat.write(notebook, path)
+
+
+def main() -> None:
+    paths = [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb"))
+    for path in tqdm(paths, disable=None):
+        execute(path)
+
+
+if __name__ == "__main__":
+    main()
