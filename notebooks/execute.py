@@ -1,4 +1,4 @@
-"""Execute notebooks from top to bottom and keep their outputs, without what differs from one time to the next.
+"""Execute notebooks from top to bottom and keep their outputs, without what differs each time.
 
 python notebooks/execute.py                              # all of them
 python notebooks/execute.py notebooks/01_first_vae.ipynb
@@ -24,6 +24,7 @@ def execute(path: Path) -> None:
 
 
 def main() -> None:
+    """Those of the command line, or all."""
     paths = [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb"))
     for path in tqdm(paths, disable=None):
         execute(path)
