@@ -38,7 +38,7 @@ def sections(records: Found) -> dict[str, str]:
 
 def models(records: Found) -> Found:
     """The records of trained models."""
-    return {name: found for name, found in records.items() if name in VARIANTS}
+    return {name: records[name] for name in VARIANTS}
 
 
 def _losses() -> str:

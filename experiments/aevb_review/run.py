@@ -1,0 +1,59 @@
+"""A VAE whose normal likelihood has a learned scale per pixel: what happens, and what helps.
+
+    python experiments/aevb_review/run.py
+
+Trained runs are kept in RUNS, and a finished measurement in OUT/measures.jsonl; a command that was
+interrupted goes on with what is not there. Tables are made from that file alone.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import pyro_vae as pv
+from experiments.aevb_review.figures import pictures
+from experiments.aevb_review.measures import Sizes, measured
+from experiments.aevb_review.report import report
+from experiments.aevb_review.variants import VARIANTS
+from experiments.records import Records
+from experiments.training import trained
+from pyro_vae import plots
+from pyro_vae.errors import one_line
+
+HERE = Path(__file__).parent
+SMOKE = Sizes(data=40, integrated=1, points=11, levels=1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
+    parser.add_argument("--runs", type=Path, default=Path("runs/aevb_review"), help="folder of trained runs")
+    parser.add_argument("--smoke", action="store_true", help="two steps on the embedded digits")
+    options = parser.parse_args(arguments)
+    vaes: dict[str, pv.VAE] = {}
+    x: dict[str, Tensor] = {}
+    for name, variant in VARIANTS.items():
+        words = ("--config", str(HERE / "config.yaml"), *variant.options)
+        run, data, vae = trained(options.runs / name, *words, smoke=options.smoke)
+        assert isinstance(vae, pv.VAE)
+        vaes[name], x[name] = vae, data.test.subset(10).batch()
+        records = Records(options.out / "measures.jsonl", {"data": data.name, "sizes": list(data.sizes)})
+        if name not in records.found:
+            summary = json.loads((run.folder / "summary.json").read_text())
+            records.add(name, measured(run, data, vae, summary, SMOKE if options.smoke else Sizes()))
+    for file, figure in pictures(vaes, x, records.found).items():
+        plots.save(figure, options.out / file)
+    report(records, HERE / "README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except pv.InputError as error:
+        sys.exit(f"error: {one_line(error)}")
