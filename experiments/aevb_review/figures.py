@@ -106,7 +106,7 @@ def reconstructions(vaes: Mapping[str, pv.VAE], x: Mapping[str, Tensor]) -> Figu
             shown[f"{VARIANTS[name].short}: mean"] = vae.decode(vae.encode(x[name]))
         if name in ("unbounded-30", "shared"):
             shown[f"{VARIANTS[name].short}: draw"] = vae.likelihood(vae.encode(x[name])).sample()
-    return plots.rows({name: each.clamp(0, 1) for name, each in shown.items()})
+    return plots.strips({name: each.clamp(0, 1) for name, each in shown.items()})
 
 
 @torch.no_grad()
@@ -125,7 +125,7 @@ def around(vae: pv.VAE, x: Tensor, *, num: int = 9) -> Figure:
             near = torch.cat([each, vae.decode(qz.mean + radius * circle)])
             shown[f"{number}: |z − m| = {radius}"] = near
     title = "left the test image x, to the right means of p(x|z) at z around the mean m of q(z|x)"
-    return plots.rows({name: each.clamp(0, 1) for name, each in shown.items()}, title=title)
+    return plots.strips({name: each.clamp(0, 1) for name, each in shown.items()}, title=title)
 
 
 @torch.no_grad()
