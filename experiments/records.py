@@ -1,9 +1,12 @@
 """What an experiment has measured so far, in one file."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 import pyro_vae as pv
 from pyro_vae.runs import write
@@ -36,6 +39,12 @@ class Records:
         self.found[name] = {"name": name, "about": self.about, **content}
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in self.found.values())
         write(self.path, text.encode())
+
+
+def config_hash(path: Path) -> str:
+    """16 hex digits that name the options in a YAML file, for what records are about."""
+    content = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def write_summary(folder: Path, numbers: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import pyro_vae as pv
+from experiments.command import options_of, run_script
 from experiments.grid import grid_log_evidence
-from experiments.records import Records
+from experiments.records import Records, config_hash
 from experiments.training import trained
 from pyro_vae.reports.experiments import read_experiments, summary_table
 from pyro_vae.reports.markdown import insert, markdown
@@ -169,7 +170,7 @@ def test_every_experiment_shows_its_command_and_pictures(experiment: object) -> 
     name, _, command, *_ = experiment
     readme = (EXPERIMENTS / name / "README.md").read_text()
     for line in command.splitlines():
-        assert line.split(" --")[0] in readme, line
+        assert f"    {line}\n" in readme, line
     results = EXPERIMENTS / name / "results"
     shown = set(re.findall(r"\]\(results/(\S+\.png)\)", readme))
     assert shown == {str(path.relative_to(results)) for path in results.rglob("*.png")}
@@ -178,4 +179,42 @@ def test_every_experiment_shows_its_command_and_pictures(experiment: object) -> 
 def test_tables_in_markdown() -> None:
     assert markdown([("a", "b"), ("1", "2")]) == "| a | b |\n|---|---|\n| 1 | 2 |"
     assert insert("<!-- t -->\nold\n<!-- end -->x", {"t": "new"}) == "<!-- t -->\n\nnew\n\n<!-- end -->x"
-    assert insert("no place", {"t": "new"}) == "no place"
+    assert markdown([("q(z|x)",)]) == "| q(z\\|x) |\n|---|"
+    for text in ("no place", "<!-- t -->\nno end"):
+        with refused("expected <!-- t --> and <!-- end --> after it, got a text without: add them"):
+            insert(text, {"t": "new"})
+
+
+def test_a_smoke_run_keeps_to_itself() -> None:
+    here = Path("experiments/mine")
+    real, smoke = options_of("Doc.", here, []), options_of("Doc.", here, ["--smoke"])
+    assert (real.runs, real.out) == (Path("runs/mine"), here / "results")
+    assert (smoke.runs, smoke.out) == (Path("runs/mine-smoke"), Path("runs/mine-smoke/results"))
+    named = options_of("Doc.", here, ["--smoke", "--out", "a", "--runs", "b"])
+    assert (named.runs, named.out) == (Path("b"), Path("a"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "line"),
+    [(pv.InputError("two\nlines"), 2, "error: two lines"), (KeyboardInterrupt(), 130, "interrupted; ")],
+)
+def test_scripts_end_with_one_line(
+    raised: BaseException, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise raised
+
+    with pytest.raises(SystemExit) as end:
+        run_script(main)
+    assert end.value.code == status
+    assert capsys.readouterr().err.strip().startswith(line)
+
+
+def test_records_are_about_their_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("epochs: 30  # a comment\nseed: 0\n")
+    before = config_hash(path)
+    path.write_text("seed: 0\nepochs: 30\n")
+    assert config_hash(path) == before
+    path.write_text("seed: 0\nepochs: 60\n")
+    assert config_hash(path) != before

@@ -6,10 +6,10 @@ Trained runs are kept in RUNS, and a finished measurement in OUT/measures.jsonl;
 interrupted goes on with what is not there. Tables are made from that file alone.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -20,21 +20,18 @@ from experiments.aevb_review.figures import pictures
 from experiments.aevb_review.measures import Sizes, measured
 from experiments.aevb_review.report import report
 from experiments.aevb_review.variants import VARIANTS
-from experiments.records import Records
+from experiments.command import options_of, run_script
+from experiments.records import Records, config_hash
 from experiments.training import trained
 from pyro_vae import plots
-from pyro_vae.errors import one_line
 
 HERE = Path(__file__).parent
 SMOKE = Sizes(data=40, integrated=1, points=11, levels=1)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    parser.add_argument("--runs", type=Path, default=Path("runs/aevb_review"), help="folder of trained runs")
-    parser.add_argument("--smoke", action="store_true", help="two steps on the embedded digits")
-    options = parser.parse_args(arguments)
+    options = options_of(__doc__, HERE, arguments)
+    about: dict[str, Any] = {"smoke": options.smoke, "config": config_hash(HERE / "config.yaml")}
     vaes: dict[str, pv.VAE] = {}
     x: dict[str, Tensor] = {}
     for name, variant in VARIANTS.items():
@@ -42,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         run, data, vae = trained(options.runs / name, *words, smoke=options.smoke)
         assert isinstance(vae, pv.VAE)
         vaes[name], x[name] = vae, data.test.subset(10).batch()
-        records = Records(options.out / "measures.jsonl", {"data": data.name, "sizes": list(data.sizes)})
+        about |= {"data": data.name, "sizes": list(data.sizes)}
+        records = Records(options.out / "measures.jsonl", about)
         if name not in records.found:
             summary = json.loads((run.folder / "summary.json").read_text())
             records.add(name, measured(run, data, vae, summary, SMOKE if options.smoke else Sizes()))
@@ -53,7 +51,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except pv.InputError as error:
-        sys.exit(f"error: {one_line(error)}")
+    run_script(main)

@@ -6,7 +6,6 @@ Trained runs are kept in RUNS, finished measurements in OUT/models.jsonl; a comm
 on with those that are not there. Tables are made from that file alone.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -36,7 +35,8 @@ from experiments.autoencoder_vs_vae.measuring import (
     sampled_evidence,
 )
 from experiments.autoencoder_vs_vae.report import OPTIONS, of_kind, sections, summary
-from experiments.records import Records
+from experiments.command import options_of, run_script
+from experiments.records import Records, config_hash
 from experiments.training import trained
 from pyro_vae import plots
 from pyro_vae.randomness import own_randomness
@@ -115,13 +115,11 @@ class Experiment:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/autoencoder_vs_vae"), help="trained runs")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    parser.add_argument("--smoke", action="store_true", help="two steps on the embedded digits")
-    options = parser.parse_args(arguments)
+    options = options_of(__doc__, HERE, arguments)
     experiment = Experiment(options.runs, smoke=options.smoke)
-    records = Records(options.out / "models.jsonl", experiment.about)
+    about = {**experiment.about, "config": config_hash(HERE / "config.yaml")}
+    records = Records(options.out / "models.jsonl", about)
+    new = experiment.works().keys() - records.found.keys()
     for number, (name, work) in enumerate(experiment.works().items()):
         if name not in records.found:
             with own_randomness(number, torch.device("cpu")):
@@ -129,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: {records.found[name]['seconds']:.0f} s", flush=True)
     report(records.found, options.out)
     drawn = set(figures.FILES) - {"lines.png"}
-    if not all((options.out / name).exists() for name in drawn):
+    if new or not all((options.out / name).exists() for name in drawn):
         for name, figure in experiment.pictures().items():
             plots.save(figure, options.out / name)
     return 0
@@ -157,7 +155,4 @@ def report(found: dict[str, dict[str, Any]], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except pv.InputError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -20,6 +20,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
+from experiments.command import run_script
 from experiments.evaluation.report import picture, sections, summary
 from experiments.records import Records, write_summary
 from pyro_vae import plots
@@ -127,7 +128,4 @@ def report(estimates: Records) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except pv.InputError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

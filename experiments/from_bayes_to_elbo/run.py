@@ -6,9 +6,8 @@ A finished measurement is kept at once in OUT/measurements.jsonl, a trained mode
 interrupted goes on. Tables and the picture of the variances are made from that file alone.
 """
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,9 +17,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
+from experiments.command import options_of, run_script
 from experiments.from_bayes_to_elbo import figures, report
 from experiments.from_bayes_to_elbo.measure import datum_gradients, encoder_gradients, identity, moves
-from experiments.records import Records
+from experiments.records import Records, config_hash
 from experiments.training import trained
 from pyro_vae import plots
 from pyro_vae.randomness import own_randomness
@@ -45,19 +45,21 @@ class Protocol(NamedTuple):
     repeats: tuple[int, int] = (4000, 100)
     #: K.
     num_particles: tuple[int, ...] = (1, 10, 100)
+    #: One model each.
+    seeds: tuple[int, ...] = (0, 1, 2)
 
 
-SMOKE = Protocol((2, 3), (4, 2, 5), (0.5, 0.7), (0.7, 1.2), 10, (5, 3), (1, 2))
+SMOKE = Protocol((2, 3), (4, 2, 5), (0.5, 0.7), (0.7, 1.2), 10, (5, 3), (1, 2), (0,))
 
 Work = Callable[[], dict[str, Any]]
 
 
-def works(runs: Path, protocol: Protocol, seeds: Sequence[int], smoke: bool) -> dict[str, Work]:
+def works(runs: Path, protocol: Protocol, smoke: bool) -> dict[str, Work]:
     """What is to be measured, by name; in three dimensions for the first seed alone."""
     found: dict[str, Work] = {}
-    for seed in seeds:
+    for seed in protocol.seeds:
         load = cache(partial(model, runs, seed=seed, smoke=smoke))
-        for which, latent_dim in enumerate((2, 3) if seed == seeds[0] else (2,)):
+        for which, latent_dim in enumerate((2, 3) if seed == protocol.seeds[0] else (2,)):
             found[f"identity {latent_dim} {seed}"] = partial(_identity, load, protocol, which, latent_dim)
         found[f"gradients {seed}"] = partial(_gradients, load, protocol)
         for latent_dim in protocol.latent_dims:
@@ -110,17 +112,15 @@ def _moves(load: Load, protocol: Protocol) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=HERE / "results")
-    parser.add_argument("--runs", type=Path, default=Path("runs/from_bayes_to_elbo"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one model each")
-    parser.add_argument("--smoke", action="store_true", help="two training steps, coarse sums, few draws")
-    options = parser.parse_args(arguments)
+    options = options_of(__doc__, HERE, arguments)
     protocol = SMOKE if options.smoke else Protocol()
-    about = {key: list(each) if isinstance(each, tuple) else each for key, each in protocol._asdict().items()}
-    records = Records(options.out / "measurements.jsonl", about)
-    seeds = options.seeds[:1] if options.smoke else options.seeds
-    for name, work in works(options.runs, protocol, seeds, options.smoke).items():
+    about: dict[str, Any] = {
+        key: list(each) if isinstance(each, tuple) else each for key, each in protocol._asdict().items()
+    }
+    records = Records(
+        options.out / "measurements.jsonl", {**about, "config": config_hash(HERE / "config.yaml")}
+    )
+    for name, work in works(options.runs, protocol, options.smoke).items():
         if name not in records.found:
             print(name, flush=True)
             with own_randomness(int(name.split()[-1]), torch.device("cpu")):
@@ -135,7 +135,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except pv.InputError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

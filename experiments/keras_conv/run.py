@@ -6,7 +6,6 @@ Trains what is missing, integrates log p(x) of 100 test images over a grid, draw
 README's table.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -22,8 +21,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
+from experiments.command import options_of, run_script
 from experiments.grid import grid_log_evidence
-from experiments.records import Records, write_summary
+from experiments.records import Records, config_hash, write_summary
 from experiments.training import trained
 from pyro_vae.cli import main as pyro_vae
 from pyro_vae.data import Dataset
@@ -41,8 +41,9 @@ def measure(run: Run, data: Dataset, vae: VAE, grey: Tensor, num_data: int, poin
     """What the run found, and log p(x) of its first test data over a grid."""
     summary = json.loads((run.folder / "summary.json").read_text())
     with np.load(run.folder / "per_datum.npz") as kept:
+        measured = min(len(kept["elbo"]), len(data.test))
         bound, sampled = (torch.from_numpy(kept[name])[:num_data] for name in ("elbo", "log_evidence"))
-    x = vae.place(data.test.subset(num_data).batch())
+    x = vae.place(data.test.subset(measured).batch()[:num_data])  # the first of those in per_datum.npz
     start = time.perf_counter()
     grid = grid_log_evidence(vae, x, points=points, progress=sys.stderr.isatty())
     return {
@@ -98,9 +99,15 @@ def _count(module: torch.nn.Module) -> int:
 
 def draw(run: Run, name: str, out: Path) -> None:
     """The run's pictures, among the results."""
-    for verb, picture in PICTURES.items():
-        pyro_vae([verb, str(run.folder)])
-        write(out / f"{name}_{picture}.png", (run.figures / f"{picture}.png").read_bytes())
+    for (verb, picture), path in zip(PICTURES.items(), pictures(name, out), strict=True):
+        if status := pyro_vae([verb, str(run.folder)]):
+            raise SystemExit(status)
+        write(path, (run.figures / f"{picture}.png").read_bytes())
+
+
+def pictures(name: str, out: Path) -> list[Path]:
+    """Where they are kept."""
+    return [out / f"{name}_{picture}.png" for picture in PICTURES.values()]
 
 
 def summary(found: dict[str, Any]) -> dict[str, float]:
@@ -145,21 +152,21 @@ def _sampled(found: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--smoke", action="store_true", help="two steps on the embedded digits")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
-    parser.add_argument("--runs", type=Path, default=Path("runs/keras_conv"))
-    options = parser.parse_args(arguments)
+    options = options_of(__doc__, HERE, arguments)
     num_data, points = (5, 41) if options.smoke else (100, 801)
-    records = Records(options.out / "results.jsonl", {"num_data": num_data, "points": points})
+    records = Records(
+        options.out / "results.jsonl",
+        {"num_data": num_data, "points": points, "config": config_hash(HERE / "config.yaml")},
+    )
     for name in ("MNIST",) if options.smoke else _present():
         words = ["--config", str(HERE / "config.yaml"), "--data", name, "--data.binarization", "dynamic"]
         run, data, vae = trained(options.runs / name, *words, smoke=options.smoke)
         assert isinstance(vae, VAE)
+        if name not in records.found or not all(path.exists() for path in pictures(name, options.out)):
+            draw(run, name, options.out)
         if name not in records.found:
             grey = vae.place(getattr(pv, data.name)(binarization="none").test.batch())
             records.add(name, measure(run, data, vae, grey, num_data, points))
-            draw(run, name, options.out)
     print(table(records.found))
     write_summary(options.out, summary(records.found["MNIST"]))
     readme = HERE / "README.md"
@@ -174,13 +181,10 @@ def _present() -> list[str]:
     try:
         pv.FashionMNIST()
         found.append("FashionMNIST")
-    except pv.InputError as error:
-        print(f"without Fashion-MNIST: {error}", file=sys.stderr)
+    except pv.InputError:
+        print("without Fashion-MNIST, whose files are not there", file=sys.stderr)
     return found
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except pv.InputError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

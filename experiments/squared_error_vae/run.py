@@ -6,40 +6,37 @@ Trained runs are kept in RUNS, and a finished measurement in OUT/measures.jsonl;
 interrupted goes on with what is not there. Tables are made from that file alone.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
-from experiments.records import Records
+from experiments.command import options_of, run_script
+from experiments.records import Records, config_hash
 from experiments.squared_error_vae.figures import pictures
 from experiments.squared_error_vae.measures import eigenvalues, measured
 from experiments.squared_error_vae.report import models, report
 from experiments.squared_error_vae.variants import VARIANTS
 from experiments.training import trained
 from pyro_vae import plots
-from pyro_vae.errors import one_line
 
 HERE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    runs = Path("runs/squared_error_vae")
-    parser.add_argument("--runs", type=Path, default=runs, help="folder of trained runs")
-    parser.add_argument("--smoke", action="store_true", help="two steps on the embedded digits")
-    options = parser.parse_args(arguments)
+    options = options_of(__doc__, HERE, arguments)
+    about: dict[str, Any] = {"smoke": options.smoke, "config": config_hash(HERE / "config.yaml")}
     vaes: dict[str, pv.VAE] = {}
     for name, variant in VARIANTS.items():
         words = ("--config", str(HERE / "config.yaml"), *variant.options)
         run, data, vae = trained(options.runs / name, *words, smoke=options.smoke)
         assert isinstance(vae, pv.VAE)
         vaes[name] = vae
-        records = Records(options.out / "measures.jsonl", {"data": data.name, "sizes": list(data.sizes)})
+        about |= {"data": data.name, "sizes": list(data.sizes)}
+        records = Records(options.out / "measures.jsonl", about)
         if name not in records.found:
             summary = json.loads((run.folder / "summary.json").read_text())
             records.add(name, measured(data, vae, summary, 100 if options.smoke else None))
@@ -54,7 +51,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except pv.InputError as error:
-        sys.exit(f"error: {one_line(error)}")
+    run_script(main)

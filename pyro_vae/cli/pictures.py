@@ -25,7 +25,7 @@ def sample(run: Path, *, num: int = 100, draws: bool = False, seed: int = 0, dev
     opened, _, vae = load(run, device)
     torch.manual_seed(seed_number(seed))
     pictures = vae.sample(num, mean=not draws)
-    title = f"x ~ p(x|z), z ~ p(z){'' if draws else '; means of p(x|z)'}"
+    title = f"{'x ~ p(x|z)' if draws else 'means of p(x|z)'}, z ~ p(z)"
     save(opened, "samples", plots.images(pictures, title=title))
 
 

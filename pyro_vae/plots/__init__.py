@@ -1,4 +1,4 @@
-"""Figures from tensors; the only folder that imports matplotlib.
+"""Figures from tensors; the only room of the package that imports matplotlib.
 
 Every function returns a `matplotlib.figure.Figure`; `save` writes it.
 """

@@ -2,7 +2,7 @@
 
     NAME/experiment.yaml    question, command, results (the files that it makes), answer
     NAME/README.md          protocol, tables, pictures
-    NAME/results/           what it found: files and pictures
+    NAME/results/           what it found: files and pictures, of which some are copied from run folders
 
 In the answer `{file[key]:.2f}` stands for a number in results/file.json, or `{file[row][column]}` for one in
 results/file.csv, the row named by its first column; so no number is written by hand.

@@ -2,18 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 
+from pyro_vae.errors import InputError
+
+BAR = "\\|"
+
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table, the first row being its heading."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    """A table, the first row being its heading; a bar within a cell is escaped."""
+    lines = [f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 def insert(text: str, found: Mapping[str, str]) -> str:
-    """`text` with each section between <!-- name --> and <!-- end --> replaced."""
+    """`text` with each section between <!-- name --> and <!-- end --> replaced.
+
+    Raises:
+        InputError: where a section has no place, or its place no end.
+    """
     for name, section in found.items():
         start, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, there, after = text.partition(start)
-        if there:
-            text = f"{before}{start}\n{section}\n\n{end}{after.partition(end)[2]}"
+        _, ends, rest = after.partition(end)
+        if not there or not ends:
+            raise InputError(f"expected {start.strip()} and {end} after it, got a text without: add them")
+        text = f"{before}{start}\n{section}\n\n{end}{rest}"
     return text
