@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -166,9 +167,20 @@ def test_smoke_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         run.main(options[1:])
 
 
-def test_readme_shows_the_committed_results() -> None:
+def committed() -> dict[str, dict[str, Any]]:
     lines = (HERE / "results" / "measurements.jsonl").read_text().splitlines()
-    records = {record["name"]: record for record in map(json.loads, lines)}
+    return {record["name"]: record for record in map(json.loads, lines)}
+
+
+def test_tables_name_the_seeds_of_the_records() -> None:
+    named = {name.rpartition(" ")[0]: record for name, record in committed().items()}
+    records = {f"{name} {seed}": record for name, record in named.items() for seed in (7, 3, 5)}
+    heading = sections(records)["moves"].splitlines()[0]
+    assert heading == "| images | log p(x), nats | seed 7 | seed 3 | seed 5 |"
+
+
+def test_readme_shows_the_committed_results() -> None:
+    records = committed()
     readme = (HERE / "README.md").read_text()
     found = sections(records)
     assert insert(readme, found) == readme
