@@ -42,7 +42,10 @@ def identity(vae: pv.VAE, x: Tensor, *, step: float, limit: float, q_step: float
 
 
 def _sampled(vae: pv.VAE, x: Tensor, elbo: Tensor, log_evidence: Tensor, draws: int) -> Record:
-    """`pv.elbo` and `pv.log_evidence` less the integrals, with the Monte Carlo errors of both."""
+    """`pv.elbo` and `pv.log_evidence` less the integrals, with the Monte Carlo errors of both.
+
+    `pv.elbo` reports no error per datum: its error is taken from the spread of as many further draws.
+    """
     bound = pv.elbo(vae.model, vae.guide, x, num_particles=draws).elbo
     weights = pv.log_weights(vae.model, vae.guide, x, draws)
     result = pv.log_evidence(vae.model, vae.guide, x, num_particles=draws)

@@ -194,7 +194,8 @@ def _biases(found: list[Mapping[str, Any]]) -> str:
 
 def _moves(records: Records) -> str:
     found = _of(records, "moves")
-    rows = [["images", "log p(x), nats", *(f"seed {each}" for each in range(len(found)))]]
+    seeds = [name.split()[1] for name in records if name.startswith("moves ")]
+    rows = [["images", "log p(x), nats", *(f"seed {each}" for each in seeds)]]
     for name in found[0]["log_evidence"]:
         means = [float(np.mean(each["log_evidence"][name])) for each in found]
         rows.append([name, f"{np.mean(means):.2f}", *(f"{mean:.2f}" for mean in means)])
