@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import pyro_vae as pv
 from experiments.autoencoder_vs_vae import figures, metrics
 from experiments.autoencoder_vs_vae.judge import Judge, train_classifier
-from experiments.autoencoder_vs_vae.measuring import STEPS, as_vae, lines, pairs_of_classes, sources
-from experiments.autoencoder_vs_vae.report import sections, spread, summary
+from experiments.autoencoder_vs_vae.measuring import STEPS, as_vae, lines, of_codes, pairs_of_classes, sources
+from experiments.autoencoder_vs_vae.report import off_centre, sections, spread, summary
 from experiments.autoencoder_vs_vae.run import HERE, main, rounded
 from experiments.grid import grid_log_evidence
 from pyro_vae.data import Split
@@ -231,6 +231,21 @@ def test_numbers_are_rounded_and_spread_over_seeds() -> None:
     assert spread(records, "a.b", digits=1) == "−1.0 ± 1.0"
     assert spread(records[:1], "a.b", factor=100) == "−100.00"
     assert spread(records, "a.c") == ""
+
+
+def test_the_mean_is_off_centre_in_units_of_the_longest_deviation() -> None:
+    codes = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]) * torch.tensor([4.0, 0.5])
+    records = [{"codes": of_codes(codes + torch.tensor(shift))} for shift in ([0.0, 0.0], [-1.2, 1.6])]
+    assert off_centre(records, "codes") == pytest.approx([0, 2 / 4])
+
+
+def test_the_facts_name_the_image_that_the_grid_resolves_worst() -> None:
+    text = (HERE / "results" / "models.jsonl").read_text()
+    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
+    records["VAE 1"]["evidence"]["coarse_furthest"] = 0.75
+    records["autoencoder 0"]["evidence"]["coarse_furthest"] = 62.3
+    expected = "on a single image by at most 62.3 (62.3 and 39.1 by seed) and 0.75."
+    assert expected in sections(records)["facts"]
 
 
 def test_readme_and_summary_show_the_committed_results() -> None:

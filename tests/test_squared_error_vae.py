@@ -184,6 +184,15 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path, monkeypatch: p
     assert again == records
 
 
+def test_a_linear_vae_uses_no_more_dimensions_than_it_has() -> None:
+    text = (HERE / "results" / "measures.jsonl").read_text()
+    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
+    records["data"]["variances"] = [500.0] * 3 + [0.7] * 4 + [0.2] * 9  # of s² = 392, 1, 0.5, 0.01, 0.018
+    rows = [row.split(" | ") for row in sections(records)["collapse"].split("\n")]
+    assert rows[0][3] == "a linear VAE of 10 dimensions would use"
+    assert [row[3] for row in rows[2:]] == ["3", "3", "7", "10", "10"]
+
+
 def test_the_committed_tables_show_the_committed_results() -> None:
     text = (HERE / "results" / "measures.jsonl").read_text()
     records = {record["name"]: record for record in map(json.loads, text.splitlines())}

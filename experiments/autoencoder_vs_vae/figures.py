@@ -34,7 +34,7 @@ def pictures(models: Mapping[str, Model], setting: Setting) -> dict[str, Figure]
     for name, vae in models.items():
         found[f"plane-{name.lower()}.png"] = plane(name, vae, codes[name].train)
     both = {name: (vae, codes[name].test) for name, vae in models.items()}
-    return {**found, "strips.png": strips(both, test.batch(), setting.pairs[:NUM_STRIPS])}
+    return {**found, "strips.png": line_strips(both, test.batch(), setting.pairs[:NUM_STRIPS])}
 
 
 def plane(name: str, vae: Model, codes: Tensor) -> Figure:
@@ -47,7 +47,7 @@ def plane(name: str, vae: Model, codes: Tensor) -> Figure:
     return figure
 
 
-def strips(models: Mapping[str, tuple[Model, Tensor]], x: Tensor, pairs: Tensor) -> Figure:
+def line_strips(models: Mapping[str, tuple[Model, Tensor]], x: Tensor, pairs: Tensor) -> Figure:
     """Decoded straight lines between the codes of test images, which stand at both ends.
 
     Args:

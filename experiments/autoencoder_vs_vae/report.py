@@ -19,7 +19,7 @@ OPTIONS = {
 #: What was decoded, by its key.
 SOURCES = {
     "standard": "z ~ N(0, I)",
-    "fitted": "z ~ N(m, S), fitted to its codes",
+    "fitted": "z ~ N(m′, S′)",
     "reconstructions": "codes of test images",
 }
 
@@ -50,9 +50,17 @@ def numbers(records: Sequence[Record], path: str) -> np.ndarray:
 def spread(records: Sequence[Record], path: str, *, digits: int = 2, factor: float = 1) -> str:
     """Mean ± standard deviation over seeds; empty where the records do not have it."""
     try:
-        found = factor * numbers(records, path)
+        return _shown(factor * numbers(records, path), digits)
     except KeyError:
         return ""
+
+
+def off_centre(records: Sequence[Record], part: str) -> np.ndarray:
+    """How far the mean of the codes is from 0, in their standard deviations along the longest axis: (S,)."""
+    return numbers(records, f"{part}.off_centre") / numbers(records, f"{part}.longest")
+
+
+def _shown(found: np.ndarray, digits: int = 2) -> str:
     error = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
     return f"{found.mean():.{digits}f}{error}".replace("-", "−")
 
@@ -87,10 +95,14 @@ def _codes(records: Mapping[str, Record]) -> str:
     plain, vae = (of_kind(records, kind) for kind in OPTIONS)
     columns = [(plain, "codes"), (vae, "codes"), (vae, "cloud"), ([records["images"]], "normal")]
     names = ["autoencoder, codes", "VAE, means of q(z given x)", "VAE, draws of q(z given x)"]
-    rows = [["", *names, "draws of N(0, I)"]]
-    for name, key in _SPREAD.items():
-        rows.append([name, *(spread(group, f"{part}.{key}") for group, part in columns)])
-    return markdown(rows)
+    rows = [
+        [name, *(spread(group, f"{part}.{key}") for group, part in columns)] for name, key in _SPREAD.items()
+    ]
+    relative = [
+        "in standard deviations along the longest axis",
+        *(_shown(off_centre(*each)) for each in columns),
+    ]
+    return markdown([["", *names, "draws of N(0, I)"], rows[0], relative, *rows[1:]])
 
 
 _CLASSES = {
@@ -138,7 +150,7 @@ _FIT = {
 
 def _evidence(records: Mapping[str, Record]) -> str:
     number = of_kind(records, "VAE")[0]["evidence"]["num_grid"]
-    heading = [f"log p(x) of {number} test images", "autoencoder, z ~ N(m, S)", "VAE"]
+    heading = [f"log p(x) of {number} test images", "autoencoder, z ~ N(m′, S′)", "VAE"]
     nats = {
         "integrated over a grid, nats": "evidence.grid",
         "importance sampling, nats": "evidence.importance",
@@ -169,22 +181,35 @@ def _facts(records: Mapping[str, Record]) -> str:
     ]
     training = numbers([*plain, *vae], "training.seconds").sum() / 60
     measuring = sum(record["seconds"] for record in records.values()) / 60
-    coarse = [
-        np.abs(numbers(each, "evidence.grid") - numbers(each, "evidence.coarse")).max()
-        for each in (plain, vae)
-    ]
     mean, low, high = (f"{number:+.2f}".replace("-", "−") for number in advantage(records))
     return (
         f"{about['data']}, {about['protocol']}, hash of the test data `{about['hash']}`; parameters: "
         f"{', '.join(parameters)}. {len(plain) + len(vae)} trainings took {training:.0f} minutes, measuring "
-        f"{measuring:.0f}; {made['device']}, {versions}. The grid and one half as fine differ in the mean by "
-        f"at most {coarse[0]:.2f} nats for the autoencoder and {coarse[1]:.4f} for the VAE. The "
-        f"autoencoder's log p(x) less the VAE's is {mean} nats, 95 % interval over images and seeds [{low}, "
-        f"{high}]."
+        f"{measuring:.0f}; {made['device']}, {versions}. {_grids(plain, vae)} The autoencoder's "
+        f"log p(x) less the VAE's is {mean} nats, 95 % interval over images and seeds [{low}, {high}], which "
+        "does not include the error of the grid."
+    )
+
+
+def _grids(plain: Sequence[Record], vae: Sequence[Record]) -> str:
+    """What the grid leaves open: how far one half as fine is from it."""
+    means = [
+        np.abs(numbers(each, "evidence.grid") - numbers(each, "evidence.coarse")).max()
+        for each in (plain, vae)
+    ]
+    furthest = [numbers(each, "evidence.coarse_furthest") for each in (plain, vae)]
+    seeds = " and ".join(f"{each:.1f}" for each in furthest[0])
+    return (
+        f"The grid and one half as fine differ in the mean by at most {means[0]:.2f} nats for the "
+        f"autoencoder and {means[1]:.4f} for the VAE, on a single image by at most {furthest[0].max():.1f} "
+        f"({seeds} by seed) and {furthest[1].max():.2f}."
     )
 
 
 _ANSWER = {
+    "off_centre": ("cloud.off_centre", 1),
+    "longest": ("cloud.longest", 1),
+    "shortest": ("cloud.shortest", 1),
     "distance": ("cloud.distance", 1),
     "shape_distance": ("cloud.shape_distance", 1),
     "neighbours": ("neighbours", 100),
@@ -203,6 +228,7 @@ def summary(records: Mapping[str, Record]) -> dict[str, float]:
     for kind in OPTIONS:
         for name, (path, factor) in _ANSWER.items():
             found[f"{kind.lower()}_{name}"] = factor * numbers(of_kind(records, kind), path).mean()
+        found[f"{kind.lower()}_off_centre_relative"] = off_centre(of_kind(records, kind), "cloud").mean()
     found["advantage"], found["advantage_low"], found["advantage_high"] = advantage(records)
     found["elbo"] = numbers(of_kind(records, "VAE"), "fit.elbo").mean()
     return {name: round(float(number), 4) for name, number in found.items()}

@@ -1,11 +1,10 @@
 """Tables of what was measured, and the few numbers of the answer."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.records import Records
+from experiments.records import Records, write_summary
 from experiments.squared_error_vae.losses import LOSSES, constant
 from experiments.squared_error_vae.measures import linear_active
 from experiments.squared_error_vae.variants import VARIANTS
@@ -21,7 +20,7 @@ def report(records: Records, readme: Path) -> None:
     found = sections(records.found)
     print("\n\n".join(found.values()))
     folder = records.path.parent
-    write(folder / "summary.json", (json.dumps(summary(records.found), indent=2) + "\n").encode())
+    write_summary(folder, summary(records.found))
     if folder.resolve() == (readme.parent / "results").resolve() and readme.exists():
         write(readme, insert(readme.read_text(), found).encode())
 
@@ -69,7 +68,8 @@ def _results(records: Found) -> str:
 def _collapse(records: Found) -> str:
     """Active units beside those of a linear VAE, and how far samples are apart."""
     variances = records["data"]["variances"]
-    heading = ["scale", "s²", "active units", "principal variances above s²", "spread of samples"]
+    linear = f"a linear VAE of {next(iter(models(records).values()))['of']} dimensions would use"
+    heading = ["scale", "s²", "active units", linear, "spread of samples"]
     rows = [[*heading, "their mean from the mean image"]]
     for name, found in models(records).items():
         if name == "per-pixel":
