@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 import pyro_vae as pv
+from pyro_vae.reports.markdown import insert
 from pyro_vae.runs import write
 
 
@@ -45,6 +46,14 @@ def config_hash(path: Path) -> str:
     """16 hex digits that name the options in a YAML file, for what records are about."""
     content = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def publish(folder: Path, tables: Mapping[str, str], numbers: Mapping[str, Any], readme: Path) -> None:
+    """Print the tables and write the summary; renew README where the results are the committed ones."""
+    print("\n\n".join(tables.values()))
+    write_summary(folder, numbers)
+    if folder.resolve() == (readme.parent / "results").resolve():
+        write(readme, insert(readme.read_text(), tables).encode())
 
 
 def write_summary(folder: Path, numbers: Mapping[str, Any]) -> None:

@@ -1,31 +1,17 @@
 """Tables of what was measured, and the few numbers of the answer."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.aevb_review.measures import GROUPS, constant_density
 from experiments.aevb_review.variants import VARIANTS
-from experiments.records import Records
-from pyro_vae.reports.markdown import insert, markdown
-from pyro_vae.runs import write
+from pyro_vae.reports.markdown import markdown
 
 Found = Mapping[str, Any]
 _EPOCHS = (1, 3, 5, 7, 10, 11, 15, 20, 25, 28, 29, 30)
 _BOUNDS = (-3, -6, -10, -20)
-
-
-def report(records: Records, readme: Path) -> None:
-    """Print the tables; write summary.json; renew README where the results are the committed ones."""
-    found = sections(records.found)
-    print("\n\n".join(found.values()))
-    folder = records.path.parent
-    write(folder / "summary.json", (json.dumps(summary(records.found), indent=2) + "\n").encode())
-    if folder.resolve() == (readme.parent / "results").resolve() and readme.exists():
-        write(readme, insert(readme.read_text(), found).encode())
 
 
 def sections(records: Found) -> dict[str, str]:

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.aevb_review.figures import pictures
 from experiments.aevb_review.measures import Sizes, measured
-from experiments.aevb_review.report import report
+from experiments.aevb_review.report import sections, summary
 from experiments.aevb_review.variants import VARIANTS
 from experiments.command import options_of, run_script
-from experiments.records import Records, config_hash
+from experiments.records import Records, config_hash, publish
 from experiments.training import trained
 from pyro_vae import plots
 
@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         about |= {"data": data.name, "sizes": list(data.sizes)}
         records = Records(options.out / "measures.jsonl", about)
         if name not in records.found:
-            summary = json.loads((run.folder / "summary.json").read_text())
-            records.add(name, measured(run, data, vae, summary, SMOKE if options.smoke else Sizes()))
+            trained_as = json.loads((run.folder / "summary.json").read_text())
+            records.add(name, measured(run, data, vae, trained_as, SMOKE if options.smoke else Sizes()))
     for file, figure in pictures(vaes, x, records.found).items():
         plots.save(figure, options.out / file)
-    report(records, HERE / "README.md")
+    publish(options.out, sections(records.found), summary(records.found), HERE / "README.md")
     return 0
 
 

@@ -36,13 +36,12 @@ from experiments.autoencoder_vs_vae.measuring import (
 )
 from experiments.autoencoder_vs_vae.report import OPTIONS, of_kind, sections, summary
 from experiments.command import options_of, run_script
-from experiments.records import Records, config_hash
+from experiments.records import Records, config_hash, publish
 from experiments.training import trained
 from pyro_vae import plots
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import circumstances
-from pyro_vae.reports.markdown import insert
-from pyro_vae.runs import Run, write
+from pyro_vae.runs import Run
 
 HERE = Path(__file__).parent
 
@@ -143,15 +142,10 @@ def rounded(value: Any) -> Any:
 
 
 def report(found: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Print the tables; renew the summary, and README where the results are the committed ones."""
-    tables = sections(found)
-    print("\n\n".join(tables.values()))
-    write(folder / "summary.json", (json.dumps(summary(found), indent=1) + "\n").encode())
+    """The tables, the summary and the picture that need no model."""
     curves = {kind: [record["line"] for record in of_kind(found, kind)] for kind in OPTIONS}
     plots.save(figures.along_lines(curves, found["images"]["test"]["confident"]), folder / "lines.png")
-    readme = HERE / "README.md"
-    if folder.resolve() == (HERE / "results").resolve() and readme.exists():
-        write(readme, insert(readme.read_text(), tables).encode())
+    publish(folder, sections(found), summary(found), HERE / "README.md")
 
 
 if __name__ == "__main__":

@@ -22,14 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.command import run_script
 from experiments.evaluation.report import picture, sections, summary
-from experiments.records import Records, write_summary
+from experiments.records import Records, publish
 from pyro_vae import plots
 from pyro_vae.cli import load
 from pyro_vae.programs import Program
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import circumstances
-from pyro_vae.reports.markdown import insert
-from pyro_vae.runs import write
 
 HERE = Path(__file__).parent
 #: Temperatures of annealing, and particles of importance sampling at the most.
@@ -116,15 +114,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def report(estimates: Records) -> None:
-    """Print the tables and draw the picture; renew README where the results are the committed ones."""
-    found = sections(estimates.found)
-    print("\n\n".join(found.values()))
+    """The tables and pictures of what is finished."""
     folder = estimates.path.parent
     plots.save(picture(estimates.found), folder / "bounds.png")
-    write_summary(folder, summary(estimates.found))
-    readme = HERE / "README.md"
-    if folder.resolve() == (HERE / "results").resolve() and readme.exists():
-        write(readme, insert(readme.read_text(), found).encode())
+    publish(folder, sections(estimates.found), summary(estimates.found), HERE / "README.md")
 
 
 if __name__ == "__main__":

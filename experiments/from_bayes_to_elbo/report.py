@@ -1,15 +1,12 @@
 """Tables and summary of the measurements in a file."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.from_bayes_to_elbo.figures import ratios_of
-from pyro_vae.reports.markdown import insert, markdown
-from pyro_vae.runs import write
+from pyro_vae.reports.markdown import markdown
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -19,15 +16,6 @@ _ESTIMATORS = {
     "baseline": "score function, less the ELBO",
     "best_baseline": "score function, less the best constant",
 }
-
-
-def write_report(records: Records, out: Path, readme: Path) -> None:
-    """Print the tables and write summary.json; renew README where the results are the committed ones."""
-    found = sections(records)
-    print("\n\n".join(found.values()))
-    write(out / "summary.json", (json.dumps(summary(records), indent=2) + "\n").encode())
-    if out.resolve() == (readme.parent / "results").resolve() and readme.exists():
-        write(readme, insert(readme.read_text(), found).encode())
 
 
 def sections(records: Records) -> dict[str, str]:

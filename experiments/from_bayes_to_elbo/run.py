@@ -20,7 +20,7 @@ import pyro_vae as pv
 from experiments.command import options_of, run_script
 from experiments.from_bayes_to_elbo import figures, report
 from experiments.from_bayes_to_elbo.measure import datum_gradients, encoder_gradients, identity, moves
-from experiments.records import Records, config_hash
+from experiments.records import Records, config_hash, publish
 from experiments.training import trained
 from pyro_vae import plots
 from pyro_vae.randomness import own_randomness
@@ -130,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name, figure in figures.pictures(vae, data, coarse=options.smoke).items():
             plots.save(figure, options.out / f"{name}.png")
     plots.save(figures.variances(records.found), options.out / "gradients.png")
-    report.write_report(records.found, options.out, HERE / "README.md")
+    found = records.found
+    publish(options.out, report.sections(found), report.summary(found), HERE / "README.md")
     return 0
 
 

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.command import options_of, run_script
 from experiments.grid import grid_log_evidence
-from experiments.records import Records, config_hash, write_summary
+from experiments.records import Records, config_hash, publish
 from experiments.training import trained
 from pyro_vae.cli import main as pyro_vae
 from pyro_vae.data import Dataset
 from pyro_vae.reports import circumstances
-from pyro_vae.reports.markdown import insert, markdown
+from pyro_vae.reports.markdown import markdown
 from pyro_vae.runs import Run, write
 from pyro_vae.vae import VAE
 
@@ -167,11 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in records.found:
             grey = vae.place(getattr(pv, data.name)(binarization="none").test.batch())
             records.add(name, measure(run, data, vae, grey, num_data, points))
-    print(table(records.found))
-    write_summary(options.out, summary(records.found["MNIST"]))
-    readme = HERE / "README.md"
-    if options.out.resolve() == (HERE / "results").resolve():
-        write(readme, insert(readme.read_text(), {"results": table(records.found)}).encode())
+    found = records.found
+    publish(options.out, {"results": table(found)}, summary(found["MNIST"]), HERE / "README.md")
     return 0
 
 

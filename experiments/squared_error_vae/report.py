@@ -1,28 +1,15 @@
 """Tables of what was measured, and the few numbers of the answer."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from experiments.records import Records, write_summary
 from experiments.squared_error_vae.losses import LOSSES, constant
 from experiments.squared_error_vae.measures import linear_active
 from experiments.squared_error_vae.variants import VARIANTS
-from pyro_vae.reports.markdown import insert, markdown
-from pyro_vae.runs import write
+from pyro_vae.reports.markdown import markdown
 
 Found = Mapping[str, Any]
 _SIZES = (100, 784, 10)
-
-
-def report(records: Records, readme: Path) -> None:
-    """Print the tables; write summary.json; renew README where the results are the committed ones."""
-    found = sections(records.found)
-    print("\n\n".join(found.values()))
-    folder = records.path.parent
-    write_summary(folder, summary(records.found))
-    if folder.resolve() == (readme.parent / "results").resolve() and readme.exists():
-        write(readme, insert(readme.read_text(), found).encode())
 
 
 def sections(records: Found) -> dict[str, str]:

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.command import options_of, run_script
-from experiments.records import Records, config_hash
+from experiments.records import Records, config_hash, publish
 from experiments.squared_error_vae.figures import pictures
 from experiments.squared_error_vae.measures import eigenvalues, measured
-from experiments.squared_error_vae.report import models, report
+from experiments.squared_error_vae.report import models, sections, summary
 from experiments.squared_error_vae.variants import VARIANTS
 from experiments.training import trained
 from pyro_vae import plots
@@ -38,15 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
         about |= {"data": data.name, "sizes": list(data.sizes)}
         records = Records(options.out / "measures.jsonl", about)
         if name not in records.found:
-            summary = json.loads((run.folder / "summary.json").read_text())
-            records.add(name, measured(data, vae, summary, 100 if options.smoke else None))
+            trained_as = json.loads((run.folder / "summary.json").read_text())
+            records.add(name, measured(data, vae, trained_as, 100 if options.smoke else None))
     if "data" not in records.found:
         x = data.train.subset(10_000).batch()
         records.add("data", {"variances": [round(each, 5) for each in eigenvalues(x, 100)]})
     shown = data.test.subset(8).batch()
     for file, figure in pictures(vaes, shown, models(records.found)).items():
         plots.save(figure, options.out / file)
-    report(records, HERE / "README.md")
+    publish(options.out, sections(records.found), summary(records.found), HERE / "README.md")
     return 0
 
 

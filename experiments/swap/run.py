@@ -22,16 +22,14 @@ from tqdm import tqdm
 import pyro_vae as pv
 from pyro_vae import plots
 from pyro_vae.errors import count, one_line
-from pyro_vae.runs import write
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from experiments.records import write_summary  # noqa: E402
+from experiments.records import publish  # noqa: E402
 from experiments.swap.cells import PROTOCOLS, Cell, Protocol, Record, cells, train  # noqa: E402
 from experiments.swap.report import Grid, likelihood_picture, sections, summary  # noqa: E402
 from experiments.swap.results import Results  # noqa: E402
-from pyro_vae.reports.markdown import insert  # noqa: E402
 
 
 def run(todo: Sequence[tuple[Cell, Protocol]], jobs: int, keep: Callable[[Record], None]) -> dict[Cell, str]:
@@ -71,16 +69,11 @@ def _follow_parent() -> None:
 
 
 def report(results: Results) -> None:
-    """Print the tables and draw the pictures; renew README where the results are the committed ones."""
-    found = sections(results)
-    print("\n\n".join(found.values()))
+    """The tables and pictures of what is finished."""
     folder = results.path.parent
     plots.save(Grid(results).picture(), folder / "grid.png")
     plots.save(likelihood_picture(results), folder / "likelihoods.png")
-    write_summary(folder, summary(results))
-    readme = HERE / "README.md"
-    if folder.resolve() == (HERE / "results").resolve() and readme.exists():
-        write(readme, insert(readme.read_text(), found).encode())
+    publish(folder, sections(results), summary(results), HERE / "README.md")
 
 
 def main() -> int:
