@@ -10,7 +10,7 @@ from experiments.aevb_review.variants import VARIANTS
 from pyro_vae.reports.markdown import markdown
 
 Found = Mapping[str, Any]
-_EPOCHS = (1, 3, 5, 7, 10, 11, 15, 20, 25, 28, 29, 30)
+_EPOCHS = (1, 3, 5, 7, 10, 15, 20, 28, 29, 30, 50, 70, 100)
 _BOUNDS = (-3, -6, -10, -20)
 
 
