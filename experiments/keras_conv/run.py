@@ -41,7 +41,7 @@ def measure(run: Run, data: Dataset, vae: VAE, grey: Tensor, num_data: int, poin
     """What the run found, and log p(x) of its first test data over a grid."""
     summary = json.loads((run.folder / "summary.json").read_text())
     with np.load(run.folder / "per_datum.npz") as kept:
-        measured = min(len(kept["elbo"]), len(data.test))
+        measured = len(kept["elbo"])
         bound, sampled = (torch.from_numpy(kept[name])[:num_data] for name in ("elbo", "log_evidence"))
     x = vae.place(data.test.subset(measured).batch()[:num_data])  # the first of those in per_datum.npz
     start = time.perf_counter()
