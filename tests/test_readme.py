@@ -2,8 +2,12 @@
 
 import contextlib
 import io
+import json
 import re
+import tomllib
 from pathlib import Path
+
+import pytest
 
 import pyro_vae as pv
 from pyro_vae.arguments import PARTS, subclasses, train_parser, with_defaults
@@ -49,3 +53,23 @@ def test_every_public_name_is_documented() -> None:
     for name in pv.__all__:
         text = getattr(pv, name).__doc__
         assert text and len(text) > 20, name
+
+
+ROOT = README.parent
+PAGES = [README, *sorted(ROOT.glob("experiments/**/README.md")), *sorted(ROOT.glob("notebooks/*.ipynb"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), target
+
+
+def test_extras_that_are_named_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = set(re.findall(r'pip install -e "\.\[(\w+)\]"', README.read_text()))
+    assert named == extras.keys() and "notebooks" in named
