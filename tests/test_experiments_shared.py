@@ -150,6 +150,14 @@ def test_faulty_experiments_are_refused(
     assert text in err
 
 
+def test_damaged_results_are_refused(tmp_path: Path, pyro_vae: Run) -> None:
+    small(tmp_path, "{numbers[kl]}", "[numbers.json]")
+    (tmp_path / "one" / "results" / "numbers.json").write_text('{"kl": ')
+    status, out, err = pyro_vae("experiments", "--folder", tmp_path)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "numbers.json is no JSON: " in err
+
+
 def test_experiments_are_looked_for_where_the_command_runs(pyro_vae: Run) -> None:
     status, _, err = pyro_vae("experiments")
     assert status == 2 and "expected a folder of experiments (each with experiment.yaml), got" in err

@@ -87,6 +87,8 @@ def test_codes_are_scattered_by_class() -> None:
         plots.scatter(torch.zeros(4, 3))
     with refused(r"scatter expects one label per code, got \(3,\) for 4 codes"):
         plots.scatter(codes, torch.arange(3))
+    with refused(r"scatter expects codes \(N, 2\), got \(4, 3\): choose two axes"):
+        plots.scatters({"a": codes, "b": torch.zeros(4, 3)})
 
 
 def test_scatters_stand_side_by_side_with_the_circle_of_the_normal() -> None:

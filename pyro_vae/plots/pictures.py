@@ -112,15 +112,9 @@ def scatter(
     Raises:
         InputError: where the codes have not two columns, or the labels are not one per code.
     """
-    if codes.ndim != 2 or codes.shape[1] != 2:
-        raise InputError(f"scatter expects codes (N, 2), got {tuple(codes.shape)}: choose two axes")
-    if labels is not None and labels.shape != codes.shape[:1]:
-        raise InputError(
-            f"scatter expects one label per code, got {tuple(labels.shape)} for {len(codes)} codes"
-        )
     figure = Figure(figsize=(6, 5.4), layout="constrained")
     axes = figure.subplots()
-    _points(axes, codes.detach().cpu().numpy(), None if labels is None else labels.cpu().numpy())
+    _scatter(axes, codes, labels)
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", title=title)
     axes.title.set_fontsize(10)
     return figure
@@ -140,11 +134,14 @@ def scatters(
         labels: (N,) whole numbers; one colour without.
         circle: Draw the circle around 0 that holds 95 % of N(0, I), of radius √(−2 log 0.05) ≈ 2.45.
         names: Of the two axes.
+
+    Raises:
+        InputError: as `scatter`.
     """
     figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, codes) in zip(row, panels.items(), strict=True):
-        _points(axes, codes.detach().cpu().numpy(), None if labels is None else labels.cpu().numpy())
+        _scatter(axes, codes, labels)
         axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", title=title)
         axes.set_adjustable("datalim")
         axes.title.set_fontsize(10)
@@ -154,6 +151,17 @@ def scatters(
             ring = Line2D([], [], color="black", marker="o", fillstyle="none", linestyle="none")
             axes.legend([ring], ["95 % of N(0, I)"], loc="upper right", fontsize=8)
     return figure
+
+
+def _scatter(axes: Axes, codes: Tensor, labels: Tensor | None) -> None:
+    """Codes by class, checked."""
+    if codes.ndim != 2 or codes.shape[1] != 2:
+        raise InputError(f"scatter expects codes (N, 2), got {tuple(codes.shape)}: choose two axes")
+    if labels is not None and labels.shape != codes.shape[:1]:
+        raise InputError(
+            f"scatter expects one label per code, got {tuple(labels.shape)} for {len(codes)} codes"
+        )
+    _points(axes, codes.detach().cpu().numpy(), None if labels is None else labels.cpu().numpy())
 
 
 def _points(axes: Axes, codes: np.ndarray, labels: np.ndarray | None) -> None:

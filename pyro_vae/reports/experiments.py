@@ -65,7 +65,7 @@ def _read(file: Path) -> Experiment:
     except yaml.YAMLError as error:
         raise InputError(f"{file} is no YAML: {one_line(error)}") from error
     if not isinstance(content, dict) or set(content) != _FIELDS:
-        got = ", ".join(content) if isinstance(content, dict) else repr(content)
+        got = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
         raise InputError(f"{file} expects the fields {', '.join(sorted(_FIELDS))}, got {got}")
     folder = file.parent
     missing = tuple(name for name in content["results"] if not (folder / "results" / name).is_file())
@@ -89,7 +89,10 @@ def _content(path: Path) -> Any:
     if path.suffix == ".csv":
         rows = csv.DictReader(text.splitlines())
         return {next(iter(row.values())): {key: _number(word) for key, word in row.items()} for row in rows}
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is no JSON: {one_line(error)}") from error
 
 
 def _number(word: str) -> float | str:
