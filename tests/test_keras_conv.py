@@ -26,7 +26,7 @@ def test_it_runs_and_goes_on(tmp_path: Path) -> None:
         "likelihood": 3 * 64 * 4 + 36_928 + 18_464 + 289,
     }
     assert found["grid"]["num_data"] == 5
-    pictures = {f"MNIST_{name}.png" for name in experiment.PICTURES.values()}
+    pictures = {f"Digits_{name}.png" for name in experiment.PICTURES.values()}
     names = {"results.jsonl", "summary.json", *pictures}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert experiment.main(options) == 0
