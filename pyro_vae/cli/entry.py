@@ -65,18 +65,23 @@ def _refuse(line: str) -> int:
     return 2
 
 
+def _description(verb: Callable[..., None]) -> str:
+    """What a command does, from its docstring."""
+    return inspect.cleandoc(verb.__doc__ or "").split("\n\nArgs:")[0]
+
+
 def _dispatch(arguments: list[str]) -> int:
     parser = Parser(prog="pyro-vae", description="Train, evaluate and look at variational autoencoders.")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     commands.add_subcommand("train", train_parser(), help="Train a VAE and report its test log-likelihood.")
     for name, verb in VERBS.items():
-        description = inspect.cleandoc(verb.__doc__ or "").split("\n\nArgs:")[0]
+        description = _description(verb)
         verb_parser = Parser(description=description, usage=f"pyro-vae {name} RUN [options]")
         verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True)
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
-    description = inspect.cleandoc(compare.__doc__ or "").split("\n\nArgs:")[0]
+    description = _description(compare)
     commands.add_subcommand("compare", compare_parser(description), help=description.split("\n")[0])
-    description = inspect.cleandoc(experiments.__doc__ or "").split("\n\nArgs:")[0]
+    description = _description(experiments)
     experiments_parser = Parser(description=description)
     experiments_parser.add_function_arguments(experiments, nested_key=None)
     commands.add_subcommand("experiments", experiments_parser, help=description.split("\n")[0])
