@@ -43,17 +43,15 @@ def grid_log_evidence(
     Raises:
         InputError: where the latent has not two dimensions, or `points` is even or below 3.
     """
-    if vae.prior().event_shape != (2,):
-        raise pv.InputError(f"expected two latent dimensions, got {tuple(vae.prior().event_shape)}")
+    check_plane(vae)
     if points < 3 or points % 2 == 0:
         raise pv.InputError(f"points expects an odd number from 3, got {points}")
-    rows = max(1, _AT_ONCE // (x[0].numel() if _by_product(vae) else x.numel()))
     axis = torch.linspace(-limit, limit, points, device=vae.device, dtype=vae.dtype)
     fine = torch.full((len(x),), -math.inf, dtype=torch.float64, device=vae.device)
     coarse = fine.clone()
     for index, first in enumerate(tqdm(axis, desc="grid", disable=not progress, leave=False)):
         row = torch.stack([first.expand(points), axis], dim=1)
-        log_joint = torch.cat([log_joint_table(vae, part, x) for part in row.split(rows)])  # (points, B)
+        log_joint = log_joint_table(vae, row, x)  # (points, B)
         fine = torch.logaddexp(fine, log_joint.logsumexp(0))
         if index % 2 == 0:
             coarse = torch.logaddexp(coarse, log_joint[::2].logsumexp(0))
@@ -61,10 +59,21 @@ def grid_log_evidence(
     return GridEvidence(fine + 2 * log_step, coarse + 2 * (log_step + math.log(2)))
 
 
+def check_plane(vae: pv.VAE) -> None:
+    """Refuse a model whose latent has not two dimensions."""
+    if vae.prior().event_shape != (2,):
+        raise pv.InputError(f"expected two latent dimensions, got {tuple(vae.prior().event_shape)}")
+
+
 def log_joint_table(vae: pv.VAE, z: Tensor, x: Tensor) -> Tensor:
     """Log p(x, z) of each z (G, L) with each datum of x (B, *data_shape): (G, B), float64."""
-    log_px = _bernoulli(vae, z, x) if _by_product(vae) else vae.likelihood(z[:, None]).log_prob(x)
+    rows = max(1, _AT_ONCE // (x[0].numel() if _by_product(vae) else x.numel()))
+    log_px = torch.cat([_log_likelihood(vae, part, x) for part in z.split(rows)])
     return (log_px + vae.prior().log_prob(z)[:, None]).double()
+
+
+def _log_likelihood(vae: pv.VAE, z: Tensor, x: Tensor) -> Tensor:
+    return _bernoulli(vae, z, x) if _by_product(vae) else vae.likelihood(z[:, None]).log_prob(x)
 
 
 def _by_product(vae: pv.VAE) -> bool:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 import pyro_vae as pv
+from experiments.grid import check_plane, log_joint_table
 
-#: Numbers of p(x|z) computed at once.
-_AT_ONCE = 2**23
 #: Squares that are divided at the least.
 _FEWEST = 300
 
@@ -63,15 +62,14 @@ def zoomed_log_evidence(
     Raises:
         InputError: where the latent has not two dimensions, or there are fewer than two points.
     """
-    if vae.prior().event_shape != (2,):
-        raise pv.InputError(f"expected two latent dimensions, got {tuple(vae.prior().event_shape)}")
+    check_plane(vae)
     if points < 2:
         raise pv.InputError(f"points expects a number from 2, got {points}")
     exact = copy.deepcopy(vae).double()
     width = 2 * limit / points
     axis = torch.arange(points, dtype=torch.float64, device=vae.device) * width + (width / 2 - limit)
     z = torch.cartesian_prod(axis, axis)
-    first = _log_joint(exact, x.double(), z)  # (points², B)
+    first = log_joint_table(exact, z, x.double())  # (points², B)
     found = [
         _divide(exact, datum, z, log_joint, width, keep, tolerance, levels)
         for datum, log_joint in zip(x.double().split(1), first.T, strict=True)
@@ -100,14 +98,7 @@ def _divide(
         near = log_joint >= torch.minimum(log_joint.max() - keep, fewest)
         z = (z[near, None] + offsets * width).flatten(0, 1)
         width /= 3
-        log_joint = _log_joint(vae, x, z)[:, 0]
+        log_joint = log_joint_table(vae, z, x)[:, 0]
         latest = float(log_joint.logsumexp(0)) + 2 * math.log(width)
         estimate, change = latest, latest - estimate
     return estimate, change, width
-
-
-def _log_joint(vae: pv.VAE, x: Tensor, z: Tensor) -> Tensor:
-    """Log-joint log p(x, z) of each z and each datum: (len(z), B)."""
-    parts = z.split(max(1, _AT_ONCE // x.numel()))
-    log_px = torch.cat([vae.likelihood(part[:, None]).log_prob(x) for part in parts])
-    return log_px + vae.prior().log_prob(z)[:, None]
