@@ -1,6 +1,9 @@
 """Trained runs of an experiment, made where they are missing."""
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyro_vae as pv
 from pyro_vae.arguments import train_parser, with_defaults
@@ -8,7 +11,7 @@ from pyro_vae.cli import load, main
 from pyro_vae.cli.train import configuration
 from pyro_vae.data import Dataset
 from pyro_vae.runs import Run
-from pyro_vae.vae import JointProgram
+from pyro_vae.vae import VAE, JointProgram
 
 #: Two steps on the embedded digits instead of the whole.
 SMOKE = ("--data", "Digits", "--steps", "2", "--particles", "5")
@@ -36,6 +39,24 @@ def trained(folder: Path, *options: str, smoke: bool = False) -> tuple[Run, Data
     if not (folder / "summary.json").exists() and (status := main(["train", *words])):
         raise SystemExit(status)
     return load(folder)
+
+
+def trained_variants(
+    runs: Path, config: Path, variants: Mapping[str, Sequence[str]], *, smoke: bool
+) -> dict[str, tuple[Run, Dataset, VAE]]:
+    """VAEs by name, all of one file of options, each with its own words after that."""
+    found = {}
+    for name, words in variants.items():
+        run, data, vae = trained(runs / name, "--config", str(config), *words, smoke=smoke)
+        assert isinstance(vae, VAE)
+        found[name] = run, data, vae
+    return found
+
+
+def summary_of(run: Run) -> dict[str, Any]:
+    """What training wrote last: its final numbers."""
+    content: dict[str, Any] = json.loads((run.folder / "summary.json").read_text())
+    return content
 
 
 def _check(folder: Path, words: list[str]) -> None:

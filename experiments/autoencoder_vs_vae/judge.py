@@ -19,10 +19,16 @@ CONFIDENT = 0.9
 NUM_IMAGES = 10_000
 
 
-def train_classifier(split: Split, *, epochs: int, hidden_dims: tuple[int, int] = (300, 100)) -> nn.Module:
-    """A dense network from pictures to the log-odds of ten classes, trained on freshly binarised images."""
+def labels_of(split: Split) -> Tensor:
+    """The classes (N,)."""
     if split.labels is None:
         raise pv.InputError("expected labelled images, got none: choose data with labels")
+    return split.labels
+
+
+def train_classifier(split: Split, *, epochs: int, hidden_dims: tuple[int, int] = (300, 100)) -> nn.Module:
+    """A dense network from pictures to the log-odds of ten classes, trained on freshly binarised images."""
+    labels = labels_of(split)
     with own_randomness(0, torch.device("cpu")):
         first, second = hidden_dims
         layers = [nn.Flatten(), nn.Linear(split.data_shape.numel(), first), nn.ReLU()]
@@ -32,7 +38,7 @@ def train_classifier(split: Split, *, epochs: int, hidden_dims: tuple[int, int] 
     for epoch in range(epochs):
         for index in shuffle(split, generator, seed=0, epoch=epoch).split(128):
             optimiser.zero_grad()
-            cross_entropy(network(split.batch(index, generator)), split.labels[index]).backward()
+            cross_entropy(network(split.batch(index, generator)), labels[index]).backward()
             optimiser.step()
     return network.eval()
 

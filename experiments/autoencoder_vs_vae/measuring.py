@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import pyro_vae as pv
 from experiments.autoencoder_vs_vae import metrics
-from experiments.autoencoder_vs_vae.judge import Judge
+from experiments.autoencoder_vs_vae.judge import Judge, labels_of
 from experiments.grid import grid_log_evidence
 from pyro_vae.data import Dataset, Split
 from pyro_vae.networks import Network
@@ -36,13 +36,6 @@ class Setting(NamedTuple):
     num_draws: int
     #: Pairs of test images of two classes, by their numbers: (P, 2).
     pairs: Tensor
-
-
-def labels_of(split: Split) -> Tensor:
-    """The classes (N,)."""
-    if split.labels is None:
-        raise pv.InputError("expected labelled images, got none: choose data with labels")
-    return split.labels
 
 
 def pairs_of_classes(labels: Tensor, num: int) -> Tensor:

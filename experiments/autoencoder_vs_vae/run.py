@@ -6,7 +6,6 @@ Trained runs are kept in RUNS, finished measurements in OUT/models.jsonl; a comm
 on with those that are not there. Tables are made from that file alone.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,14 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.autoencoder_vs_vae import figures
-from experiments.autoencoder_vs_vae.judge import Judge
+from experiments.autoencoder_vs_vae.judge import Judge, labels_of
 from experiments.autoencoder_vs_vae.measuring import (
     Model,
     Setting,
     as_vae,
     encode,
     evidence,
-    labels_of,
     measure,
     of_codes,
     pairs_of_classes,
@@ -37,7 +35,7 @@ from experiments.autoencoder_vs_vae.measuring import (
 from experiments.autoencoder_vs_vae.report import OPTIONS, of_kind, sections, summary
 from experiments.command import options_of, run_script
 from experiments.records import Records, config_hash, publish
-from experiments.training import trained
+from experiments.training import summary_of, trained
 from pyro_vae import plots
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import circumstances
@@ -104,7 +102,7 @@ class Experiment:
         found["evidence"] = evidence(generative, self.data.test, num=self.num_grid, points=self.points)
         if generative is vae:
             found["evidence"] |= sampled_evidence(run, np.array(found["evidence"]["each"]))
-        training = json.loads((run.folder / "summary.json").read_text())["training"]
+        training = summary_of(run)["training"]
         seconds = time.perf_counter() - start
         return {**found, "training": training, "made": circumstances(vae), "seconds": seconds}
 
@@ -118,8 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
     experiment = Experiment(options.runs, smoke=options.smoke)
     about = {**experiment.about, "config": config_hash(HERE / "config.yaml")}
     records = Records(options.out / "models.jsonl", about)
-    new = experiment.works().keys() - records.found.keys()
-    for number, (name, work) in enumerate(experiment.works().items()):
+    works = experiment.works()
+    new = works.keys() - records.found.keys()
+    for number, (name, work) in enumerate(works.items()):
         if name not in records.found:
             with own_randomness(number, torch.device("cpu")):
                 records.add(name, rounded(work()))

@@ -6,7 +6,6 @@ Trains what is missing, integrates log p(x) of 100 test images over a grid, draw
 README's table.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ import pyro_vae as pv
 from experiments.command import options_of, run_script
 from experiments.grid import grid_log_evidence
 from experiments.records import Records, config_hash, publish
-from experiments.training import trained
+from experiments.training import summary_of, trained
 from pyro_vae.cli import main as pyro_vae
 from pyro_vae.data import Dataset
 from pyro_vae.reports import circumstances
@@ -39,7 +38,7 @@ PICTURES = {"traverse": "plane", "scatter": "scatter", "sample": "samples"}
 
 def measure(run: Run, data: Dataset, vae: VAE, grey: Tensor, num_data: int, points: int) -> dict[str, Any]:
     """What the run found, and log p(x) of its first test data over a grid."""
-    summary = json.loads((run.folder / "summary.json").read_text())
+    summary = summary_of(run)
     with np.load(run.folder / "per_datum.npz") as kept:
         measured = len(kept["elbo"])
         bound, sampled = (torch.from_numpy(kept[name])[:num_data] for name in ("elbo", "log_evidence"))
