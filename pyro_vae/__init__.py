@@ -11,6 +11,7 @@ from pyro_vae.annealing import (
     annealed_log_evidence,
     bidirectional_gap,
 )
+from pyro_vae.batch import Batch
 from pyro_vae.comparison import Comparison, compare
 from pyro_vae.compiled import CompiledELBO
 from pyro_vae.data import (
@@ -91,6 +92,7 @@ __all__ = [
     "Architecture",
     "ArrayFile",
     "Autoencoder",
+    "Batch",
     "BernoulliLikelihood",
     "BidirectionalGap",
     "BoundCurve",

@@ -35,7 +35,7 @@ def made(**options: Any) -> Options:
 
 
 def densities(latents: Latents, x: Tensor, **options: Any) -> Densities:
-    return Densities(latents, x, made(**options), gradients=1)
+    return Densities(latents, pv.Batch(x), made(**options), gradients=1)
 
 
 def wide(ppca: PPCA) -> Program:
@@ -176,7 +176,7 @@ def test_reverse_chains_are_unbiased_for_the_inverse_of_the_evidence(float64: No
     """From exact draws of the posterior, E[1/w] = 1/p(x), over 3000 chains at few temperatures."""
     ppca = PPCA()
     x = ppca.x[:1].expand(3000, -1).contiguous()
-    latents = Latents(ppca.model, wide(ppca), x)
+    latents = Latents(ppca.model, wide(ppca), pv.Batch(x))
     path = densities(latents, x, start="prior", compile="off", num_chains=1)
     options = made(num_chains=1, num_temperatures=40, leapfrog_steps=4)
     kernels = tune(path, options)
@@ -230,7 +230,7 @@ def test_bounds_of_several_batches_are_those_of_their_data(start: Any, name: Any
     )
     covariance = ppca.weight @ ppca.weight.T + ppca.sigma**2 * torch.eye(5)
     exact = dist.MultivariateNormal(ppca.shift, covariance).log_prob(found.x)
-    assert exact.std() > 2
+    assert exact.std() > 1
     for bound in (found.lower, found.upper):
         torch.testing.assert_close(bound, exact, rtol=0, atol=1)
     assert not torch.equal(found.lower_error, found.upper_error)
@@ -240,9 +240,9 @@ def test_bounds_of_several_batches_are_those_of_their_data(start: Any, name: Any
 def test_simulated_data_come_with_draws_of_their_posterior(float64: None) -> None:
     """z − E[z|x] has mean 0 and the posterior's covariance, whitened."""
     ppca = PPCA()
-    latents = Latents(ppca.model, ppca.guide, ppca.x)
-    drawn = simulate(latents, ppca.x, 20_000)
-    exact = ppca.posterior(drawn.x)
+    latents = Latents(ppca.model, ppca.guide, pv.Batch(ppca.x))
+    drawn = simulate(latents, pv.Batch(ppca.x), 20_000)
+    exact = ppca.posterior(drawn.batch.x)
     white = torch.linalg.solve_triangular(
         exact.scale_tril, (drawn.u - exact.mean)[..., None], upper=False
     ).squeeze(-1)
@@ -254,7 +254,7 @@ def test_a_transition_leaves_the_density_as_it_is(float64: None) -> None:
     """From exact draws at β = 1, moments stay; and it moves."""
     ppca = PPCA()
     x = ppca.x[:2]
-    latents = Latents(ppca.model, ppca.guide, x)
+    latents = Latents(ppca.model, ppca.guide, pv.Batch(x))
     path = densities(latents, x, start="prior", compile="off", num_chains=20_000)
     exact = ppca.posterior(x)
     u = exact.sample((20_000,))
@@ -285,7 +285,7 @@ def test_no_proposal_of_a_density_that_is_no_number_is_taken(value: float, float
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Uniform(x * 0, 0.9))
 
-    path = densities(Latents(model, guide, x), x, num_chains=50)
+    path = densities(Latents(model, guide, pv.Batch(x)), x, num_chains=50)
     point = path.point(torch.rand(50, 2, 1) - 2)
     moved = transition(path, point, torch.ones(2), torch.full((2,), 2.0), torch.ones(2, 1), 5)
     assert torch.isfinite(moved.point.log_ratio).all()
@@ -313,7 +313,7 @@ def test_chains_of_likelihood_zero_leave_the_step_sizes_of_the_others(float64: N
         cut, guide, x, num_chains=300, num_temperatures=40, schedule="adaptive", compile="off"
     )
     assert agrees(result, exact, 0.3)
-    path = densities(Latents(cut, guide, x), x, num_chains=60)
+    path = densities(Latents(cut, guide, pv.Batch(x)), x, num_chains=60)
     kernels = tune(path, made(num_chains=60, num_temperatures=40, schedule="adaptive"))
     assert kernels.step_sizes.min() > 0.05
     fixed = schedule("sigmoid", 40)[:, None]
@@ -332,7 +332,7 @@ def test_chains_of_likelihood_zero_leave_the_step_sizes_of_the_others(float64: N
 def test_what_the_pilot_run_finds(float64: None) -> None:
     """Masses from the variances of start and guide; lengths from the acceptance; none for one temperature."""
     ppca = PPCA()
-    path = densities(Latents(ppca.model, wide(ppca), ppca.x), ppca.x, num_chains=16)
+    path = densities(Latents(ppca.model, wide(ppca), pv.Batch(ppca.x)), ppca.x, num_chains=16)
     kernels = tune(path, made(num_chains=16, num_temperatures=30))
     start, end = kernels.variances
     torch.testing.assert_close(start.mean(), torch.tensor(1.0), rtol=0.1, atol=0)
@@ -356,7 +356,7 @@ def test_steps_have_different_lengths(float64: None) -> None:
     """Without noise in the momentum's direction the trajectories of one chain still end apart."""
     ppca = PPCA()
     x = ppca.x[:1]
-    path = densities(Latents(ppca.model, ppca.guide, x), x, num_chains=400)
+    path = densities(Latents(ppca.model, ppca.guide, pv.Batch(x)), x, num_chains=400)
     u = torch.zeros(400, 1, 3)
     torch.manual_seed(0)
     with mock.patch("torch.randn_like", lambda tensor: torch.ones_like(tensor)):
@@ -383,7 +383,7 @@ def test_every_prior_is_annealed_and_agrees_with_importance_sampling(prior: str)
     result = pv.annealed_log_evidence(
         program.model, program.guide, x, num_chains=40, num_temperatures=20, leapfrog_steps=5
     )
-    sampled = pv.log_evidence(program.model, program.guide, x, num_particles=4000)
+    sampled = pv.log_evidence(program.model, program.guide, x, num_particles=20_000)
     error = (result.standard_error**2 + sampled.standard_error**2).sqrt()
     assert ((result.estimate - sampled.estimate).abs() < 4 * error).all()
     assert error.median() < 0.25
@@ -426,25 +426,25 @@ def test_a_flat_graph_anneals_as_the_programs_do(start: Any, float64: None) -> N
 def test_a_path_takes_new_data_and_new_parameters(float64: None) -> None:
     """What was computed once for a batch, as its encoding, is computed anew for the next."""
     program, x = pv.assemble(pv.Digits()).double(), pv.Digits().test.batch(slice(0, 6)).double()
-    latents = Latents(program.model, program.guide, x)
+    latents = Latents(program.model, program.guide, pv.Batch(x))
     path = densities(latents, x[:3], start="guide", compile="flat", num_chains=2)
     eager = densities(latents, x[:3], start="guide", compile="off", num_chains=2)
     u, beta = torch.randn(2, 3, 8), torch.tensor([0.1, 0.5, 0.9])
     for part in (x[:3], x[3:]):
         for each in (path, eager):
-            each.place(part)
+            each.place(pv.Batch(part))
         torch.testing.assert_close(path.force(u, beta), eager.force(u, beta))
         for new, old in zip(path.point(u), eager.point(u), strict=True):
             torch.testing.assert_close(new, old)
     with torch.no_grad():
         next(program.posterior.parameters()).add_(0.1)
-    path.place(x[3:])
+    path.place(pv.Batch(x[3:]))
     torch.testing.assert_close(path.point(u).log_start, eager.point(u).log_start)
 
 
 def test_gradients_along_the_path_against_differences(float64: None) -> None:
     x = torch.tensor([[1.0, 4.0, 6.0]])
-    latents = Latents(constrained, constrained_guide, x)
+    latents = Latents(constrained, constrained_guide, pv.Batch(x))
     assert latents.size == 4 and latents.columns() == ["rate", "share[0]", "share[1]", "below"]
     path = densities(latents, x, start="guide", compile="off", num_chains=2)
     u, beta, h = torch.randn(2, 1, 4), torch.tensor([0.3]), 1e-5
@@ -488,7 +488,7 @@ def test_interpolation_is_linear_between_points() -> None:
     torch.testing.assert_close(interpolate(wanted, points, values), expected)
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     """What stops a run."""
 
 
@@ -587,15 +587,8 @@ def test_refusals() -> None:
         with pyro.plate("data", len(x)):
             pyro.sample("k", dist.Categorical(torch.ones(3)))
 
-    with refused("expected continuous latent sites, got the discrete site 'k': sum it out in the model"):
+    with refused("expected continuous latent sites, got the discrete site 'k': mark it by infer="):
         run(discrete, discrete_guide)
-
-    def masked(x: Tensor) -> None:
-        with pyro.poutine.mask(mask=x[:, 0] > 0):
-            ppca.model(x)
-
-    with refused("expected latent sites without a mask, got one at the site 'z'"):
-        run(masked)
 
     def broken(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -611,10 +604,8 @@ def test_refusals() -> None:
         "expected weights that are finite numbers, got NaN or .inf at 1 of the data 0 to 6, the first being 2"
     ):
         run(broken)
-    with refused(
-        "expected a model that observes its argument as it is at the site 'x', got one that changes it"
-    ):
-        pv.bidirectional_gap(two_sites, two_sites_guide, 3, like=torch.randn(6, 4))
+    with refused("expected a model that observes its argument as it is, got one that changes it at the site"):
+        pv.bidirectional_gap(lambda x: ppca.model(x / 2), ppca.guide, 3, like=ppca.x)
 
 
 def test_results_read_like_sentences() -> None:

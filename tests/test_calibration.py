@@ -71,7 +71,7 @@ def test_ranks_of_the_exact_posterior_are_uniform(float64: None) -> None:
         coverage = found.coverage(level)
         assert coverage.nominal == pytest.approx(level, abs=0.011)
         assert ((coverage.found - coverage.nominal).abs() < 4 * coverage.standard_error).all()
-    assert repr(found).startswith("q(z|x) is calibrated in all 4 quantities (smallest p-value 0.0")
+    assert repr(found).startswith("q(z|x) is calibrated in all 4 quantities (smallest p-value 0.")
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,14 @@ def test_ranks_are_those_of_a_direct_computation(float64: None) -> None:
     ppca = PPCA()
     found = pv.calibrate(ppca.model, ppca.guide, like=ppca.x, num_data=30, num_draws=99, rows=10_000, seed=5)
     with own_randomness(5, torch.device("cpu")):
-        latents = Latents(ppca.model, ppca.guide, ppca.x)
-        x, truth = simulate(latents, ppca.x, 30)
-        draws = latents.from_guide(x, 99)
+        like = pv.Batch(ppca.x)
+        latents = Latents(ppca.model, ppca.guide, like)
+        batch, truth = simulate(latents, like, 30)
+        draws = latents.from_guide(batch, 99)
 
     def joint(z: Tensor) -> Tensor:
         mean = z @ ppca.weight.T + ppca.shift
-        return -(z.square().sum(-1) + ((x - mean) / ppca.sigma).square().sum(-1)) / 2
+        return -(z.square().sum(-1) + ((batch.x - mean) / ppca.sigma).square().sum(-1)) / 2
 
     below = (draws < truth).sum(0)
     assert torch.equal(found.ranks, torch.cat([below, (joint(draws) < joint(truth)).sum(0)[:, None]], 1))
@@ -161,13 +162,20 @@ def test_ranks_are_those_of_a_direct_computation(float64: None) -> None:
 def test_exactly_as_many_draws_as_asked_and_never_more_at_once(num_data: int, rows: int) -> None:
     sizes = []
 
+    class Noted(dist.Normal):  # type: ignore[misc]
+        """Notes how many draws are made, not where the density of one is asked for."""
+
+        def rsample(self, *args: Any) -> Tensor:
+            sizes.append(self.batch_shape.numel())
+            return super().rsample(*args)
+
     def guide(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            sizes.append(pyro.sample("z", dist.Normal(x / 2, 0.5**0.5)).numel())
+            pyro.sample("z", Noted(x / 2, 0.5**0.5))
 
     found = pv.calibrate(line, guide, like=torch.zeros(1), num_data=num_data, num_draws=39, rows=rows)
-    probes, drawn = sizes[:4], sizes[4:]
-    assert probes == [2, 6, 2, 6]
+    probes, drawn = sizes[:3], sizes[3:]
+    assert probes == [3, 2, 6]  # held against each alone; within the support; shapes
     assert sum(drawn) == 39 * num_data and max(drawn) <= rows
     assert found.ranks.shape == (num_data, 2)
     assert found.ranks.max() > 30 and found.ranks.max() <= 39
@@ -273,13 +281,13 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         calibrate(seed=-1)
     with refused(r"the model's latent sites \['z'\] and no others, got \[\]"):
         calibrate(guide=lambda x: None)
-    with refused("a model that observes its argument as it is at the site 'x'"):
+    with refused("a model that observes its argument as it is, got one that changes it at the site 'x'"):
         calibrate(model=lambda x: ppca.model(x / 2))
 
     def broken(x: Tensor) -> None:
         """NaN on the data that the model draws, and not on those it is tried with."""
         with pyro.plate("data", len(x)):
-            loc = x.new_full((len(x), L), math.nan if len(x) > 2 else 0.0)
+            loc = x.new_full((len(x), L), math.nan if len(x) > 10 else 0.0)
             with pyro.validation_enabled(False):
                 pyro.sample("z", dist.Normal(loc, 1.0, validate_args=False).to_event(1))
 
@@ -371,7 +379,7 @@ def test_errors_and_p_values_of_agreement_are_right(float64: None) -> None:
     """200 repeats of one datum: standard errors are the spread, and few p-values are small."""
     ppca = PPCA()
     x = ppca.x[:1].expand(200, -1).contiguous()
-    found = pv.agreement(ppca.model, ppca.guide, x, exact=independent(ppca, x, 400))
+    found = pv.agreement(ppca.model, ppca.guide, x, exact=independent(ppca, x, 400), seed=7)
     for scores in (
         found.difference / found.difference_error,
         (found.scale_ratio - 1) / found.scale_ratio_error,

@@ -58,17 +58,20 @@ def test_with_a_shifted_guide_the_amortisation_gap_is_its_kl(float64: None) -> N
     """A full covariance reaches the exact posterior, so that all that is lost is the encoder's."""
     ppca = PPCA()
 
-    def guide(x: Tensor) -> None:
+    def guide(x: Tensor, shift: Tensor, scale: Tensor) -> None:
         exact = ppca.posterior(x)
-        shift = torch.linspace(-0.5, 0.7, len(x))[:, None]
-        factor = exact.scale_tril * torch.linspace(0.6, 1.4, len(x))[:, None, None]
+        factor = exact.scale_tril * scale[:, None, None]
         with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.MultivariateNormal(exact.mean + shift, scale_tril=factor))
+            pyro.sample("z", dist.MultivariateNormal(exact.mean + shift[:, None], scale_tril=factor))
+
+    def model(x: Tensor, **_: Tensor) -> None:
+        ppca.model(x)
 
     exact = ppca.posterior(ppca.x)
+    given = {"shift": torch.linspace(-0.5, 0.7, N), "scale": torch.linspace(0.6, 1.4, N)}
     factor = exact.scale_tril * torch.linspace(0.6, 1.4, N)[:, None, None]
     q = dist.MultivariateNormal(exact.mean + torch.linspace(-0.5, 0.7, N)[:, None], scale_tril=factor)
-    found = optimise_locally(ppca.model, guide, ppca.x, num_steps=300)
+    found = optimise_locally(model, guide, ppca.x, given=given, num_steps=300)
     assert found.whole
     assert close(found.gap, kl_divergence(q, exact), found.errors.gap)
     assert close(found.elbo, ppca.evidence(), found.errors.elbo)
@@ -220,12 +223,13 @@ def test_a_hierarchy_starts_at_the_guide_and_gains(float64: None) -> None:
 
 
 def _check_start_and_gain(program: pv.JointProgram, x: Tensor, *, whole: bool) -> None:
-    pair = Pair(program.model, program.guide, x)
-    free = _start(pair, x)
+    batch = pv.Batch(x)
+    pair = Pair(program.model, program.guide, batch)
+    free = _start(pair, batch)
     with own_draws(x.device):
-        expected = pair.log_weights(x, 6, validate=False)
-    pair.guide = free(pair.guide)
-    torch.testing.assert_close(pair.log_weights(x, 6, validate=False), expected, rtol=0, atol=1e-9)
+        expected = pair.log_weights(batch, 6, validate=False)
+    moved = pair.with_guide(free(pair.guide))
+    torch.testing.assert_close(moved.log_weights(batch, 6, validate=False), expected, rtol=0, atol=1e-9)
     assert free.offsets and free.whole == whole
     found = optimise_locally(program.model, program.guide, x, num_steps=60, num_particles=300)
     assert (found.gap > 4 * found.errors.gap).all()
@@ -297,15 +301,16 @@ def test_information_of_several_sites_and_of_a_flow(float64: None) -> None:
         torch.manual_seed(1)
         found = mutual_information(program.model, program.guide, x, num_draws=3)
         torch.manual_seed(1)
-        latents = Latents(program.model, program.guide, x)
-        trace, _ = latents.pair.traces(x, 3, validate=False)
+        batch = pv.Batch(x)
+        latents = Latents(program.model, program.guide, batch)
+        drawn = latents.draws(batch, 3)
         expected = torch.empty(3, 4)
         for draw in range(3):
             for own in range(4):
-                values = {name: trace.nodes[name]["value"][draw, own] for name in latents.names}
+                values = {name: value[draw, own] for name, value in drawn.items()}
                 log_q = torch.cat(
                     [
-                        latents.log_guide(x[j : j + 1], {n: v[None, None] for n, v in values.items()})[0]
+                        latents.log_guide(batch[j : j + 1], {n: v[None, None] for n, v in values.items()})[0]
                         for j in range(4)
                     ]
                 )

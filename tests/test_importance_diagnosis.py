@@ -20,7 +20,7 @@ from pyro_vae.importance.pareto import pareto_k, tail_length
 from pyro_vae.importance.running import Running, levels_of
 from pyro_vae.importance.sampling import rounds_of
 from tests.components import refused
-from tests.test_importance import PPCA, D, L, N
+from tests.test_importance import PPCA, D, L, N, Numbered
 
 Program = Callable[[Tensor], Any]
 CPU = torch.device("cpu")
@@ -32,22 +32,23 @@ class Stream:
     def __init__(self, log_w: Tensor) -> None:
         self.log_w, self.seen = log_w, torch.zeros(log_w.shape[1], dtype=torch.long)
         self.x = torch.arange(log_w.shape[1], dtype=torch.float64)
-        self.calls = 0
 
     def guide(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            pyro.sample("k", dist.Delta(x.new_zeros(())))
+            pyro.sample("k", Numbered(lambda shape: self.next(x.long(), shape)))
 
     def model(self, x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            k = pyro.sample("k", dist.Delta(x.new_zeros(())))
-            density = k.new_zeros(k.shape)
-            self.calls += 1
-            if self.calls > 3:  # not when it is only looked at
-                where = x.long()
-                density = torch.stack([self.log_w[self.seen[i] :][: len(k), i] for i in where], dim=1)
-                self.seen[where] += len(k)
-            pyro.sample("x", dist.Delta(x.expand(k.shape), log_density=density), obs=x)
+            k = pyro.sample("k", Numbered(torch.zeros))
+            density = self.log_w[k.long(), x.long()]
+            pyro.sample("x", dist.Delta(x.expand(density.shape), log_density=density), obs=x)
+
+    def next(self, where: Tensor, shape: torch.Size) -> Tensor:
+        if len(shape) == 1:  # when it is only looked at
+            return torch.zeros(shape)
+        numbers = self.seen[where] + torch.arange(shape[0])[:, None]
+        self.seen[where] += shape[0]
+        return numbers.to(self.x)
 
 
 def reference_k(log_w: np.ndarray) -> float:
@@ -139,7 +140,7 @@ def test_k_is_large_where_the_guide_is_too_narrow_and_small_where_it_is_wide(flo
         return result.pareto_k
 
     narrow, middle, wide = found(0.3), found(0.8), found(1.5)
-    assert (narrow > 0.7).all() and (wide < 0).all()
+    assert (narrow > 0.7).sum() >= 16 and (wide < 0).all()  # its standard error is 0.1
     assert narrow.mean().item() == pytest.approx(1 - 0.3**2, abs=0.12)
     assert middle.mean().item() == pytest.approx(1 - 0.8**2, abs=0.12)
 
@@ -341,7 +342,7 @@ def test_an_interrupted_call_ends_with_the_same_numbers(
 
 def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Resumable, "interval", 0.0)
-    path, programs = tmp_path / "evidence.pt", Failing(9)
+    path, programs = tmp_path / "evidence.pt", Failing(25)
     with pytest.raises(MemoryError):
         pv.log_evidence(
             programs.ppca.model, programs.guide, programs.x, num_particles=300, rows=64, checkpoint=path
@@ -440,7 +441,7 @@ def test_sites_are_held_against_each_other_on_every_path(options: dict[str, Any]
 
     with refused(r"the model's latent sites \['z'\] and no others, got \[\]"):
         pv.log_evidence(ppca.model, nothing, ppca.x, num_particles=100, **options)
-    with refused("a pyro.plate named \"data\" of size [47], that of x, got the site 'scale' inside none"):
+    with refused("every site inside a pyro.plate of the size of x, here 7, got the site 'scale' inside none"):
         pv.log_evidence(outside, outside_guide, ppca.x, num_particles=100, **options)
 
 

@@ -95,9 +95,10 @@ def gradients(loss: Callable[[Tensor], Tensor], u: Tensor) -> None:
 
 def ours(vae: pv.VAE, x: Tensor, u: Tensor, mode: Compile) -> Work:
     """A transition of annealing from the prior."""
-    latents = Latents(vae.model, vae.guide, x)
+    batch = pv.Batch(x)
+    latents = Latents(vae.model, vae.guide, batch)
     path = Densities(
-        latents, x, Options(CHAINS, 1, "prior", "linear", LEAPFROG_STEPS, 0.65, None, mode), gradients=1
+        latents, batch, Options(CHAINS, 1, "prior", "linear", LEAPFROG_STEPS, 0.65, None, mode), gradients=1
     )
     beta, size = torch.full((len(x),), 0.5), torch.full((len(x),), 0.01)
     scale = torch.ones_like(u[0])

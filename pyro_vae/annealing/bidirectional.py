@@ -9,8 +9,9 @@ from torch import Tensor
 from pyro_vae.annealing.evidence import summarise
 from pyro_vae.annealing.options import Compile, Options, Schedule, Start
 from pyro_vae.annealing.runner import Runner, resumable
+from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
-from pyro_vae.programs import Latents, Program, Simulated, simulate
+from pyro_vae.programs import Latents, Program, Simulated, one_at_a_time, simulate
 
 
 class _Fields(NamedTuple):
@@ -58,12 +59,14 @@ class BidirectionalGap(_Fields):
         )
 
 
+@one_at_a_time
 def bidirectional_gap(
     model: Program,
     guide: Program,
     num_data: int = 100,
     *,
-    like: Tensor,
+    like: Tensor | Batch,
+    given: Given | None = None,
     num_chains: int = 16,
     num_temperatures: int = 1000,
     start: Start = "prior",
@@ -72,6 +75,7 @@ def bidirectional_gap(
     target_acceptance: float = 0.65,
     rows: int | None = None,
     compile: Compile = "auto",
+    data_plate: str | None = None,
     progress: bool = False,
     checkpoint: Path | str | None = None,
 ) -> BidirectionalGap:
@@ -89,10 +93,14 @@ def bidirectional_gap(
     p(x|z) > 0 for every z to become tight: chains in reverse never reach where it is 0.
 
     Args:
-        model: Pyro program of p(x, z), called with batches of x of any size; it observes x as it is.
+        model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size; it observes
+            all of x, at one site or at several.
         guide: Pyro program of q(z|x), called likewise.
         num_data: B, data to simulate.
         like: Data (at least one) of the shape, type and device of what the model is called with.
+        given: What lies beside `like`, by the programs' arguments. It is kept, and of simulated data the
+            first has that of the first datum, and so on over again; what the model observes of it is drawn
+            anew.
         num_chains: C, chains per datum and direction; those in reverse start at the same z.
         num_temperatures: As with `annealed_log_evidence`, like the further options.
         start: Likewise.
@@ -101,12 +109,13 @@ def bidirectional_gap(
         target_acceptance: Likewise.
         rows: Likewise.
         compile: Likewise.
+        data_plate: Likewise.
         progress: Show a progress bar.
         checkpoint: Likewise.
 
     Raises:
-        InputError: as `annealed_log_evidence`; and where the model observes more than x, or x changed, or
-            has densities that depend on x (an autoregressive decoder).
+        InputError: as `annealed_log_evidence`; where a latent site is masked; and where the model does not
+            observe all of x, or x changed, or has densities that depend on x (an autoregressive decoder).
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -120,14 +129,17 @@ def bidirectional_gap(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     ).checked()
     num_data = count("num_data", num_data)
-    latents = Latents(model, guide, like)
+    shown = Batch.of(like, given)
+    latents = Latents(model, guide, shown, data_plate=data_plate)
     what = "bidirectional_gap"
-    with resumable(checkpoint, what, options, latents, like, num_data=num_data) as kept:
+    with resumable(checkpoint, what, options, latents, shown, num_data=num_data) as kept:
         if kept.state is None:
-            drawn = simulate(latents, like, num_data)
+            drawn = simulate(latents, shown, num_data)
         else:
-            drawn = Simulated(*[part.to(like.device) for part in kept.state["drawn"]])
-        runner = Runner(latents, options, drawn.x, drawn.u, progress=progress, resumable=kept)
+            *tensors, u = (part.to(shown.device) for part in kept.state["drawn"])
+            template = shown.repeat(-(-num_data // len(shown)))[:num_data]
+            drawn = Simulated(template.with_tensors(tensors), u)
+        runner = Runner(latents, options, drawn.batch, drawn.u, progress=progress, resumable=kept)
         forward, reverse = runner.run()
     lower, upper = summarise(forward.log_weights), summarise(-reverse.log_weights)
     return BidirectionalGap(
@@ -137,7 +149,7 @@ def bidirectional_gap(
         lower.standard_error,
         upper.standard_error,
         (forward.acceptance + reverse.acceptance) / 2,
-        drawn.x,
+        drawn.batch.x,
         options.num_chains,
         options.num_temperatures,
     )

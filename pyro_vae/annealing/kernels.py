@@ -67,10 +67,15 @@ def tune(path: Path, options: Options, after: Callable[[], None] = lambda: None)
     """
     num_temperatures, name = options.num_temperatures, options.schedule
     variances = _variances(path)
-    fixed = schedule(name, num_temperatures).to(path.x.device)[:, None].expand(-1, len(path.x)).contiguous()
+    fixed = (
+        schedule(name, num_temperatures)
+        .to(path.batch.device)[:, None]
+        .expand(-1, len(path.batch))
+        .contiguous()
+    )
     if num_temperatures == 1:
         return Kernels(fixed, fixed[1:], variances, options.leapfrog_steps)
-    betas = schedule(name, pilot_steps(num_temperatures)).to(path.x.device)
+    betas = schedule(name, pilot_steps(num_temperatures)).to(path.batch.device)
     point = path.point(path.draw(options.num_chains))
     log_size = point.u.new_full(point.u.shape[1:2], 0.5).log()
     sizes, deviations = [], [_deviation(point)]
@@ -105,9 +110,9 @@ def _deviation(point: Point) -> Tensor:
 
 def _variances(path: Path) -> tuple[Tensor, Tensor]:
     """Variances of u under the start and under the guide, (B, n) each."""
-    chunk = max(path.latents.pair.rows // len(path.x), 1)
+    chunk = max(path.latents.pair.rows // len(path.batch), 1)
     numbers = [min(chunk, _SCALE_DRAWS - first) for first in range(0, _SCALE_DRAWS, chunk)]
     start = torch.cat([path.draw(number) for number in numbers]).var(0).clamp(min=1e-12)
-    end = torch.cat([path.latents.from_guide(path.x, number) for number in numbers]).var(0)
+    end = torch.cat([path.latents.from_guide(path.batch, number) for number in numbers]).var(0)
     # a coordinate that the guide does not move has no scale of its own
     return start, torch.where(end > 1e-12 * start, end, start)

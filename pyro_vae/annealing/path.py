@@ -1,7 +1,6 @@
 """The geometric path from a start to the joint density, and its gradients."""
 
 import shutil
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,8 +8,9 @@ import torch
 from torch import Tensor
 
 from pyro_vae.annealing.options import Options
+from pyro_vae.batch import Batch
 from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, agree, own_draws
-from pyro_vae.programs import Latents
+from pyro_vae.programs import Latents, say
 
 Function = Callable[..., tuple[Tensor | None, ...]]
 
@@ -50,26 +50,26 @@ class Path:
 
     Args:
         latents: Of the model.
-        x: The first batch (B, *data_shape); `place` takes others of this shape.
+        batch: The first one; `place` takes others of its shape.
         options: The start, the number of chains, and how to compile.
         gradients: How many there will be, about.
     """
 
-    def __init__(self, latents: Latents, x: Tensor, options: Options, gradients: int) -> None:
+    def __init__(self, latents: Latents, batch: Batch, options: Options, gradients: int) -> None:
         self.latents, self.start = latents, options.start
-        self.x = x.clone()
+        self.batch = batch.clone()
         self._point: Function = self._eager_point
         self._force: Function = self._eager_force
         self._graphs: list[FlatGraph] = []
         compile = options.compile
         if compile in ("flat", "inductor") or (compile == "auto" and gradients >= _GRAPH_PAYS):
-            numbers = options.num_chains * x.numel() * gradients
+            numbers = options.num_chains * batch.x.numel() * gradients
             pays = numbers >= _COMPILER_PAYS and shutil.which("g++") is not None
             self._build(options.num_chains, compile == "inductor" or (compile == "auto" and pays))
 
-    def place(self, x: Tensor) -> None:
+    def place(self, batch: Batch) -> None:
         """Go over to another batch of data of the same shape."""
-        self.x.copy_(x)
+        self.batch.copy_(batch)
         for graph in self._graphs:
             graph.settle()
 
@@ -77,8 +77,8 @@ class Path:
         """Draws of u from the start: (C, B, n)."""
         with torch.no_grad():
             if self.start == "prior":
-                return self.latents.from_prior(self.x, num_chains)
-            return self.latents.from_guide(self.x, num_chains)
+                return self.latents.from_prior(self.batch, num_chains)
+            return self.latents.from_guide(self.batch, num_chains)
 
     def point(self, u: Tensor) -> Point:
         """Densities and gradients at u."""
@@ -92,10 +92,13 @@ class Path:
 
     def _densities(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Log density of the start, and what the joint has more."""
-        log_px, log_pz, log_qz, log_det = self.latents.log_probs(self.x, u, guide=self.start == "guide")
-        if self.start == "prior":
-            return log_pz + log_det, log_px
-        return log_qz + log_det, log_px + log_pz - log_qz
+        found = self.latents.log_probs(self.batch, u, guide=self.start == "guide")
+        prior = self.start == "prior"
+        log_start = (found.log_pz if prior else found.log_qz) + found.log_det
+        masked = found.masked_pz if prior else found.masked_qz
+        if masked is not None:  # where a latent is masked it moves by the start alone
+            log_start = log_start + masked
+        return log_start, found.log_px if prior else found.log_px + found.log_pz - found.log_qz
 
     def _eager_point(self, u: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
@@ -112,17 +115,17 @@ class Path:
 
     def _build(self, num_chains: int, inductor: bool) -> None:
         """Flat graphs in the place of the programs, where there can be any that agree with them."""
-        with own_draws(self.x.device):
+        with own_draws(self.batch.device):
             u = self.draw(num_chains)
-        beta = torch.full_like(u[0, :, 0], 0.5)
+        beta = u.new_full((len(self.batch),), 0.5)
         try:
             point = self._graph(lambda u: self._eager_point(u), (u,), inductor)
             force = self._graph(lambda u, beta: self._eager_force(u, beta), (u, beta), inductor)
         except NotCompiled as error:
-            warnings.warn(f"annealing runs without inductor: {error}", stacklevel=4)
+            say(f"annealing runs without inductor: {error}")
             return self._build(num_chains, inductor=False)
         except Untraceable as error:
-            warnings.warn(f"annealing runs as plain Pyro, not as a flat graph: {error}", stacklevel=4)
+            say(f"annealing runs as plain Pyro, not as a flat graph: {error}")
             return None
         self._graphs, self._point, self._force = [point, force], point, force
         return None

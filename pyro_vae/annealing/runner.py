@@ -14,6 +14,7 @@ from pyro_vae.annealing.chains import Chains, anneal, begin
 from pyro_vae.annealing.kernels import Kernels, pilot_transitions, tune
 from pyro_vae.annealing.options import Options
 from pyro_vae.annealing.path import Path
+from pyro_vae.batch import Batch
 from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
@@ -22,15 +23,15 @@ from pyro_vae.randomness import own_randomness, random_state, set_random_state
 
 
 def resumable(
-    path: FilePath | str | None, what: str, options: Options, latents: Latents, x: Tensor, **more: object
+    path: FilePath | str | None, what: str, options: Options, latents: Latents, batch: Batch, **more: object
 ) -> Resumable:
     """Where the state of a run is kept, for the same estimate, options, data and programs only."""
     settings = {"estimate": what, **options._asdict(), **more}
     if path is not None:
-        with own_randomness(0, x.device), torch.no_grad():
-            settings["log weights"] = latents.pair.log_weights(x[:1], 1, validate=False)
-        settings |= {"data": fingerprint(x), "rows": _rows(latents, options)}
-    return Resumable(path, settings, x.device)
+        with own_randomness(0, batch.device), torch.no_grad():
+            settings["log weights"] = latents.pair.log_weights(latents.pair.ends(batch), 1, validate=False)
+        settings |= {"data": fingerprint(batch), "rows": _rows(latents, options)}
+    return Resumable(path, settings, batch.device)
 
 
 def _rows(latents: Latents, options: Options) -> int:
@@ -57,11 +58,11 @@ class _Progress:
     #: By way, the log weights (C, B) and acceptance (B,) of each finished batch.
     done: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)
 
-    def state(self, x: Tensor, ends: Tensor | None) -> dict[str, Any]:
+    def state(self, data: Batch, ends: Tensor | None) -> dict[str, Any]:
         """All of it as tensors and numbers, with simulated data, which no later call would draw again."""
         kernels, chains = (None if part is None else tuple(part) for part in (self.kernels, self.chains))
         now = {name: getattr(self, name) for name in ("batch", "way", "random", "done")}
-        drawn = None if ends is None else (x, ends)
+        drawn = None if ends is None else (*data.tensors, ends)
         return {**now, "kernels": kernels, "chains": chains, "drawn": drawn}
 
     @classmethod
@@ -86,7 +87,7 @@ class Runner:
     Args:
         latents: Of the model.
         options: How to anneal.
-        x: Data (N, *data_shape).
+        data: N data.
         ends: Draws of p(u|x), (N, n), from which the reverse chains start; none for forward runs only.
         progress: Show a progress bar.
         resumable: Where the state is kept, entered.
@@ -96,16 +97,18 @@ class Runner:
         self,
         latents: Latents,
         options: Options,
-        x: Tensor,
+        data: Batch,
         ends: Tensor | None,
         *,
         progress: bool,
         resumable: Resumable,
     ) -> None:
-        self.latents, self.options, self.x, self.ends = latents, options, x, ends
+        self.latents, self.options, self.data, self.ends = latents, options, data, ends
         self.resumable = resumable
         self.ways = 1 if ends is None else 2
-        self.batches = _slices(len(x), max(_rows(latents, options) // options.num_chains, 1))
+        self.batches = _slices(
+            len(data), max(_rows(latents, options) // options.num_chains, 1, latents.pair.whole)
+        )
         #: Steps of a batch: the pilot's, and one for each way and temperature.
         self.pilot = pilot_transitions(options.num_temperatures)
         self.steps = self.pilot + self.ways * options.num_temperatures
@@ -116,13 +119,13 @@ class Runner:
     def run(self) -> list[Weights]:
         """The weights of the forward runs, and of the reverse ones where there are ends."""
         if self.resumable.state is not None:
-            self._now = _Progress.of(self.resumable.state, self.x.device)
+            self._now = _Progress.of(self.resumable.state, self.data.device)
             self._bar.update(self._now.batch * self.steps)
         now = self._now
         with self._bar:
             for batch in range(now.batch, len(self.batches)):
                 now.batch = batch
-                self._batch(self._path(self.x[self.batches[now.batch]]))
+                self._batch(self._path(self.data[self.batches[now.batch]]))
         return [
             Weights(*[torch.cat(parts, dim=-1) for parts in zip(*done, strict=True)]) for done in now.done
         ]
@@ -132,7 +135,7 @@ class Runner:
         now, options = self._now, self.options
         if now.kernels is None:
             self._check(path)
-            now.random = random_state(self.x.device)
+            now.random = random_state(self.data.device)
             now.kernels = tune(path, options, after=self._keep)
         for way in range(now.way, self.ways):
             now.way = way
@@ -156,9 +159,9 @@ class Runner:
 
     def _check(self, path: Path) -> None:
         """Refuse data at which a first weight is no number, and data outside the support."""
-        with own_draws(path.x.device):
+        with own_draws(path.batch.device):
             self._refuse(path.point(path.draw(self.options.num_chains)).log_ratio)
-        self.latents.pair.check(path.x)
+        self.latents.pair.check(path.batch)
 
     def _refuse(self, log_weights: Tensor) -> None:
         """Refuse log weights (C, B) that are NaN or +∞."""
@@ -184,15 +187,16 @@ class Runner:
         else:
             passed = self.pilot + now.way * self.options.num_temperatures + now.chains.step
             self._bar.update(now.batch * self.steps + passed - self._bar.n)
-        self.resumable.keep(lambda: now.state(self.x, self.ends))
+        self.resumable.keep(lambda: now.state(self.data, self.ends))
 
-    def _path(self, x: Tensor) -> Path:
-        if len(x) in self._paths:
-            self._paths[len(x)].place(x)
+    def _path(self, batch: Batch) -> Path:
+        size = len(batch)
+        if size in self._paths:
+            self._paths[size].place(batch)
         else:
             gradients = len(self.batches) * self.steps * self.options.leapfrog_steps
-            self._paths[len(x)] = Path(self.latents, x, self.options, gradients)
-        return self._paths[len(x)]
+            self._paths[size] = Path(self.latents, batch, self.options, gradients)
+        return self._paths[size]
 
 
 def _slices(num: int, most: int) -> list[slice]:

@@ -1,7 +1,7 @@
 """A function without gradients as flat graphs, one for each shape."""
 
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -12,7 +12,7 @@ from pyro_vae.errors import one_line
 
 
 class FlatFunction:
-    """A function of one tensor, run as a flat graph.
+    """A function of tensors, run as a flat graph.
 
     The first result of each graph is held against that of the function, by the same random numbers. Where
     there is no graph or it does not agree, the function itself runs from then on, and a warning says why.
@@ -28,28 +28,31 @@ class FlatFunction:
         self.eager = False
         self._graphs: dict[Hashable, FlatGraph] = {}
 
-    def __call__(self, function: Callable[[Tensor], Tensor], x: Tensor, key: Hashable) -> Tensor:
-        """What `function` gives for x; functions of one key differ in nothing but the shape of x."""
+    def __call__(self, function: Callable[..., Tensor], args: Sequence[Tensor], key: Hashable) -> Tensor:
+        """What `function` gives; functions of one key differ in nothing but the shapes of their arguments."""
         if self.eager:
-            return function(x)
-        full = (key, x.shape, x.stride(), x.dtype, x.device)
+            return function(*args)
+        full = (key, *((arg.shape, arg.stride(), arg.dtype, arg.device) for arg in args))
         if full not in self._graphs:
-            self._build(function, x, full)
+            self._build(function, args, full)
         if self.eager:
-            return function(x)
-        (result,) = self._graphs[full](x)
+            return function(*args)
+        (result,) = self._graphs[full](*args)
         assert result is not None
         return result
 
-    def _build(self, function: Callable[[Tensor], Tensor], x: Tensor, key: Hashable) -> None:
+    def _build(self, function: Callable[..., Tensor], args: Sequence[Tensor], key: Hashable) -> None:
         """Make the graph, or give up, leaving the random numbers as they are."""
-        with own_draws(x.device):
-            expected = function(x)
+        device = args[0].device
+        with own_draws(device):
+            expected = function(*args)
         try:
-            with own_draws(x.device):
-                graph = FlatGraph(lambda x: (function(x),), (x,), fast=self.fast, inductor=self.inductor)
-            with own_draws(x.device):
-                (result,) = graph(x)
+            with own_draws(device):
+                graph = FlatGraph(
+                    lambda *args: (function(*args),), tuple(args), fast=self.fast, inductor=self.inductor
+                )
+            with own_draws(device):
+                (result,) = graph(*args)
             problem = "" if agree(result, expected, graph.rounding) else "the graph gives other values"
         except Untraceable as error:
             problem = str(error)
@@ -60,7 +63,7 @@ class FlatFunction:
         elif self.inductor:
             self.inductor = False
             warnings.warn(f"{self.who} runs without inductor: {problem}", stacklevel=2)
-            self._build(function, x, key)
+            self._build(function, args, key)
         else:
             self.eager = True
             warnings.warn(f"{self.who} runs as plain Pyro, not as a flat graph: {problem}", stacklevel=2)

@@ -8,10 +8,11 @@ from pyro.ops.stats import effective_sample_size
 from scipy import stats
 from torch import Tensor
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
 from pyro_vae.diagnosis.exact import ExactPosterior, exact_posterior
 from pyro_vae.errors import InputError, seed_number
-from pyro_vae.programs import Latents, Program
+from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
 
 
@@ -97,16 +98,19 @@ class Agreement(NamedTuple):
         return f"q(z|x) differs from NUTS on {affected} of {data} data: {words}{more} ({how})"
 
 
+@one_at_a_time
 def agreement(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
+    given: Given | None = None,
     exact: ExactPosterior | None = None,
     num_samples: int = 1000,
     warmup: int = 500,
     num_chains: int = 2,
     seed: int = 0,
+    data_plate: str | None = None,
     progress: bool = False,
 ) -> Agreement:
     """Draws from q(z|x) against as many from p(z|x) by NUTS, on a few data.
@@ -120,11 +124,13 @@ def agreement(
         model: Pyro program of p(x, z), whose latent sites are continuous.
         guide: Pyro program of q(z|x).
         x: A few data (B, *data_shape).
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         exact: What `exact_posterior` gave for the same model and data; by default it is made here.
         num_samples: As in `exact_posterior`, likewise the next three.
         warmup: Steps of each chain that are dropped.
         num_chains: Chains per datum.
         seed: Of torch's random numbers, whose global state is given back as it was.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
         progress: Show a progress bar.
 
     Raises:
@@ -138,36 +144,38 @@ def agreement(
     >>> found.names, found.scale_ratio.shape
     (('z[0]', 'z[1]', 'log p(x, z)'), torch.Size([1, 3]))
     """
+    data = Batch.of(x, given)
     if exact is None:
         exact = exact_posterior(
             model,
-            x,
+            data,
             num_samples=num_samples,
             warmup=warmup,
             num_chains=num_chains,
             seed=seed,
+            data_plate=data_plate,
             progress=progress,
         )
-    with own_randomness(seed_number(seed), x.device), store_as_found(), torch.no_grad():
-        latents = Latents(model, guide, x)
-        latents.pair.check(x)
+    with own_randomness(seed_number(seed), data.device), store_as_found(), torch.no_grad():
+        latents = Latents(model, guide, data, data_plate=data_plate)
+        latents.pair.check(data)
         names = tuple(latents.columns())
-        if exact.names != names or exact.u.shape[1] != len(x):
+        if exact.names != names or exact.u.shape[1] != len(data):
             raise InputError(
-                f"expected exact draws of {list(names)} on {len(x)} data, got {list(exact.names)} on "
+                f"expected exact draws of {list(names)} on {len(data)} data, got {list(exact.names)} on "
                 f"{exact.u.shape[1]}: use the same model and data"
             )
-        u = latents.from_guide(x, len(exact.u))
-        p, q = _quantities(latents, x, exact.u), _quantities(latents, x, u)
+        u = latents.from_guide(data, len(exact.u))
+        p, q = _quantities(latents, data, exact.u), _quantities(latents, data, u)
     if q.isnan().any():
         raise unusable(q.isnan().any(0), (*names, JOINT))
     return _compared((*names, JOINT), p, q, exact, u)
 
 
-def _quantities(latents: Latents, x: Tensor, u: Tensor) -> Tensor:
+def _quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
     """The coordinates of u (S, B, n) and log p(x, u), on the CPU: (S, B, n + 1)."""
-    chunk = max(latents.pair.rows // len(x), 1)
-    joint = torch.cat([log_joint(latents, x, part) for part in u.split(chunk)])
+    chunk = max(latents.pair.rows // len(batch), 1)
+    joint = torch.cat([log_joint(latents, batch, part) for part in u.split(chunk)])
     return torch.cat([u.double(), joint[..., None]], dim=-1).cpu()
 
 
@@ -186,7 +194,7 @@ def _compared(
     distance, p_value = torch.zeros_like(ratio), torch.ones_like(ratio)
     for place in np.ndindex(*ratio.shape):
         first, second = (each[(slice(None), *place)].numpy() for each in (p, q))
-        distance[place] = float(stats.ks_2samp(first, second).statistic)
+        distance[place] = float(stats.ks_2samp(first, second, method="asymp").statistic)
     size = torch.minimum(ess, ess_squares)
     p_value = torch.as_tensor(
         stats.kstwobign.sf((distance * (size * num / (size + num)).sqrt()).numpy()), dtype=ratio.dtype

@@ -8,9 +8,10 @@ from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
 from pyro_vae.errors import InputError, count, seed_number
-from pyro_vae.programs import Latents, Program, simulate
+from pyro_vae.programs import Latents, Program, one_at_a_time, simulate
 from pyro_vae.randomness import own_randomness
 
 #: More bins than this see no more of a shape that matters, fewer than four no U.
@@ -131,16 +132,19 @@ class Calibration(NamedTuple):
         )
 
 
+@one_at_a_time
 @torch.no_grad()
 def calibrate(
     model: Program,
     guide: Program,
     *,
-    like: Tensor,
+    like: Tensor | Batch,
+    given: Given | None = None,
     num_data: int = 1000,
     num_draws: int = 99,
     rows: int | None = None,
     seed: int = 0,
+    data_plate: str | None = None,
     progress: bool = False,
 ) -> Calibration:
     """Simulation-based calibration of q(z|x) on data drawn from the model.
@@ -155,19 +159,21 @@ def calibrate(
     checking for Bayesian computation: the choice of test quantities shapes sensitivity".
 
     Args:
-        model: Pyro program of p(x, z) that observes its argument at one site.
-        guide: Pyro program of q(z|x).
+        model: Pyro program of p(x, z), called as `model(x, **given)`, that observes all of x.
+        guide: Pyro program of q(z|x), called likewise.
         like: Data (at least one) of the shape, type and device that the programs are called with.
+        given: What lies beside `like`, as in `bidirectional_gap`.
         num_data: Data to draw.
         num_draws: L, draws per datum; L + 1 is cut into 4 to 20 equal bins, so one less than a round number.
         rows: Draws handled at once; by default as many as fit a CPU's cache, 5000 at the most.
         seed: Of torch's random numbers, whose global state is given back as it was.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
         progress: Show a progress bar.
 
     Raises:
-        InputError: as `log_weights`; where a latent site is discrete; where the model does not observe just
-            its argument; where the draws or their log densities are NaN; where `num_draws` + 1 has no
-            divisor from 4 to 20, or there are fewer than five data in a bin.
+        InputError: as `log_weights`; where a latent site is discrete and not marked; where the model does not
+            observe all of its argument; where the draws or their log densities are NaN; where `num_draws` + 1
+            has no divisor from 4 to 20, or there are fewer than five data in a bin.
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -177,35 +183,36 @@ def calibrate(
     (('z[0]', 'z[1]', 'log p(x, z)'), torch.Size([100, 3]))
     """
     bins = _number_of_bins(count("num_data", num_data), count("num_draws", num_draws))
-    with own_randomness(seed_number(seed), like.device), store_as_found():
-        latents = Latents(model, guide, like)
+    shown = Batch.of(like, given)
+    with own_randomness(seed_number(seed), shown.device), store_as_found():
+        latents = Latents(model, guide, shown, data_plate=data_plate)
         rows = count("rows", latents.pair.rows if rows is None else rows)
         size = max(rows // num_draws, 1)
         parts = []
         with tqdm(total=num_data, unit="datum", disable=not progress) as bar:
             for start in range(0, num_data, size):
                 number = min(size, num_data - start)
-                parts.append(_ranks(latents, like, number, num_draws, max(rows // number, 1)).cpu())
+                parts.append(_ranks(latents, shown, number, num_draws, max(rows // number, 1)).cpu())
                 bar.update(number)
     return _tested(torch.cat(parts), (*latents.columns(), JOINT), num_draws, bins)
 
 
-def _ranks(latents: Latents, like: Tensor, number: int, num_draws: int, chunk: int) -> Tensor:
+def _ranks(latents: Latents, like: Batch, number: int, num_draws: int, chunk: int) -> Tensor:
     """Ranks on `number` new data, `chunk` draws of each at a time: (number, Q)."""
-    x, truth = simulate(latents, like, number)
-    true = _quantities(latents, x, truth[None])
-    below, ties = 2 * [torch.zeros(true.shape[1:], dtype=torch.int64, device=x.device)]
+    batch, truth = simulate(latents, like, number)
+    true = _quantities(latents, batch, truth[None])
+    below, ties = 2 * [torch.zeros(true.shape[1:], dtype=torch.int64, device=like.device)]
     for start in range(0, num_draws, chunk):
-        draws = _quantities(latents, x, latents.from_guide(x, min(chunk, num_draws - start)))
+        draws = _quantities(latents, batch, latents.from_guide(batch, min(chunk, num_draws - start)))
         below = below + (draws < true).sum(0)
         ties = ties + (draws == true).sum(0)
     # in float64, so that the product stays below ties + 1
-    return below + (torch.rand(ties.shape, dtype=torch.float64, device=x.device) * (ties + 1)).long()
+    return below + (torch.rand(ties.shape, dtype=torch.float64, device=like.device) * (ties + 1)).long()
 
 
-def _quantities(latents: Latents, x: Tensor, u: Tensor) -> Tensor:
+def _quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
     """The coordinates of u (K, B, n) and log p(x, u): (K, B, n + 1)."""
-    found = torch.cat([u.double(), log_joint(latents, x, u)[..., None]], dim=-1)
+    found = torch.cat([u.double(), log_joint(latents, batch, u)[..., None]], dim=-1)
     if found.isnan().any():
         raise unusable(found.isnan().any(0), (*latents.columns(), JOINT))
     return found

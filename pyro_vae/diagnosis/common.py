@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents, Program
 
@@ -16,9 +17,9 @@ from pyro_vae.programs import Latents, Program
 JOINT = "log p(x, z)"
 
 
-def log_joint(latents: Latents, x: Tensor, u: Tensor) -> Tensor:
+def log_joint(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
     """Log p(x, u) of unconstrained latents u (K, B, n), in float64: (K, B)."""
-    parts = latents.log_probs(x, u, guide=False)
+    parts = latents.log_probs(batch, u, guide=False)
     return parts.log_px.double() + parts.log_pz.double() + parts.log_det.double()
 
 
@@ -46,7 +47,7 @@ def store_as_found() -> Iterator[None]:
         yield
 
 
-def prior_of(model: Program) -> Callable[[Tensor], Any]:
+def prior_of(model: Program) -> Callable[..., Any]:
     """A guide that draws from the model's p(z)."""
     return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.diagnosis.estimates import Estimate, estimate
 from pyro_vae.diagnosis.local import LocalOptimum, optimise_locally
 from pyro_vae.diagnosis.prior import prior_gap
@@ -14,21 +15,24 @@ from pyro_vae.diagnosis.units import Units, latent_units
 from pyro_vae.diagnosis.verdict import Loss, collapse_in_words, generalisation, largest_loss, notes
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo, log_evidence
-from pyro_vae.programs import Program
+from pyro_vae.programs import Program, one_at_a_time
 
 #: Training data used at the most, spread evenly over those given.
 MOST_TRAIN = 2000
 
 
+@one_at_a_time
 def diagnose(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
-    train: Tensor | None = None,
+    given: Given | None = None,
+    train: Tensor | Batch | None = None,
     evidence: Evidence | None = None,
     num_steps: int = 500,
     num_particles: int = 1000,
+    data_plate: str | None = None,
     progress: bool = False,
 ) -> Diagnosis:
     """Account for every nat between the data and log p(x), and say which part of the model to swap.
@@ -40,15 +44,17 @@ def diagnose(
     Li & Duvenaud (2018); Burda, Grosse & Salakhutdinov (2016) for active units.
 
     Args:
-        model: Pyro program of p(x, z), called with batches of x of any size.
+        model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size.
         guide: Pyro program of q(z|x), called likewise.
         x: Test data (B, *data_shape), at least 8.
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         train: Training data, for the train-test gap and for the prior fitted to codes; of more than
-            2000, as many evenly spread ones count.
+            2000, as many evenly spread ones count. A `Batch` where something lies beside them.
         evidence: log p(x) of these very data, any result with `estimate` and `standard_error` (B,); by
             default `log_evidence` with 5 · `num_particles`.
         num_steps: Steps of the search for each datum's best q.
         num_particles: Draws per datum of the ELBOs.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
         progress: Show progress bars.
 
     Raises:
@@ -62,19 +68,23 @@ def diagnose(
     >>> found.units.names
     ('z[0]', 'z[1]')
     """
-    _check(x, train, evidence)
-    train = None if train is None else train[:: math.ceil(len(train) / MOST_TRAIN)]
-    information = mutual_information(model, guide, x)
-    units = latent_units(model, guide, x)
-    prior = prior_gap(model, guide, x, train=train)
+    data, others = Batch.of(x, given), None if train is None else Batch.of(train, None)
+    _check(data, others, evidence)
+    others = None if others is None else others[:: math.ceil(len(others) / MOST_TRAIN)]
+    where = {"data_plate": data_plate}
+    information = mutual_information(model, guide, data, **where)
+    units = latent_units(model, guide, data, **where)
+    prior = prior_gap(model, guide, data, train=others, **where)
     local = optimise_locally(
-        model, guide, x, num_steps=num_steps, num_particles=num_particles, progress=progress
+        model, guide, data, num_steps=num_steps, num_particles=num_particles, progress=progress, **where
     )
     if evidence is None:
-        evidence = log_evidence(model, guide, x, num_particles=5 * num_particles, progress=progress)
+        evidence = log_evidence(
+            model, guide, data, num_particles=5 * num_particles, progress=progress, **where
+        )
     terms = _terms(local, information, evidence)
     terms["prior_gap"] = estimate(prior.gap, prior.standard_error)
-    difference = None if train is None else _train_test_gap(model, guide, train, local)
+    difference = None if others is None else _train_test_gap(model, guide, others, local, data_plate)
     approximation = evidence.estimate.to(local.elbo) - local.elbo
     losses = {
         "encoder": Loss(terms["amortisation"], local.gap),
@@ -101,18 +111,18 @@ def diagnose(
     )
 
 
-def _check(x: Tensor, train: Tensor | None, evidence: Evidence | None) -> None:
-    for name, data in (("x", x), ("train", train)):
-        if data is not None and (data.ndim == 0 or len(data) < 8):
-            raise InputError(f"{name} expects 8 data at least, got shape {tuple(data.shape)}")
+def _check(data: Batch, train: Batch | None, evidence: Evidence | None) -> None:
+    for name, each in (("x", data), ("train", train)):
+        if each is not None and len(each) < 8:
+            raise InputError(f"{name} expects 8 data at least, got shape {tuple(each.x.shape)}")
     if evidence is None:
         return
     for name in ("estimate", "standard_error"):
         shape = getattr(getattr(evidence, name, None), "shape", None)
-        if shape != x.shape[:1]:
+        if shape != data.x.shape[:1]:
             raise InputError(
-                f"evidence expects a result with {name} of shape ({len(x)},), one for each datum of x, got "
-                f"{'none' if shape is None else tuple(shape)}: use log_evidence on the same data"
+                f"evidence expects a result with {name} of shape ({len(data)},), one for each datum of x, "
+                f"got {'none' if shape is None else tuple(shape)}: use log_evidence on the same data"
             )
 
 
@@ -134,9 +144,11 @@ def _terms(local: LocalOptimum, information: Information, evidence: Evidence) ->
 
 
 @torch.no_grad()
-def _train_test_gap(model: Program, guide: Program, train: Tensor, local: LocalOptimum) -> Estimate:
+def _train_test_gap(
+    model: Program, guide: Program, train: Batch, local: LocalOptimum, data_plate: str | None
+) -> Estimate:
     """ELBO of training data − ELBO of the test data, which are independent of each other."""
-    seen = elbo(model, guide, train, num_particles=10).elbo
+    seen = elbo(model, guide, train, num_particles=10, data_plate=data_plate).elbo
     test = estimate(local.amortised.elbo, local.errors.amortised)
     error = math.hypot(float(seen.std()) / math.sqrt(len(seen)), test.standard_error)
     return Estimate(float(seen.mean()) - test.mean, error, math.nan)

@@ -9,14 +9,15 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import FlatGraph, Untraceable
 from pyro_vae.diagnosis.common import log_joint, prior_of, store_as_found
 from pyro_vae.errors import InputError, count, seed_number
-from pyro_vae.programs import Latents, Program
+from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
 
-#: Energy −log p(x, u) and its gradient, (1,) and (n,), at x (1, *data_shape) and u (n,).
-Energy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+#: Energy −log p(x, u) and its gradient, (1,) and (n,), at u (n,) and the tensors of one datum.
+Energy = Callable[..., tuple[Tensor, Tensor]]
 
 
 class ExactPosterior(NamedTuple):
@@ -53,15 +54,18 @@ class ExactPosterior(NamedTuple):
         )
 
 
+@one_at_a_time
 def exact_posterior(
     model: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
+    given: Given | None = None,
     num_samples: int = 1000,
     warmup: int = 500,
     num_chains: int = 2,
     target_acceptance: float = 0.8,
     seed: int = 0,
+    data_plate: str | None = None,
     progress: bool = False,
 ) -> ExactPosterior:
     """Draws from p(z|x), for a few data, by the No-U-Turn sampler of Pyro.
@@ -74,11 +78,13 @@ def exact_posterior(
     Args:
         model: Pyro program of p(x, z), whose latent sites are continuous.
         x: A few data (B, *data_shape).
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         num_samples: Draws per chain, four or more.
         warmup: Steps of each chain that adapt and are dropped.
         num_chains: Chains per datum, one after the other.
         target_acceptance: Acceptance that the step size is adapted to; nearer 1 where there are divergences.
         seed: Of torch's random numbers, whose global state is given back as it was.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
         progress: Show a progress bar.
 
     Raises:
@@ -97,15 +103,16 @@ def exact_posterior(
     if not 0 < target_acceptance < 1:
         raise InputError(f"target_acceptance expects a number between 0 and 1, got {target_acceptance}")
     count("warmup", warmup)
-    steps = len(x) * count("num_chains", num_chains) * (num_samples + warmup)
-    with own_randomness(seed_number(seed), x.device), store_as_found():
+    data = Batch.of(x, given)
+    steps = len(data) * count("num_chains", num_chains) * (num_samples + warmup)
+    with own_randomness(seed_number(seed), data.device), store_as_found():
         guide = prior_of(model)
-        latents = Latents(model, guide, x)
-        latents.pair.check(x)
-        energy = _energy(latents, x)
+        latents = Latents(model, guide, data, data_plate=data_plate)
+        latents.pair.check(data)
+        energy = _energy(latents, data)
         chains, divergences = [], []
         with tqdm(total=steps, unit="step", disable=not progress) as bar:
-            for datum in x.split(1):
+            for datum in data.split(1):
                 starts = _starts(latents, datum, num_chains)
                 runs = [
                     _chain(energy, datum, start, num_samples, warmup, target_acceptance, bar)
@@ -115,7 +122,7 @@ def exact_posterior(
                 divergences.append(sum(number for _, number in runs))
         u = torch.stack(chains, dim=2)  # (chains, samples, B, n)
         with torch.no_grad():
-            values = latents.values(x, u.flatten(0, 1))
+            values = latents.values(data, u.flatten(0, 1))
     return ExactPosterior(
         values,
         u.flatten(0, 1),
@@ -123,18 +130,24 @@ def exact_posterior(
         num_chains,
         split_gelman_rubin(u.double()),
         effective_sample_size(u.double()),
-        torch.tensor(divergences, device=x.device),
+        torch.tensor(divergences, device=data.device),
     )
 
 
 def _chain(
-    energy: Energy, x: Tensor, start: Tensor, num_samples: int, warmup: int, target: float, bar: "tqdm[Any]"
+    energy: Energy,
+    datum: Batch,
+    start: Tensor,
+    num_samples: int,
+    warmup: int,
+    target: float,
+    bar: "tqdm[Any]",
 ) -> tuple[Tensor, int]:
     """Draws (num_samples, n) of one chain, and how many of them diverged."""
 
     def potential(site: dict[str, Tensor]) -> Tensor:
         u = site["u"]
-        return _Energy.apply(u, *energy(x, u.detach()))
+        return _Energy.apply(u, *energy(u.detach(), *datum.tensors))
 
     kernel = NUTS(potential_fn=potential, target_accept_prob=target)
     mcmc = MCMC(
@@ -164,30 +177,31 @@ class _Energy(torch.autograd.Function):
         return gradient * ctx.saved_tensors[0], None, None
 
 
-def _energy(latents: Latents, x: Tensor) -> Energy:
+def _energy(latents: Latents, data: Batch) -> Energy:
     """The energy as a flat graph, several times as fast; as it is, where there is no graph that agrees."""
 
-    def energy(x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    def energy(u: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            value = -log_joint(latents, x, u[None, None]).to(u).sum()
+            value = -log_joint(latents, data[:1].with_tensors(tensors), u[None, None]).to(u).sum()
             (slope,) = torch.autograd.grad(value, u)
         return value.detach(), slope
 
-    one, other = (latents.from_prior(x[:1], 1)[0, 0].detach() for _ in range(2))
+    one, other = (latents.from_prior(data[:1], 1)[0, 0].detach() for _ in range(2))
     try:
-        graph: Any = FlatGraph(energy, (x[:1], one))
-        found, expected = graph(x[-1:], other), energy(x[-1:], other)
+        graph: Any = FlatGraph(energy, (one, *data[:1].tensors))
+        last = data[len(data) - 1 :].tensors
+        found, expected = graph(other, *last), energy(other, *last)
     except Untraceable:
         return energy
     return graph if all(map(torch.equal, found, expected)) else energy
 
 
 @torch.no_grad()
-def _starts(latents: Latents, x: Tensor, num: int) -> Tensor:
+def _starts(latents: Latents, datum: Batch, num: int) -> Tensor:
     """Draws of the prior at which x has a finite density: (num, n)."""
-    u = latents.from_prior(x, 20 * num)
-    fitting = u[log_joint(latents, x, u)[:, 0].isfinite(), 0]
+    u = latents.from_prior(datum, 20 * num)
+    fitting = u[log_joint(latents, datum, u)[:, 0].isfinite(), 0]
     if len(fitting) < num:
         raise InputError(
             f"expected a finite log p(x, z) at {num} of {len(u)} draws from the prior to start from, got "

@@ -10,6 +10,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import AffineTransform, biject_to, constraints, transform_to
 
+from pyro_vae.programs.data_plate import DataPlate
+from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.sites import plain
 
 #: (a parameter, unconstrained; the unit of its offset) → the moved parameter.
@@ -29,13 +31,16 @@ class FreeGuide(Messenger):
     spread of the guide's draws. A `Delta` stays as it is. With all offsets zero, the guide is as it was.
 
     Args:
-        depth: Number of plate axes, without that of the particles.
+        layout: Of a run of the guide; others may have another number of draws.
+        plate: Of the data.
     """
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, layout: Layout, plate: DataPlate) -> None:
         super().__init__()
-        self.depth = depth
+        self.layout, self.plate = layout, plate
         self.sites: dict[str, _Freed] = {}
+        #: Discrete sites, which stay as they are.
+        self.discrete: set[str] = set()
 
     @property
     def offsets(self) -> list[Tensor]:
@@ -45,13 +50,16 @@ class FreeGuide(Messenger):
     @property
     def whole(self) -> bool:
         """Whether the offsets reach every member of the family that the guide's distributions span."""
-        return all(isinstance(site, _Parameters) and not site.conditional for site in self.sites.values())
+        sites = self.sites.values()
+        return not self.discrete and all(
+            isinstance(site, _Parameters) and not site.place.conditional for site in sites
+        )
 
     def choose(self, better: Tensor) -> None:
         """Put zero for the data (B,) that are not marked."""
         for site in self.sites.values():
             for offset in site.offsets:
-                kept = better.reshape([-1, *[1] * (offset.ndim - 1 - site.axis)])
+                kept = better.reshape([-1, *[1] * (offset.ndim - 1 - site.place.axis)])
                 offset.data.copy_(torch.where(kept, offset, 0.0))
 
     def _pyro_sample(self, message: Any) -> None:
@@ -62,9 +70,13 @@ class FreeGuide(Messenger):
         ):
             return
         name, fn = message["name"], message["fn"]
+        if _support(fn).is_discrete:
+            self.discrete.add(name)
+            return
         if name not in self.sites:
             frames = {frame.name: frame.dim for frame in message["cond_indep_stack"] if frame.vectorized}
-            self.sites[name] = _freed(fn, _Place.of(fn, self.depth, frames.get("data", -1)))
+            axis = next((dim for plate, dim in frames.items() if plate in self.plate.names), -1)
+            self.sites[name] = _freed(fn, _Place.of(fn, self.layout, axis, first=not self.sites))
         message["fn"] = self.sites[name].at(fn)
 
 
@@ -73,22 +85,50 @@ class _Place(NamedTuple):
 
     #: Its batch shape, before it is spread over the particles.
     batch: torch.Size
-    #: Leading axes of it that are the particles': 1 where the site depends on other latents, else 0.
+    #: Leading axes of it that are no plates of the guide: of the particles, where the site depends on other
+    #: latents and the particles have an axis, and of enumerated sites.
     particles: int
     #: The data's axis in an offset.
     axis: int
+    #: B, where the data are repeated, else 0.
+    size: int
+    #: Whether the site may depend on other latents.
+    conditional: bool
 
     @classmethod
-    def of(cls, fn: Any, depth: int, dim: int) -> "_Place":
-        particles = max(len(fn.batch_shape) - depth, 0)
-        return cls(fn.batch_shape, particles, len(fn.batch_shape) - particles + dim)
+    def of(cls, fn: Any, layout: Layout, dim: int, first: bool) -> "_Place":
+        batch = fn.batch_shape
+        particles = max(len(batch) - layout.depth, 0)
+        conditional = particles > 0 or (layout.repeated and not first)
+        return cls(
+            batch, particles, len(batch) - particles + dim, layout.size if layout.repeated else 0, conditional
+        )
+
+    def one_particle(self, value: Tensor) -> Tensor:
+        """A parameter of the site without the axis of particles."""
+        one = value[(0,) * self.particles]
+        return one.narrow(self.axis, 0, self.size) if self.size else one
+
+    def over_particles(self, value: Tensor) -> Tensor:
+        """Draws (num, *batch, …) with those of all particles along the first axis."""
+        value = value.flatten(0, self.particles)
+        if not self.size:
+            return value
+        return value.unflatten(self.axis + 1, (-1, self.size)).movedim(self.axis + 1, 1).flatten(0, 1)
+
+    def spread(self, offset: Tensor, fn: Any) -> Tensor:
+        """An offset for each row of a run."""
+        if not self.size:
+            return offset
+        rows = fn.batch_shape[self.axis + self.particles]
+        return offset.repeat(*(rows // self.size if axis == self.axis else 1 for axis in range(offset.ndim)))
 
 
 class _Freed(Protocol):
     """A site with offsets."""
 
     offsets: list[Tensor]
-    axis: int
+    place: _Place
 
     def at(self, fn: Any) -> Any:
         """The distribution `fn` of the site, moved."""
@@ -99,14 +139,13 @@ class _Parameters:
 
     def __init__(self, fn: Any, place: _Place) -> None:
         self.offsets: list[Tensor] = []
-        self.axis = place.axis
-        self.conditional = place.particles > 0
+        self.place = place
         lead = len(place.batch)
 
         def start(value: Tensor, unit: Tensor) -> Tensor:
             if value.shape[:lead] != place.batch:
                 raise _Unusable("a parameter lacks the axes of the plates")
-            self.offsets.append(torch.zeros_like(value[0] if place.particles else value).requires_grad_())
+            self.offsets.append(torch.zeros_like(place.one_particle(value)).requires_grad_())
             return value
 
         made = moved(fn, start)
@@ -116,24 +155,25 @@ class _Parameters:
 
     def at(self, fn: Any) -> Any:
         offsets = iter(self.offsets)
-        return moved(fn, lambda value, unit: value + unit * next(offsets))
+        return moved(fn, lambda value, unit: value + unit * self.place.spread(next(offsets), fn))
 
 
 class _Draws:
     """An affine map of the draws of a site's distribution, in the unconstrained space of its support."""
 
     def __init__(self, fn: Any, place: _Place) -> None:
-        self.axis = place.axis
-        raw = biject_to(_support(fn)).inv(fn.sample((100,)))
+        self.place = place
         # over the draws, and the particles
-        raw = raw.flatten(0, place.particles)
+        raw = place.over_particles(biject_to(_support(fn)).inv(fn.sample((100,))))
         self.centre, self.unit = raw.mean(0), raw.std(0)
         self.offsets = [torch.zeros_like(self.centre).requires_grad_() for _ in range(2)]
 
     def at(self, fn: Any) -> Any:
-        shift, log_scale = self.offsets
+        shift, log_scale, centre, unit = (
+            self.place.spread(each, fn) for each in (*self.offsets, self.centre, self.unit)
+        )
         scale = log_scale.exp()
-        loc = self.centre + self.unit * shift - scale * self.centre
+        loc = centre + unit * shift - scale * centre
         support = _support(fn)
         to_support = biject_to(support)
         # the caches take a draw back to the very tensor whose density a flow remembers

@@ -1,6 +1,5 @@
 """The guide's own family, optimised for each datum."""
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -9,11 +8,12 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import own_draws
 from pyro_vae.diagnosis.families import FreeGuide
 from pyro_vae.errors import count
 from pyro_vae.importance import ELBO
-from pyro_vae.programs import Pair, Program
+from pyro_vae.programs import Pair, Program, one_at_a_time
 
 
 class LocalErrors(NamedTuple):
@@ -55,15 +55,18 @@ class LocalOptimum(NamedTuple):
         )
 
 
+@one_at_a_time
 def optimise_locally(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
+    given: Given | None = None,
     num_steps: int = 500,
     num_draws: int = 10,
     learning_rate: float = 0.1,
     num_particles: int = 1000,
+    data_plate: str | None = None,
     progress: bool = False,
 ) -> LocalOptimum:
     """The amortisation gap of each datum: max over λ of ELBO(x; q_λ) − ELBO(x; q(z|x)).
@@ -79,13 +82,15 @@ def optimise_locally(
     Cremer, Li & Duvenaud, "Inference suboptimality in variational autoencoders" (2018).
 
     Args:
-        model: Pyro program of p(x, z), called with batches of x of any size.
+        model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size.
         guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape).
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         num_steps: Steps of Adam.
         num_draws: Draws of z per datum and step.
         learning_rate: Of the first step; a location moves in standard deviations of the guide.
         num_particles: Draws per datum of the final measurement, and as many of the choice.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
         progress: Show a progress bar.
 
     Raises:
@@ -104,15 +109,15 @@ def optimise_locally(
         ("num_particles", num_particles),
     ):
         count(name, number)
-    pair = Pair(model, guide, x, density=True)
-    batches = x.split(max(pair.rows // num_draws, 1))
+    data = Batch.of(x, given)
+    pair = Pair(model, guide, data, density=True, data_plate=data_plate)
+    batches = list(data.split(max(pair.rows // num_draws, 1, pair.whole)))
     parts, whole = [], True
     with tqdm(total=num_steps * len(batches), unit="step", disable=not progress) as bar:
         for batch in batches:
             pair.check(batch)
             free = _start(pair, batch)
-            local = copy.copy(pair)
-            local.guide = free(pair.guide)
+            local = pair.with_guide(free(pair.guide))
             _search(local, batch, free.offsets, num_steps, num_draws, learning_rate, bar)
             parts.append(_measure(pair, local, free, batch, num_particles))
             whole = whole and free.whole
@@ -122,18 +127,18 @@ def optimise_locally(
     return LocalOptimum(amortised, elbo, elbo - amortised.elbo, LocalErrors(*errors), whole, num_particles)
 
 
-def _start(pair: Pair, x: Tensor) -> FreeGuide:
+def _start(pair: Pair, batch: Batch) -> FreeGuide:
     """Offsets of zero, by a run of the guide that leaves the random numbers as they are."""
-    free, first = FreeGuide(pair.depth), copy.copy(pair)
-    first.guide = free(pair.guide)
-    with own_draws(x.device), torch.no_grad():
-        first.log_probs(x, 3, validate=False)
+    free = FreeGuide(pair.layout("guide", 3, len(batch)), pair.plate)
+    first = pair.with_guide(free(pair.guide))
+    with own_draws(batch.device), torch.no_grad():
+        first.elbo_terms(batch, 3, validate=False)
     return free
 
 
 def _search(
     pair: Pair,
-    x: Tensor,
+    batch: Batch,
     offsets: list[Tensor],
     num_steps: int,
     num_draws: int,
@@ -147,7 +152,7 @@ def _search(
     schedule = CosineAnnealingLR(optimiser, num_steps)
     for _ in range(num_steps):
         with torch.enable_grad():
-            log_px, log_pz, log_qz = pair.log_probs(x, num_draws, validate=False)
+            log_px, log_pz, log_qz = pair.elbo_terms(batch, num_draws, validate=False)
             loss = (log_qz - log_px - log_pz).sum() / num_draws
             gradients = torch.autograd.grad(loss, offsets, allow_unused=True)
         for offset, gradient in zip(offsets, gradients, strict=True):
@@ -159,32 +164,34 @@ def _search(
 
 
 @torch.no_grad()
-def _measure(pair: Pair, local: Pair, free: FreeGuide, x: Tensor, num: int) -> tuple[Tensor, Tensor, Tensor]:
+def _measure(
+    pair: Pair, local: Pair, free: FreeGuide, batch: Batch, num: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The ELBO's two terms under both guides (2, B), and the errors as in `LocalErrors` (5, B)."""
-    start, end = _draw(pair, local, x, num)
+    start, end = _draw(pair, local, batch, num)
     # not a number is not better
     free.choose(end.sum(0).mean(0) > start.sum(0).mean(0))
-    start, end = _draw(pair, local, x, num)
+    start, end = _draw(pair, local, batch, num)
     before, after = start.sum(0), end.sum(0)
     errors = [_error(part) for part in (start[0], start[1], before, after, after - before)]
     return start.mean(1), end.mean(1), torch.stack(errors)
 
 
-def _draw(pair: Pair, local: Pair, x: Tensor, num: int) -> tuple[Tensor, Tensor]:
+def _draw(pair: Pair, local: Pair, batch: Batch, num: int) -> tuple[Tensor, Tensor]:
     """Log p(x|z) and log p(z) − log q(z|x) under both guides, by common random numbers: (2, num, B) each."""
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
-    chunk = max(pair.rows // len(x), 1)
+    chunk = max(pair.rows // len(batch), 1)
     for first in range(0, num, chunk):
         draws = min(chunk, num - first)
-        with own_draws(x.device):
-            parts[0].append(_terms(pair, x, draws))
-        parts[1].append(_terms(local, x, draws))
+        with own_draws(batch.device):
+            parts[0].append(_terms(pair, batch, draws))
+        parts[1].append(_terms(local, batch, draws))
     start, end = (torch.cat(part, dim=1) for part in parts)
     return start, end
 
 
-def _terms(pair: Pair, x: Tensor, draws: int) -> Tensor:
-    log_px, log_pz, log_qz = (part.double() for part in pair.log_probs(x, draws, validate=False))
+def _terms(pair: Pair, batch: Batch, draws: int) -> Tensor:
+    log_px, log_pz, log_qz = (part.double() for part in pair.elbo_terms(batch, draws, validate=False))
     return torch.stack([log_px, log_pz - log_qz])
 
 

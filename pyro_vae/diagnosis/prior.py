@@ -11,9 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import InputError, count, counts
 from pyro_vae.importance.bound import chunks_of
-from pyro_vae.programs import Latents, Program
+from pyro_vae.programs import Latents, Program, one_at_a_time
 
 
 class PriorGap(NamedTuple):
@@ -34,15 +35,18 @@ class PriorGap(NamedTuple):
         )
 
 
+@one_at_a_time
 def prior_gap(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
-    train: Tensor | None = None,
+    given: Given | None = None,
+    train: Tensor | Batch | None = None,
     components: Sequence[int] = (1, 2, 5, 10, 20),
     num_draws: int = 10,
     rows: int | None = None,
+    data_plate: str | None = None,
 ) -> PriorGap:
     """Rate under p(z) − rate under r(z), r being a mixture of normals fitted to the guide's draws.
 
@@ -54,13 +58,15 @@ def prior_gap(
     other's.
 
     Args:
-        model: Pyro program of p(x, z), called with batches of x of any size.
+        model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size.
         guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape).
-        train: Other data to fit r to.
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
+        train: Other data to fit r to; a `Batch` where something lies beside them.
         components: Numbers of components tried.
         num_draws: Draws of z per datum, for the fit and for the measurement, at least 2.
         rows: Draws handled at once.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
 
     Raises:
         InputError: where there are fewer than 8 data; where a latent site is discrete or masked.
@@ -75,15 +81,17 @@ def prior_gap(
     components = counts("components", components)
     if count("num_draws", num_draws) < 2:
         raise InputError(f"num_draws expects 2 at least, got {num_draws}: one draw has no error")
-    for name, data in (("x", x), ("train", train)):
-        if data is not None and len(data) < 8:
+    data, fitted = Batch.of(x, given), None if train is None else Batch.of(train, None)
+    for name, each in (("x", data), ("train", fitted)):
+        if each is not None and len(each) < 8:
             raise InputError(
-                f"{name} expects 8 data at least, got {len(data)}: a prior is fitted to some of them"
+                f"{name} expects 8 data at least, got {len(each)}: a prior is fitted to some of them"
             )
-    latents = Latents(model, guide, x)
-    codes, log_prior = _codes(latents, x, num_draws, rows)
-    if train is not None:
-        mixtures = [_fit(_codes(latents, train, num_draws, rows)[0], components)] * 2
+    latents = Latents(model, guide, data, data_plate=data_plate)
+    latents.check_numbers()
+    codes, log_prior = _codes(latents, data, num_draws, rows)
+    if fitted is not None:
+        mixtures = [_fit(_codes(latents, fitted, num_draws, rows)[0], components)] * 2
     else:
         mixtures = [_fit(codes[:, 1 - half :: 2], components) for half in range(2)]
     gain = np.empty(codes.shape[:2])
@@ -96,10 +104,12 @@ def prior_gap(
 
 
 @torch.no_grad()
-def _codes(latents: Latents, x: Tensor, num: int, rows: int | None) -> tuple[np.ndarray, Tensor]:
+def _codes(latents: Latents, data: Batch, num: int, rows: int | None) -> tuple[np.ndarray, Tensor]:
     """Draws u from the guide (num, B, n), and log p of them as a density of u (num, B)."""
     codes, densities = [], []
-    for batch, chunks in chunks_of(x, num, latents.pair.rows if rows is None else rows):
+    for batch, chunks in chunks_of(
+        data, num, latents.pair.rows if rows is None else rows, latents.pair.whole
+    ):
         drawn = [latents.from_guide(batch, draws) for draws in chunks]
         terms = [latents.log_probs(batch, u, guide=False) for u in drawn]
         codes.append(torch.cat(drawn).double())

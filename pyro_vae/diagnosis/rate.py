@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
 from pyro_vae.importance.bound import chunks_of
-from pyro_vae.programs import Latents, Program, refusals
+from pyro_vae.programs import Latents, Program, one_at_a_time
 
 
 class Information(NamedTuple):
@@ -38,9 +39,17 @@ class Information(NamedTuple):
         )
 
 
+@one_at_a_time
 @torch.no_grad()
 def mutual_information(
-    model: Program, guide: Program, x: Tensor, *, num_draws: int = 10, rows: int | None = None
+    model: Program,
+    guide: Program,
+    x: Tensor | Batch,
+    *,
+    given: Given | None = None,
+    num_draws: int = 10,
+    rows: int | None = None,
+    data_plate: str | None = None,
 ) -> Information:
     """Mutual information of index and code: 1/B Σ_b KL(q(z|x_b) ‖ q(z)) with q(z) = 1/B Σ_b q(z|x_b).
 
@@ -50,12 +59,16 @@ def mutual_information(
     Hoffman & Johnson, "ELBO surgery: yet another way to carve up the variational evidence lower bound"
     (2016).
 
+    Of discrete sites that are summed out, it has none.
+
     Args:
-        model: Pyro program of p(x, z), called with batches of x of any size.
+        model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size.
         guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape).
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         num_draws: Draws of z per datum.
         rows: Densities computed at once.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
 
     Raises:
         InputError: as `log_weights`; where a latent site is discrete or masked.
@@ -67,12 +80,14 @@ def mutual_information(
     >>> 0 < found.mean < found.limit
     True
     """
-    latents = Latents(model, guide, x)
+    data = Batch.of(x, given)
+    latents = Latents(model, guide, data, data_plate=data_plate)
+    latents.check_numbers()
     count("num_draws", num_draws)
     rows = max(2**22 // max(latents.size, 1), 1) if rows is None else count("rows", rows)
     parts, start = [], 0
-    for batch, chunks in chunks_of(x, num_draws, max(rows // len(x), 1)):
-        drawn = [_information(latents, x, batch, draws, start) for draws in chunks]
+    for batch, chunks in chunks_of(data, num_draws, max(rows // len(data), 1), latents.pair.whole):
+        drawn = [_information(latents, data, batch, draws, start) for draws in chunks]
         parts.append(torch.cat(drawn))
         start += len(batch)
     values = torch.cat(parts, dim=1)
@@ -80,16 +95,15 @@ def mutual_information(
     return Information(values.mean(0), error, num_draws)
 
 
-def _information(latents: Latents, x: Tensor, batch: Tensor, draws: int, start: int) -> Tensor:
+def _information(latents: Latents, data: Batch, batch: Batch, draws: int, start: int) -> Tensor:
     """Log q(z|x_b) − log q(z) of draws for a batch that starts at `start`: (draws, b)."""
-    with refusals():
-        trace, _ = latents.pair.traces(batch, draws, validate=False)
     values = {}
-    for name, axis in latents.axes.items():
+    for name, drawn in latents.draws(batch, draws).items():
         # the draws of all data side by side, each put before every datum
-        value = trace.nodes[name]["value"].movedim(axis, 1).flatten(0, 1)
-        value = value.unsqueeze(1).expand(-1, len(x), *value.shape[1:])
+        axis = latents.axis(name)
+        value = drawn.movedim(axis, 1).flatten(0, 1)
+        value = value.unsqueeze(1).expand(-1, len(data), *value.shape[1:])
         values[name] = value.movedim(1, axis)
-    log_q = latents.log_guide(x, values).double().reshape(draws, len(batch), len(x))
+    log_q = latents.log_guide(data, values).double().reshape(draws, len(batch), len(data))
     own = log_q[:, torch.arange(len(batch)), torch.arange(start, start + len(batch))]
-    return own - (log_q.logsumexp(-1) - math.log(len(x)))
+    return own - (log_q.logsumexp(-1) - math.log(len(data)))

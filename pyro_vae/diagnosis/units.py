@@ -1,15 +1,16 @@
 """What each number of the latent vector carries."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from pyro.poutine import Trace
 from torch import Tensor
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import InputError, count
 from pyro_vae.importance.bound import chunks_of
-from pyro_vae.programs import Latents, Program, refusals
+from pyro_vae.programs import Drawn, Latents, Layout, Program, one_at_a_time
 
 
 class Units(NamedTuple):
@@ -45,15 +46,18 @@ class Units(NamedTuple):
         return text if not self.inactive else f"{text}, inactive: {some(self.inactive)}"
 
 
+@one_at_a_time
 @torch.no_grad()
 def latent_units(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
+    given: Given | None = None,
     num_draws: int = 100,
     threshold: float = 0.01,
     rows: int | None = None,
+    data_plate: str | None = None,
 ) -> Units:
     """Activity Var_x(E_q(z|x)[u_d]) and KL of each unconstrained number u_d of the latents.
 
@@ -63,12 +67,14 @@ def latent_units(
     numbers of each site; in a hierarchy it is E_q[log q(u_d|·) − log p(u_d|·)], which can be negative.
 
     Args:
-        model: Pyro program of p(x, z), called with batches of x of any size.
+        model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size.
         guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape), at least two.
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         num_draws: S, draws of z per datum, at least two.
         threshold: Activity above which a unit is active.
         rows: Draws handled at once.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
 
     Raises:
         InputError: where there are fewer than two data or draws; where a latent site is discrete or masked.
@@ -79,25 +85,31 @@ def latent_units(
     >>> latent_units(vae.model, vae.guide, data.test.batch()).names
     ('z[0]', 'z[1]', 'z[2]')
     """
-    if len(x) < 2 or count("num_draws", num_draws) < 2:
-        raise InputError(f"expected two data and two draws at least, got {len(x)} and {num_draws}")
-    latents = Latents(model, guide, x)
-    with refusals():
-        reason = _reason(latents, latents.pair.traces(x[:2], 3, validate=False))
+    data = Batch.of(x, given)
+    if len(data) < 2 or count("num_draws", num_draws) < 2:
+        raise InputError(f"expected two data and two draws at least, got {len(data)} and {num_draws}")
+    latents = Latents(model, guide, data, data_plate=data_plate)
+    latents.check_numbers()
+    reason = _reason(latents, latents.pair.ends(data))
     parts = []
-    for batch, chunks in chunks_of(x, num_draws, latents.pair.rows if rows is None else rows):
-        sums = torch.zeros(3, len(batch), latents.size, dtype=torch.float64, device=x.device)
+    for batch, chunks in chunks_of(
+        data, num_draws, latents.pair.rows if rows is None else rows, latents.pair.whole
+    ):
+        sums = torch.zeros(3, len(batch), latents.size, dtype=torch.float64, device=data.device)
         for draws in chunks:
-            with refusals():
-                traces = latents.pair.traces(batch, draws, validate=False)
-            u = latents.pack(traces[1]).double()
-            kl = torch.zeros_like(u) if reason else _log_ratios(latents, traces)
+            if reason:
+                u = latents.from_guide(batch, draws).double()
+                kl = torch.zeros_like(u)
+            else:
+                drawn = latents.pair.draw(batch, draws)
+                u = latents.pack(drawn.model, drawn.model_layout).double()
+                kl = _log_ratios(latents, drawn)
             sums += torch.stack([u.sum(0), u.square().sum(0), kl.sum(0)])
         parts.append(sums / num_draws)
     mean, square, kl = torch.cat(parts, dim=1)
     within = (square - mean.square()).mean(0) / (num_draws - 1)
     activity = mean.var(0) - within
-    error = None if reason else kl.std(0) / math.sqrt(len(x))
+    error = None if reason else kl.std(0) / math.sqrt(len(data))
     values = None if reason else kl.mean(0)
     return Units(tuple(latents.columns()), activity, activity > threshold, values, error, reason)
 
@@ -108,9 +120,12 @@ def some(names: tuple[str, ...], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def _reason(latents: Latents, traces: tuple[Trace, Trace]) -> str:
+def _reason(latents: Latents, two: Batch) -> str:
     """Why there is no KL of each number; empty where there is."""
-    for trace, what in zip(traces, ("guide", "prior"), strict=True):
+    if latents.pair.summed:
+        return f"{', '.join(sorted(latents.pair.summed))} are summed out"
+    drawn = latents.pair.draw(two, 3)
+    for trace, what in ((drawn.guide, "guide"), (drawn.model, "prior")):
         for name in latents.names:
             if _coordinates(trace.nodes[name]["fn"]) is None:
                 kind = type(trace.nodes[name]["fn"]).__name__
@@ -125,12 +140,20 @@ def _coordinates(fn: Any) -> Any:
     return None if fn.event_shape else fn
 
 
-def _log_ratios(latents: Latents, traces: tuple[Trace, Trace]) -> Tensor:
+def _log_ratios(latents: Latents, drawn: Drawn) -> Tensor:
     """Log q − log p of each number: (C, B, n)."""
     parts = []
-    for name, axis in latents.axes.items():
-        value = traces[0].nodes[name]["value"]
-        log_q, log_p = (_coordinates(trace.nodes[name]["fn"]).log_prob(value).double() for trace in traces)
-        ratio = (log_q - log_p).expand(value.shape).movedim(axis, 1)
+    for name in latents.names:
+        log_q, log_p = (
+            _by_coordinate(latents, name, trace.nodes[name], layout)
+            for trace, layout in ((drawn.guide, drawn.guide_layout), (drawn.model, drawn.model_layout))
+        )
+        ratio = (log_q - log_p).movedim(latents.axis(name), 1)
         parts.append(ratio.reshape(*ratio.shape[:2], -1))
     return torch.cat(parts, dim=-1)
+
+
+def _by_coordinate(latents: Latents, name: str, site: Mapping[str, Any], layout: Layout) -> Tensor:
+    """The log density of each number of a site's value, in the shape of the value."""
+    log_prob = _coordinates(site["fn"]).log_prob(site["value"]).expand(site["value"].shape)
+    return layout.unfold(log_prob, latents.pair.places[name]).double()

@@ -1,7 +1,6 @@
 """log p(x) by importance sampling."""
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,25 +8,29 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_vae.batch import Batch, Given
 from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.errors import InputError, count
 from pyro_vae.importance.results import LogEvidence, warn_of_zeros
 from pyro_vae.importance.sampling import Sampling
 from pyro_vae.importance.summary import summarise
-from pyro_vae.programs import Pair, Program
+from pyro_vae.programs import Pair, Program, one_at_a_time, say
 from pyro_vae.randomness import own_randomness
 
 
+@one_at_a_time
 @torch.no_grad()
 def log_evidence(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     *,
+    given: Given | None = None,
     num_particles: int = 1000,
     until_standard_error: float | None = None,
     rows: int | None = None,
     compile: Literal["auto", "flat", "inductor", "off"] = "auto",
+    data_plate: str | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> LogEvidence:
@@ -42,9 +45,10 @@ def log_evidence(
     Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling.
 
     Args:
-        model: Pyro program of p(x, z), called with batches of x of any size.
+        model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size.
         guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape), on the device of the programs.
+        given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         num_particles: K, draws per datum; with `until_standard_error` at the most.
         until_standard_error: Draw each datum only until its Monte Carlo standard error is at most this, in
             nats: after 1000, 2000, 4000, … draws, so that data that are easy cost little. The error is honest
@@ -54,6 +58,7 @@ def log_evidence(
         rows: Draws handled at once; by default 1250 at the most on a CPU, a GiB of them on a GPU.
         compile: `off` runs the Pyro programs, `flat` the torch operations that they consist of, on a CPU the
             faster ones that agree up to rounding, `inductor` compiles these; `auto` takes what pays.
+        data_plate: Name of the plate of the data; by default "data", or the one of their size.
         checkpoint: A file in which the state is kept every ten seconds and on Ctrl-C. The same call goes on
             from it, to the very numbers of a call that was never interrupted; at the end it is removed.
         progress: Show a progress bar.
@@ -71,15 +76,16 @@ def log_evidence(
     """
     count("num_particles", num_particles)
     until = None if until_standard_error is None else _positive(until_standard_error)
-    pair = Pair(model, guide, x, density=True)
+    data = Batch.of(x, given)
+    pair = Pair(model, guide, data, density=True, data_plate=data_plate)
     rows = pair.flat_rows if rows is None else count("rows", rows)
-    sampling = Sampling(pair, x, num_particles, rows=rows, until=until, compile=compile)
+    sampling = Sampling(pair, data, num_particles, rows=rows, until=until, compile=compile)
     settings: dict[str, Any] = {}
     if checkpoint is not None:
         asked = {"num_particles": num_particles, "until_standard_error": until, "rows": rows}
-        settings = {**asked, "compile": compile, **_identity(pair, x)}
+        settings = {**asked, "compile": compile, **_identity(pair, data)}
     with (
-        Resumable(checkpoint, settings, x.device) as kept,
+        Resumable(checkpoint, settings, data.device) as kept,
         tqdm(unit="draw", unit_scale=True, disable=not progress) as bar,
     ):
         sampling.run(kept, bar)
@@ -88,11 +94,11 @@ def log_evidence(
     return result
 
 
-def _identity(pair: Pair, x: Tensor) -> dict[str, Any]:
+def _identity(pair: Pair, data: Batch) -> dict[str, Any]:
     """What tells one pair of programs and its data from another."""
-    with own_randomness(0, x.device):
-        probe = pair.log_weights(torch.cat([x[:1], x[-1:]]), 4, validate=False)
-    return {"data": fingerprint(x), "device": x.device.type, "programs": probe.cpu()}
+    with own_randomness(0, data.device):
+        probe = pair.log_weights(pair.ends(data), 4, validate=False)
+    return {"data": fingerprint(data), "device": data.device.type, "programs": probe.cpu()}
 
 
 def _positive(error: float) -> float:
@@ -106,8 +112,7 @@ def _warn(result: LogEvidence, until: float | None) -> None:
     warn_of_zeros(result.estimate, "draws from the guide")
     total = len(result.estimate)
     if until is not None and (missed := int((~(result.standard_error <= until)).sum())):
-        warnings.warn(
+        say(
             f"{missed} of {total} data have a Monte Carlo standard error above {until:g} after "
-            f"{int(result.num_particles.max())} draws: allow more by num_particles, or improve the guide",
-            stacklevel=4,
+            f"{int(result.num_particles.max())} draws: allow more by num_particles, or improve the guide"
         )

@@ -1,10 +1,11 @@
 """What the estimators give, per datum."""
 
 import math
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+
+from pyro_vae.programs import say
 
 #: Pareto k̂ above which an estimate cannot be believed (Vehtari et al. 2024). The variance of the weights, on
 #: which the standard error stands, is finite below 0.5; in between the error is too small.
@@ -64,10 +65,9 @@ def warn_of_zeros(estimate: Tensor, what: str) -> None:
     """Warn where every weight of a datum is 0."""
     zeros = estimate.isneginf().nonzero()[:, 0].tolist()
     if zeros:
-        warnings.warn(
+        say(
             f"log p(x) is −inf for {len(zeros)} of {len(estimate)} data, first x[{zeros[0]}]: all their "
-            f"{what} have weight 0",
-            stacklevel=5,
+            f"{what} have weight 0"
         )
 
 

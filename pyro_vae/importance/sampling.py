@@ -2,13 +2,13 @@
 
 import shutil
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_vae.batch import Batch
 from pyro_vae.checkpoints import Resumable
 from pyro_vae.compiled import FlatFunction
 from pyro_vae.errors import InputError
@@ -33,7 +33,7 @@ class Sampling:
 
     Args:
         pair: The model and the guide.
-        x: Data (B, *data_shape).
+        data: B data.
         num_particles: Draws per datum, with `until` at the most.
         rows: Draws handled at once.
         until: Monte Carlo standard error, in nats, at which a datum is done.
@@ -41,20 +41,25 @@ class Sampling:
     """
 
     def __init__(
-        self, pair: Pair, x: Tensor, num_particles: int, *, rows: int, until: float | None, compile: str
+        self, pair: Pair, data: Batch, num_particles: int, *, rows: int, until: float | None, compile: str
     ) -> None:
-        self.x, self.num_particles, self.rows, self.until = x, num_particles, rows, until
-        self.weights = _Weights(pair, compile)
+        self.data, self.num_particles, self.rows, self.until = data, num_particles, rows, until
+        self.weights, self.whole = _Weights(pair, compile), pair.whole
+        if pair.whole and until is not None:
+            raise InputError(
+                "until_standard_error expects a guide that can be run on a part of the data, got one for "
+                "these very data: leave it out"
+            )
         self.levels = levels_of(num_particles)
         columns = {"log_sum": 1, "log_sum_squares": 1, "largest": 1, "pareto_k": 1, "drawn": 1}
         #: What is found, per datum, (·, B) each.
         self.found = {
-            name: torch.full((size, len(x)), torch.nan, dtype=torch.float64, device=x.device)
+            name: torch.full((size, len(data)), torch.nan, dtype=torch.float64, device=data.device)
             for name, size in {**columns, "bound": len(self.levels)}.items()
         }
-        self.active = torch.arange(len(x), device=x.device)
+        self.active = torch.arange(len(data), device=data.device)
         #: All data between rounds, where there are several.
-        self.pool = self._running(len(x)) if until is not None else None
+        self.pool = self._running(len(data)) if until is not None else None
         #: How many draws the active data have before and after this round.
         self.before, self.after = 0, num_particles if until is None else min(num_particles, FIRST_ROUND)
         self.batch = self.chunk = 0
@@ -62,7 +67,7 @@ class Sampling:
 
     def _running(self, num_data: int) -> Running:
         # one more than the tail, over which its excesses are taken
-        return Running(num_data, self.levels, tail_length(self.num_particles) + 1, self.x.device)
+        return Running(num_data, self.levels, tail_length(self.num_particles) + 1, self.data.device)
 
     def run(self, kept: Resumable, bar: "tqdm[Any]") -> None:
         """Draw until all data are done."""
@@ -80,12 +85,12 @@ class Sampling:
     def _plan(self) -> Plan:
         draws = self.after - self.before
         if self.until is None:
-            return list(chunks_of(self.active, draws, self.rows))
+            return list(chunks_of(self.active, draws, self.rows, self.whole))
         return rounds_of(self.active, draws, self.rows)
 
     def _draw(self, where: Tensor, chunks: list[int], kept: Resumable, bar: "tqdm[Any]") -> None:
         """All draws of one batch in this round."""
-        batch = self.x[where]
+        batch = self.data[where]
         if self.running is None:
             self.running = self.pool.take(where) if self.pool else self._running(len(where))
         while self.chunk < len(chunks):
@@ -102,7 +107,7 @@ class Sampling:
     def _note(self, where: Tensor, running: Running) -> None:
         """What is found of one batch; k̂ of those data that are done."""
         sums, tail = running.tensors["sums"], running.tensors["tail"]
-        _refuse_non_finite(sums[0], where, len(self.x))
+        _refuse_non_finite(sums[0], where, len(self.data))
         drawn = torch.full_like(sums[0], running.drawn)
         for name, found in [
             ("log_sum", sums[0]),
@@ -142,7 +147,7 @@ class Sampling:
         return {**places, **weights, "found": self.found, "pool": pool, "running": self.running.state()}
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        device = self.x.device
+        device = self.data.device
         self.found = {name: found.to(device) for name, found in state["found"].items()}
         self.active = state["active"].to(device)
         for name in ("before", "after", "batch", "chunk"):
@@ -174,15 +179,18 @@ class _Weights:
         if self.flat is None or (inductor and not self.flat.inductor and not self.flat.eager):
             self.flat = FlatFunction(fast=True, inductor=inductor, who="log_evidence")
 
-    def __call__(self, batch: Tensor, draws: int, *, first: bool) -> Tensor:
+    def __call__(self, batch: Batch, draws: int, *, first: bool) -> Tensor:
         """(draws, B); data outside the support are refused by the first chunk."""
         if self.flat is None:
             log_w = self.pair.log_weights(batch, draws, validate=first)
         else:
             if first:
                 self.pair.check(batch)
-            log_weights = partial(self.pair.log_weights, num_particles=draws, validate=False)
-            log_w = self.flat(log_weights, batch, draws)
+
+            def log_weights(*tensors: Tensor) -> Tensor:
+                return self.pair.log_weights(batch.with_tensors(tensors), draws, validate=False)
+
+            log_w = self.flat(log_weights, batch.tensors, draws)
         self.rounding = torch.finfo(log_w.dtype).eps
         return log_w
 

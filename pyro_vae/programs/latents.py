@@ -1,20 +1,23 @@
 """The latent sites of a model as one vector of unconstrained numbers per datum."""
 
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-import pyro
 import torch
-from pyro import poutine
-from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import VonMises, biject_to
 
+from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
-from pyro_vae.programs.pair import Pair, Program, refusals
-from pyro_vae.programs.sites import per_datum, plain, plates, sites
+from pyro_vae.programs.comparing import first_difference, parts_of
+from pyro_vae.programs.enumeration import Summation
+from pyro_vae.programs.layout import Layout, Place
+from pyro_vae.programs.pair import Pair, Spread
+from pyro_vae.programs.running import Program, refusals
+from pyro_vae.programs.sites import imputed, is_masked, plain, sites, unmasked
 
 
 class LogProbs(NamedTuple):
@@ -28,16 +31,26 @@ class LogProbs(NamedTuple):
     log_qz: Tensor
     #: log |dz/du|, which makes a density of z one of u.
     log_det: Tensor
+    #: What log p(z) and log q(z|x) have more as if nothing were masked; None where nothing is.
+    masked_pz: Tensor | None
+    masked_qz: Tensor | None
 
 
-class _Layout(NamedTuple):
+_UNKNOWN = (
+    "expected a guide whose density at given latents is known, for all but log_evidence and annealing that "
+    "starts at the prior"
+)
+
+
+class _Numbers(NamedTuple):
     """Where a site's numbers lie in u, and its shape: (C, *left plates, B, *right plates, *event)."""
 
     start: int
     stop: int
     #: Sizes of all axes but those of C and B.
     rest: tuple[int, ...]
-    #: The axis of B.
+    #: Where the data lie in an unconstrained value, and its axis from the left.
+    place: Place
     axis: int
     #: The site's own, since u has the widest of all sites.
     dtype: torch.dtype
@@ -55,43 +68,122 @@ class Latents:
     """All latent sites of a model as one vector u ∈ ℝⁿ per datum, by the bijection of each site's support.
 
     z = T(u) site by site, in the model's order, T being `torch.distributions.biject_to` of the support; so a
-    support may depend on sites before it. n counts unconstrained numbers: K − 1 for a simplex of K.
+    support may depend on sites before it. n counts unconstrained numbers: K − 1 for a simplex of K. Discrete
+    sites that are marked for enumeration, in the model or in the guide, are summed out.
 
     Args:
-        model: Pyro program of p(x, z), called with x.
-        guide: Pyro program of q(z|x), called with x.
-        x: Data (B, *data_shape).
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z|x).
+        batch: Data.
+        data_plate: The name of the plate of the data; by default it is found by its size.
+        masked: Take latent sites under a mask.
 
     Raises:
-        InputError: as `log_weights`; and where a latent site is discrete.
+        InputError: as `Pair`; and where a latent site is discrete and not marked, or an angle.
     """
 
-    def __init__(self, model: Program, guide: Program, x: Tensor) -> None:
-        self.pair = Pair(model, guide, x, density=True)
-        two = torch.cat([x[:1], x[-1:]])
-        self.pair.check(two)
-        with refusals(), torch.no_grad(), own_draws(x.device):
-            _, trace = self.pair.traces(two, 3, validate=True)
-        self._layouts: dict[str, _Layout] = {}
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        batch: Batch,
+        *,
+        data_plate: str | None = None,
+        masked: bool = False,
+    ) -> None:
+        self.pair = Pair(model, guide, batch, density=True, data_plate=data_plate)
+        self._numbers: dict[str, _Numbers] = {}
+        self._takes_masked = masked
+        #: Whether a latent site is under a mask.
+        self.is_masked = False
+        ends = self.pair.ends(batch)
+        self.pair.check(ends)
+        if self.pair.summed:
+            self._hold_sums(ends)
+        with torch.no_grad(), own_draws(batch.device):
+            layout = self.pair.layout("model", 3, len(ends))
+            trace = self.pair.run_model(ends, layout, self._guide_draws(ends, 3), validate=True)
+        #: Entries of x that are left open, which count nowhere.
+        self._imputed = imputed(trace)
+        if self._imputed:
+            self._hold_imputed(ends, layout, trace)
         start = 0
         for name in sites(trace, observed=False):
-            with refusals():
-                layout = self._layout(trace, name, start)
-            self._layouts[name], start = layout, layout.stop
-        if not self._layouts:
+            if name not in self.pair.summed and name not in imputed(trace):
+                with refusals("model"):
+                    self._numbers[name] = self._laid_out(trace, name, layout, start)
+                start = self._numbers[name].stop
+        if not self._numbers and not self.pair.summed:
             raise InputError("expected a model with a latent site, got none: log p(x) is its log density")
         #: n.
         self.size = start
 
-    def _layout(self, trace: Trace, name: str, start: int) -> _Layout:
+    @torch.no_grad()
+    def _hold_imputed(self, ends: Batch, layout: Layout, trace: Trace) -> None:
+        """Refuse a model in which entries of x that are left open change the density of others."""
+        values = self.pair.values(trace, layout)
+        at = {name: value for name, value in values.items() if name not in self._imputed}
+        one, other = (self.pair.run_model(ends, layout, at) for _ in range(2))
+        names = [name for name in sites(trace) if name not in self._imputed]
+        if not torch.equal(*(self.pair.total(each, layout, names) for each in (one, other))):
+            raise InputError(
+                "expected entries of x that are left open to change no other density, got "
+                f"{sorted(self._imputed)} that do: use log_evidence"
+            )
+
+    @torch.no_grad()
+    def _hold_sums(self, ends: Batch) -> None:
+        """Hold sums at given latents, which a pair of programs does not need, against those of each alone."""
+        pair, layout = self.pair, self.pair.layout("model", 3, len(ends))
+        with own_draws(ends.device):
+            values = self._guide_draws(ends, 3)
+            try:
+                self._hold_sum(ends, layout, values)
+            except InputError:
+                pair.spreads = True
+                self._hold_sum(ends, layout, values)
+
+    def _hold_sum(self, ends: Batch, layout: Layout, values: dict[str, Tensor]) -> None:
+        pair = self.pair
+        held, pair.guide_is_held = pair.guide_is_held, False
+        try:
+            parts = parts_of(pair, None, pair.run_model(ends, layout, values), layout, layout)
+            picks = [(0, 0), (2, len(ends) - 1)]
+            if first_difference(pair, ends, values, parts, picks) is not None:
+                raise InputError(
+                    f"expected a model in which {sorted(pair.summed)} can be summed out at given latents, "
+                    "got another sum beside other data than alone"
+                )
+            self.log_guide(ends, values)
+        finally:
+            pair.guide_is_held = held
+
+    def _laid_out(self, trace: Trace, name: str, layout: Layout, start: int) -> _Numbers:
         site = trace.nodes[name]
+        self._check(site, name)
+        transform = biject_to(site["fn"].support)
+        raw = transform.inv(site["value"])
+        place = self._raw_place(name, transform)
+        depth = self.pair.depth
+        raw = layout.unfold(_once(raw, place, layout), place)
+        axis = depth + 1 + place.axis
+        rest = tuple(size for number, size in enumerate(raw.shape) if number not in (0, axis))
+        size = raw.numel() // (raw.shape[0] * raw.shape[axis])
+        return _Numbers(start, start + size, rest, place, axis, raw.dtype)
+
+    def _raw_place(self, name: str, transform: Any) -> Place:
+        place, event_dim = self.pair.places[name], transform.domain.event_dim
+        return Place(place.axis, event_dim, place.ndim - place.event_dim + event_dim)
+
+    def _check(self, site: Mapping[str, Any], name: str) -> None:
         if site["fn"].support.is_discrete:
             raise InputError(
-                f"expected continuous latent sites, got the discrete site {name!r}: sum it out in the model "
-                "(as a mixture), or use log_evidence, which draws it from the guide"
+                f"expected continuous latent sites, got the discrete site {name!r}: mark it by "
+                "infer={'enumerate': 'parallel'}, which sums it out, or use log_evidence, which draws it "
+                "from the guide"
             )
-        masked = isinstance(plain(site["fn"]), MaskedDistribution)
-        if masked or (site["mask"] is not None and site["mask"] is not True):
+        self.is_masked = self.is_masked or is_masked(site)
+        if is_masked(site) and not self._takes_masked:
             raise InputError(
                 f"expected latent sites without a mask, got one at the site {name!r}: where it is masked "
                 "it has no density"
@@ -101,117 +193,166 @@ class Latents:
                 f"expected latent sites over the reals or a part of them, got an angle at the site {name!r}: "
                 "use log_evidence, or a density on an interval"
             )
-        raw = biject_to(site["fn"].support).inv(site["value"])
-        axis = self.pair.depth + 1 + plates(trace, name)["data"]
-        rest = tuple(size for number, size in enumerate(raw.shape) if number not in (0, axis))
-        size = raw.numel() // (raw.shape[0] * raw.shape[axis])
-        return _Layout(start, start + size, rest, axis, raw.dtype)
 
     @property
     def names(self) -> list[str]:
-        """The latent sites, in the model's order."""
-        return list(self._layouts)
-
-    @property
-    def axes(self) -> dict[str, int]:
-        """The axis of the data in a value of each site, that of the particles being 0."""
-        return {name: layout.axis for name, layout in self._layouts.items()}
+        """The latent sites, in the model's order, without those that are summed out."""
+        return list(self._numbers)
 
     def columns(self) -> list[str]:
         """A name for each number of u: the site's, with the number in it where there are several."""
         return [
-            name if stop - start == 1 else f"{name}[{number}]"
-            for name, (start, stop, *_) in self._layouts.items()
-            for number in range(stop - start)
+            name if found.stop - found.start == 1 else f"{name}[{number}]"
+            for name, found in self._numbers.items()
+            for number in range(found.stop - found.start)
         ]
 
-    def from_guide(self, x: Tensor, num: int, *, validate: bool = False) -> Tensor:
+    def axis(self, name: str) -> int:
+        """The axis of the data in a value of a site, that of the particles being 0."""
+        return self.pair.depth + 1 + self.pair.places[name].axis
+
+    def from_guide(self, batch: Batch, num: int) -> Tensor:
         """Draws of u from the guide: (num, B, n)."""
-        with refusals():
-            return self.pack(self.pair.traces(x, num, validate=validate)[1])
+        layout = self.pair.layout("model", num, len(batch))
+        trace = self.pair.run_model(batch, layout, self._guide_draws(batch, num))
+        return self.pack(trace, layout)
 
-    def from_prior(self, x: Tensor, num: int) -> Tensor:
+    def from_prior(self, batch: Batch, num: int) -> Tensor:
         """Draws of u from p(z): (num, B, n)."""
-        with refusals(), pyro.validation_enabled(False), self.pair.particles(num):
-            return self.pack(poutine.trace(self.pair.model).get_trace(x))
+        layout = self.pair.layout("model", num, len(batch))
+        return self.pack(self.pair.run_model(batch, layout, None, summing=False), layout)
 
-    def pack(self, trace: Trace) -> Tensor:
-        """The values of a trace of the model, made inside the plate of particles, as u: (C, B, n)."""
+    def draws(self, batch: Batch, num: int) -> dict[str, Tensor]:
+        """Draws from the guide, constrained, by site, as `values` gives them."""
+        return {name: value for name, value in self._guide_draws(batch, num).items() if name in self._numbers}
+
+    def check_numbers(self) -> None:
+        """Refuse a model all of whose latent sites are summed out."""
+        if not self.size:
+            raise InputError(
+                f"expected a continuous latent site, got only {sorted(self.pair.summed)}, which are summed "
+                "out: use log_evidence and elbo"
+            )
+
+    def _guide_draws(self, batch: Batch, num: int) -> dict[str, Tensor]:
+        layout = self.pair.layout("guide", num, len(batch))
+        return self.pair.values(self.pair.run_guide(batch, layout, summing=False), layout)
+
+    def pack(self, trace: Trace, layout: Layout) -> Tensor:
+        """The values of a trace of the model as u: (C, B, n)."""
         parts = []
-        for name, layout in self._layouts.items():
+        for name, numbers in self._numbers.items():
             site = trace.nodes[name]
-            parts.append(layout.pack(biject_to(site["fn"].support).inv(site["value"])))
-        return torch.cat(parts, dim=-1)
+            with refusals("model"):
+                raw = biject_to(site["fn"].support).inv(site["value"])
+            parts.append(numbers.pack(layout.unfold(_once(raw, numbers.place, layout), numbers.place)))
+        return torch.cat(parts, dim=-1) if parts else torch.zeros(layout.num, layout.size, 0)
 
-    def values(self, x: Tensor, u: Tensor) -> dict[str, Tensor]:
+    def values(self, batch: Batch, u: Tensor) -> dict[str, Tensor]:
         """The constrained values at u (C, B, n), by site."""
-        trace, _ = self.model_at(x, u)
-        return {name: trace.nodes[name]["value"] for name in self._layouts}
+        return self._values(self.model_at(batch, u)[0], self._layout(u))
 
-    def log_probs(self, x: Tensor, u: Tensor, *, guide: bool = True) -> LogProbs:
+    def _values(self, trace: Trace, layout: Layout) -> dict[str, Tensor]:
+        """The constrained values of a trace of the model."""
+        places = {name: self.pair.place(trace, name) for name in self._numbers}
+        once = {name: _once(trace.nodes[name]["value"], place, layout) for name, place in places.items()}
+        return {name: layout.unfold(once[name], place) for name, place in places.items()}
+
+    def log_probs(self, batch: Batch, u: Tensor, *, guide: bool = True) -> LogProbs:
         """The log densities at u (C, B, n); with `guide`, that of the guide, too."""
-        model_trace, log_det = self.model_at(x, u)
-        zero = u.new_zeros(u.shape[:2])
-        log_qz = zero
+        trace, log_det = self.model_at(batch, u)
+        layout, pair = self._layout(u), self.pair
+        if pair.summed:
+            summation = Summation(None, trace, layout, pair.plate)
+            log_pz = summation.log_prior()
+            log_px = summation.log_joint() - log_pz
+        else:
+            skipped = imputed(trace)
+            latent = [name for name in sites(trace, observed=False) if name not in skipped]
+            log_px = pair.total(trace, layout, sites(trace, observed=True))
+            log_pz = pair.total(trace, layout, latent)
+        masked_pz = self._masked(trace, layout) if self.is_masked else None
+        log_qz, masked_qz = u.new_zeros(u.shape[:2]), None
         if guide:
-            log_qz = self.log_guide(x, {name: model_trace.nodes[name]["value"] for name in self._layouts})
-        with refusals(), pyro.validation_enabled(False):
-            model_trace.compute_log_prob()
-            log_px = per_datum(model_trace, sites(model_trace, observed=True), zero)
-            log_pz = per_datum(model_trace, sites(model_trace, observed=False), zero)
-        return LogProbs(log_px, log_pz, log_qz, log_det)
+            guide_trace, guide_layout = self._guide_at(batch, self._values(trace, layout))
+            log_qz = self._log_guide(guide_trace, guide_layout)
+            masked_qz = self._masked(guide_trace, guide_layout) if self.is_masked else None
+        return LogProbs(log_px, log_pz, log_qz, log_det, masked_pz, masked_qz)
 
-    def log_guide(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
-        """Log q(z|x) at constrained values of all latent sites: (C, B)."""
-        first = next(iter(values.values()))
-        num = first.shape[0]
-        with refusals(), pyro.validation_enabled(False), self.pair.particles(num):
-            with Given(values):
-                trace = poutine.trace(self.pair.guide).get_trace(x)
-            trace.compute_log_prob()
-            return per_datum(trace, sites(trace), first.new_zeros(num, len(x)))
+    def log_guide(self, batch: Batch, values: Mapping[str, Tensor]) -> Tensor:
+        """Log q(z|x) at constrained values of all latent sites, as `values` gives them: (C, B)."""
+        return self._log_guide(*self._guide_at(batch, values))
 
-    def model_at(self, x: Tensor, u: Tensor) -> tuple[Trace, Tensor]:
-        """A trace of the model at u, without log densities, and log |dz/du|: (C, B)."""
-        placed = _Placed(self._layouts, u)
-        with refusals(), pyro.validation_enabled(False), self.pair.particles(len(u)), placed:
-            trace = poutine.trace(self.pair.model).get_trace(x)
+    def _guide_at(self, batch: Batch, values: Mapping[str, Tensor]) -> tuple[Trace, Layout]:
+        if not self.pair.guide_is_held and not self.pair.whole:
+            raise InputError(
+                f"{_UNKNOWN}, got one that knows it of its own draws only, as a flow without inverse"
+            )
+        num = next(iter(values.values())).shape[0] if values else 1
+        layout = self.pair.layout("guide", num, len(batch))
+        return self.pair.run_guide(batch, layout, values), layout
+
+    def _log_guide(self, trace: Trace, layout: Layout) -> Tensor:
+        if self.pair.summed:
+            return Summation(trace, None, layout, self.pair.plate).log_guide()
+        drawn = set(sites(trace, observed=False)) - set(self._numbers) - self._imputed
+        if drawn:
+            raise InputError(f"{_UNKNOWN}, got one that draws {sorted(drawn)} besides: use log_evidence")
+        return self.pair.total(trace, layout, [name for name in sites(trace) if name not in self._imputed])
+
+    def _masked(self, trace: Trace, layout: Layout) -> Tensor:
+        """What the log densities of latent sites have more where nothing is masked: (C, B)."""
+        found = [name for name in self._numbers if is_masked(trace.nodes[name])]
+        whole = [layout.per_datum(unmasked(trace.nodes[n]), self.pair.plate.axis(trace, n)) for n in found]
+        total = torch.zeros(layout.num, layout.size)
+        return sum(whole, total) - self.pair.total(trace, layout, found) if found else total
+
+    def _layout(self, u: Tensor) -> Layout:
+        return self.pair.layout("model", u.shape[0], u.shape[1])
+
+    def model_at(self, batch: Batch, u: Tensor) -> tuple[Trace, Tensor]:
+        """A trace of the model at u, and log |dz/du|: (C, B)."""
+        layout = self._layout(u)
+        summed = self.pair.summed if self.pair.spreads else ()
+        with _Placed(self._numbers, u, layout, summed) as placed:
+            trace = self.pair.run_model(batch, layout, None)
         total = u.new_zeros(u.shape[:2])
         for name, log_det in placed.log_dets.items():
-            axis = self._layouts[name].axis
-            depth = self.pair.depth + 1
-            others = [number for number in range(log_det.ndim) if number not in (0, axis)]
-            assert log_det.ndim == depth
-            total = total + (log_det.sum(others) if others else log_det)
+            if log_det.ndim > layout.axes:
+                raise InputError(
+                    f"expected a support of the site {name!r} that depends on no enumerated site, got one "
+                    "that does"
+                )
+            total = total + layout.per_datum(log_det, self._numbers[name].place.axis)
         return trace, total
+
+
+def _once(value: Tensor, place: Place, layout: Layout) -> Tensor:
+    """A value that was spread over enumerated axes, where all are equal, without these."""
+    spread = value.ndim - (layout.axes + place.event_dim)
+    return value[(0,) * spread] if spread > 0 else value
 
 
 class _Placed(Messenger):
     """Puts the values T(u) at the latent sites."""
 
-    def __init__(self, layouts: dict[str, _Layout], u: Tensor) -> None:
+    def __init__(
+        self, numbers: Mapping[str, _Numbers], u: Tensor, layout: Layout, summed: Collection[str]
+    ) -> None:
         super().__init__()
-        self.layouts, self.u = layouts, u
+        self.numbers, self.u, self.layout = numbers, u, layout
+        self.spread = Spread(layout, summed)
         self.log_dets: dict[str, Tensor] = {}
 
     def _pyro_sample(self, message: Any) -> None:
-        layout = self.layouts.get(message["name"])
-        if layout is None or message["is_observed"]:
+        self.spread.note(message)
+        numbers = self.numbers.get(message["name"])
+        if numbers is None or message["is_observed"]:
             return
-        transform, raw = biject_to(message["fn"].support), layout.unpack(self.u)
-        message["value"] = transform(raw)
+        transform = biject_to(message["fn"].support)
+        raw = self.layout.fold(numbers.unpack(self.u), numbers.place)
+        value = transform(raw)
+        place = Place(numbers.place.axis, message["fn"].event_dim, value.ndim)
+        message["value"] = self.spread(value, place)
         message["done"] = True
-        self.log_dets[message["name"]] = transform.log_abs_det_jacobian(raw, message["value"])
-
-
-class Given(Messenger):
-    """Puts given values at latent sites."""
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, message: Any) -> None:
-        if message["name"] in self.values and not message["is_observed"]:
-            message["value"] = self.values[message["name"]]
-            message["done"] = True
+        self.log_dets[message["name"]] = transform.log_abs_det_jacobian(raw, value)

@@ -1,150 +1,321 @@
 """A model and a guide, run together."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+import copy
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple, Self
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
-from pyro.util import check_site_shape
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Distribution
 
+from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
-from pyro_vae.errors import InputError, one_line
-from pyro_vae.programs.sites import (
-    check_axes,
-    check_delta,
-    check_density,
-    check_precision,
-    check_subsampling,
-    first_difference,
-    per_datum,
-    plates,
-    sites,
-)
+from pyro_vae.programs.data_plate import DataPlate
+from pyro_vae.programs.enumeration import Marked, Summation, Terms, enumerating
+from pyro_vae.programs.layout import PARTICLES, Layout, Place
+from pyro_vae.programs.running import Program, buffers_kept, check_signature, refusals
+from pyro_vae.programs.sites import check_support, imputed, plates, sites, unscaled
+from pyro_vae.programs.verifying import Verified, verify
 
-Program = Callable[[Tensor], Any]
+
+class Drawn(NamedTuple):
+    """One run of the guide, and of the model at the guide's draws, with log densities."""
+
+    guide: Trace
+    model: Trace
+    guide_layout: Layout
+    model_layout: Layout
 
 
 class Pair:
-    """A model and a guide whose sites are known to lie in the plates as they must.
+    """A model and a guide whose densities are known to mean, for many draws at once, what they mean alone.
 
-    Found out by running them on two data, with validation on, first as they are and then in a plate of
-    three particles, since shapes that do not fit can otherwise broadcast to plausible numbers.
+    Found out by value, on up to three data: each datum is run by itself, with the same latents, and every
+    site must have the same log density as in a run of many. Draws are made in a plate of particles where
+    the programs mean the same there, and else by repeating the data, one program apart from the other.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z|x).
+        batch: Data, of which a few are run.
+        density: Refuse what has no density: a model that says so, and a guide of one point.
+        data_plate: The name of the plate of the data; by default it is found by its size.
+
+    Raises:
+        InputError: where a program cannot be run, couples data with one another, has another density at each
+            run, or has a site outside the plate of the data.
     """
 
-    def __init__(self, model: Program, guide: Program, x: Tensor, *, density: bool = False) -> None:
-        if x.ndim == 0 or len(x) == 0:
-            raise InputError(
-                f"expected data of shape (B, *data_shape) with B at least 1, got {tuple(x.shape)}"
-            )
-        if x.dtype in (torch.float16, torch.bfloat16):
-            raise InputError(f"expected float32 or float64 data, got {x.dtype}: use .float()")
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        batch: Batch,
+        *,
+        density: bool = False,
+        data_plate: str | None = None,
+    ) -> None:
         self.model, self.guide = model, guide
-        two = torch.cat([x[:1], x[-1:]])
+        for what, program in (("guide", guide), ("model", model)):
+            check_signature(what, program, batch)
         self.depth = 0
-        with refusals():
-            probes = self.traces(two, 1, validate=True)
-            for trace in probes:
-                check_subsampling(trace)
-            if density:
-                check_density(probes[1])
-                _check_latents(probes[1], probes[0])
-                check_delta(probes[1], probes[0])
-            axes = [
-                axis for trace in probes for name in sites(trace) for axis in plates(trace, name).values()
-            ]
-            self.depth = max((-axis for axis in axes), default=0)
-            observed = [probes[1].nodes[name]["fn"] for name in sites(probes[1], observed=True)]
-            numbers = max([two[0].numel(), 1, *(_largest(fn) // 2 for fn in observed)])
-            #: Draws that fit a CPU's cache, by the numbers of one p(x|z).
-            self.rows = min(max(2**22 // numbers, 16), 5000)
-            #: Draws that a flat graph passes over, operation by operation; on a GPU they fill a gibibyte.
-            self.flat_rows = max(2**28 // numbers if x.device.type == "cuda" else self.rows // 4, 16)
-            probes = self.traces(two, 3, validate=True)
-            for trace in probes:
-                for name in sites(trace):
-                    check_site_shape(trace.nodes[name], self.depth + 1)
-                    check_axes(trace, name)
-                    check_precision(trace, name)
-            if density:
-                self._check_repeats(two, *probes)
+        self.plate = DataPlate(())
+        #: Latent sites that are summed out.
+        self.summed: frozenset[str] = frozenset()
+        #: Whether latents are given once for each value of what is summed out, as a guide draws them.
+        self.spreads = False
+        #: Whether each program is run on repeated data.
+        self.repeats = {"guide": True, "model": True}
+        #: Whether the guide's density at given values is held against runs alone.
+        self.guide_is_held = True
+        #: The number of data that the guide is made for, where it can be run on these only; else 0.
+        self.whole = 0
+        #: Where the data lie in a value of each latent site.
+        self.places: dict[str, Place] = {}
+        self.verified = Verified()
+        verify(self, batch, density, data_plate)
+        device = batch.device.type
+        numbers = self.verified.numbers
+        #: Draws that fit a CPU's cache, by the numbers of one p(x|z).
+        self.rows = min(max(2**22 // numbers, 16), 5000)
+        #: Draws that a flat graph passes over, operation by operation; on a GPU they fill a gibibyte.
+        self.flat_rows = max(2**28 // numbers if device == "cuda" else self.rows // 4, 16)
 
-    def _check_repeats(self, x: Tensor, guide_trace: Trace, model_trace: Trace) -> None:
-        """Refuse a model whose density at one point is another number at each run."""
-        with pyro.validation_enabled(False), self.particles(3):
-            again = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
-            again.compute_log_prob()
-        name = first_difference(model_trace, again, 1e-3)
-        if name is not None:
-            raise InputError(
-                f"expected one density at given latents, got another one at each run at the site {name!r}: "
-                "put the modules in evaluation mode by .eval(), and draw by pyro.sample only"
-            )
+    def with_guide(self, guide: Program) -> Self:
+        """The same with a guide of the same sites and shapes, which is taken at its word."""
+        other = copy.copy(self)
+        other.guide, other.verified = guide, Verified(all_shapes=True)
+        return other
 
-    def check(self, x: Tensor) -> None:
+    def layout(self, what: str, num: int, size: int) -> Layout:
+        """How `num` draws of `size` data lie in a run of the guide or the model."""
+        return Layout(num, size, self.depth, self.repeats[what])
+
+    def ends(self, batch: Batch) -> Batch:
+        """The first and the last datum; all where the guide is made for all."""
+        return batch if self.whole else batch[torch.tensor([0, len(batch) - 1])]
+
+    def check(self, batch: Batch) -> None:
         """Refuse data outside the support, by one draw of each that leaves the random numbers as they are."""
-        with own_draws(x.device):
-            self.log_weights(x, 1, validate=True)
+        with own_draws(batch.device):
+            self.draw(batch, 1, validate=True)
 
-    def log_weights(self, x: Tensor, num_particles: int, *, validate: bool) -> Tensor:
-        """Log w: (K, B)."""
-        log_px, log_pz, log_qz = self.log_probs(x, num_particles, validate=validate)
+    def log_weights(self, batch: Batch, num_particles: int, *, validate: bool) -> Tensor:
+        """Log w, w with enumerated sites summed out: (K, B)."""
+        drawn = self.draw(batch, num_particles, validate=validate)
+        if self.summed:
+            return Summation(drawn.guide, drawn.model, drawn.model_layout, self.plate).log_weight()
+        log_px, log_pz, log_qz = self._terms(drawn)
         return log_px + log_pz - log_qz
 
-    def log_probs(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Log p(x|z), log p(z) and log q(z|x) at `num_particles` draws from the guide: (K, B) each."""
-        with refusals():
-            guide_trace, model_trace = self.traces(x, num_particles, validate=validate)
-        _check_latents(model_trace, guide_trace)
-        observed, latent = (sites(model_trace, observed=observed) for observed in (True, False))
-        zero = x.new_zeros(num_particles, len(x))
-        return (
-            per_datum(model_trace, observed, zero),
-            per_datum(model_trace, latent, zero),
-            per_datum(guide_trace, sites(guide_trace), zero),  # with its factors, as in Pyro's ELBOs
-        )
+    def elbo_terms(self, batch: Batch, num_particles: int, *, validate: bool) -> Terms:
+        """Log p(x|z), log p(z) and log q(z|x) at `num_particles` draws from the guide: (K, B) each.
 
-    def particles(self, num: int) -> AbstractContextManager[Any]:
-        """The plate of particles, left of all others; none while these are not known."""
-        return pyro.plate("particles", num, dim=-self.depth - 1) if self.depth else nullcontext()
+        With what the model enumerates summed out, and in expectation over what the guide does.
+        """
+        drawn = self.draw(batch, num_particles, validate=validate)
+        if self.summed:
+            return Summation(drawn.guide, drawn.model, drawn.model_layout, self.plate).elbo_terms()
+        return self._terms(drawn)
 
-    def traces(self, x: Tensor, num_particles: int, *, validate: bool) -> tuple[Trace, Trace]:
+    def draw(self, batch: Batch, num_particles: int, *, validate: bool = False) -> Drawn:
         """One run of the guide, and of the model on the guide's draws, with their log densities."""
-        with pyro.validation_enabled(validate), self.particles(num_particles):
-            guide_trace = poutine.trace(self.guide).get_trace(x)
-            model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(x)
-            for trace in (guide_trace, model_trace):
-                trace.compute_log_prob()
-        return guide_trace, model_trace
+        layouts = [self.layout(what, num_particles, len(batch)) for what in ("guide", "model")]
+        guide_trace = self.run_guide(batch, layouts[0], validate=validate)
+        at: Mapping[str, Tensor] | Trace = guide_trace
+        if not self.summed:
+            at = self.values(guide_trace, layouts[0])
+        model_trace = self.run_model(batch, layouts[1], at, validate=validate)
+        drawn = Drawn(guide_trace, model_trace, *layouts)
+        self.verified.check_shape(self, batch, drawn)
+        return drawn
 
+    def run_guide(
+        self,
+        batch: Batch,
+        layout: Layout,
+        at: Mapping[str, Tensor] | None = None,
+        *,
+        validate: bool = False,
+        summing: bool = True,
+    ) -> Trace:
+        """A trace of the guide with log densities, drawn, or at values as `values` gives them.
 
-@contextmanager
-def refusals() -> Iterator[None]:
-    """What torch and Pyro refuse, as our own error of one line."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(one_line(error)) from error
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"model or guide cannot be evaluated on these data: {one_line(error)}") from error
+        Without `summing`, what is marked for enumeration is drawn.
+        """
+        return self._run("guide", self.guide, batch, layout, at, validate, summing)
 
+    def run_model(
+        self,
+        batch: Batch,
+        layout: Layout,
+        at: Mapping[str, Tensor] | Trace | None,
+        *,
+        validate: bool = False,
+        summing: bool = True,
+    ) -> Trace:
+        """A trace of the model with log densities, drawn, at values, or replayed on a trace of the guide."""
+        return self._run("model", self.model, batch, layout, at, validate, summing)
 
-def _check_latents(model_trace: Trace, guide_trace: Trace) -> None:
-    """Refuse a guide that does not sample the model's latent sites, or samples others."""
-    latent, guided = (sites(trace, observed=False) for trace in (model_trace, guide_trace))
-    if set(latent) != set(guided):
-        raise InputError(
-            f"expected the guide to sample the model's latent sites {sorted(latent)} and no others, "
-            f"got {sorted(guided)}"
+    def _run(
+        self,
+        what: str,
+        program: Program,
+        batch: Batch,
+        layout: Layout,
+        at: Mapping[str, Tensor] | Trace | None,
+        validate: bool,
+        summing: bool,
+    ) -> Trace:
+        try:
+            return self._trace(what, program, batch, layout, at, validate, summing)
+        except Exception:
+            missing = any(
+                tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in batch.tensors
+            )
+            if not validate or not missing:
+                raise
+        # a missing entry lies in no support, but counts only where it is not masked
+        trace = self._trace(what, program, batch, layout, at, False, summing)
+        with refusals(what):
+            check_support(trace)
+        return trace
+
+    def _trace(
+        self,
+        what: str,
+        program: Program,
+        batch: Batch,
+        layout: Layout,
+        at: Mapping[str, Tensor] | Trace | None,
+        validate: bool,
+        summing: bool,
+    ) -> Trace:
+        data = layout.data(batch)
+        with ExitStack() as stack:
+            for context in (
+                refusals(what),
+                buffers_kept(),
+                pyro.validation_enabled(validate),
+                layout.around(),
+            ):
+                stack.enter_context(context)
+            tracer = stack.enter_context(poutine.trace())
+            if isinstance(at, Trace):
+                stack.enter_context(poutine.replay(trace=at))
+            elif at is not None:
+                stack.enter_context(Given(at, layout, self.places, self.summed if self.spreads else ()))
+            if self.summed and summing:
+                stack.enter_context(enumerating(layout, True))
+                stack.enter_context(Marked(self.summed))
+            data.call(program)
+            trace = tracer.trace.copy()
+            trace.compute_log_prob()
+        return trace
+
+    def values(self, trace: Trace, layout: Layout) -> dict[str, Tensor]:
+        """The values of latent sites of a run, in the shapes that they have in a plate of particles.
+
+        Those of all sites but of what is summed out.
+        """
+        return {
+            name: layout.unfold(trace.nodes[name]["value"], self.place(trace, name))
+            for name in sites(trace, observed=False)
+            if name not in self.summed
+        }
+
+    def place(self, trace: Trace, name: str) -> Place:
+        """Where the data lie in a value of a latent site."""
+        if name not in self.places:
+            axes = [axis for plate, axis in plates(trace, name).items() if plate != PARTICLES]
+            event_dim = trace.nodes[name]["fn"].event_dim
+            self.places[name] = Place(self.plate.axis(trace, name), event_dim, event_dim - min(axes))
+        return self.places[name]
+
+    def total(self, trace: Trace, layout: Layout, names: Iterable[str], *, masked: bool = True) -> Tensor:
+        """Log densities of sites, summed: (K, B); without `masked`, as if nothing were masked."""
+        total: Tensor | None = None
+        for name in names:
+            site = trace.nodes[name]
+            log_prob = unscaled(site) if masked else site["unscaled_log_prob"]
+            part = layout.per_datum(log_prob, self.plate.axis(trace, name))
+            total = part if total is None else total + part
+        return torch.zeros(layout.num, layout.size) if total is None else total
+
+    def _terms(self, drawn: Drawn) -> Terms:
+        """The three terms where nothing is summed out."""
+        skipped = imputed(drawn.model) - set(drawn.guide.nodes)
+        latent = [name for name in sites(drawn.model, observed=False) if name not in skipped]
+        observed = sites(drawn.model, observed=True)
+        return Terms(
+            self.total(drawn.model, drawn.model_layout, observed),
+            self.total(drawn.model, drawn.model_layout, latent),
+            # with its factors, as in Pyro's ELBOs
+            self.total(drawn.guide, drawn.guide_layout, sites(drawn.guide)),
         )
 
 
-def _largest(distribution: Any) -> int:
-    """Size of the largest tensor in a distribution, and in those that it is made of."""
-    parts = vars(distribution).values()
-    sizes = [part.numel() for part in parts if isinstance(part, Tensor)]
-    return max([0, *sizes, *(_largest(part) for part in parts if isinstance(part, Distribution))])
+class Given(Messenger):
+    """Puts given values at latent sites.
+
+    Args:
+        values: By site, in the shapes that they have in a plate of particles.
+        layout: Of the run.
+        places: Where the data lie in them.
+        summed: Sites that are summed out, over whose values the others are spread.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Tensor],
+        layout: Layout,
+        places: Mapping[str, Place],
+        summed: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        self.values, self.layout, self.places = values, layout, places
+        self.spread = Spread(layout, summed)
+
+    def _pyro_sample(self, message: Any) -> None:
+        name = message["name"]
+        if name in self.values and not message["is_observed"]:
+            value = self.layout.fold(self.values[name], self.places[name])
+            message["value"] = self.spread(value, self.places[name])
+            message["done"] = True
+        self.spread.note(message)
+
+
+class Spread:
+    """Values repeated over the axes of sites that are enumerated before them.
+
+    A program that is written for enumeration in the guide takes latents that were drawn once for each value.
+
+    Args:
+        layout: Of the run.
+        summed: The enumerated sites.
+    """
+
+    def __init__(self, layout: Layout, summed: Collection[str]) -> None:
+        self.layout, self.summed = layout, summed
+        self._sizes: dict[int, int] = {}
+
+    def note(self, message: Any) -> None:
+        """Look at a site that may be enumerated."""
+        axis = message["infer"].get("_enumerate_dim")
+        if message["name"] in self.summed and axis is not None:
+            value_axis = axis - message["fn"].event_dim
+            self._sizes[axis] = message["value"].shape[value_axis]
+
+    def __call__(self, value: Tensor, place: Place) -> Tensor:
+        """A value of a site at `place`, with all axes enumerated so far."""
+        if not self._sizes:
+            return value
+        batch = list(value.shape[: value.ndim - place.event_dim])
+        batch = [1] * (-min(self._sizes) - len(batch)) + batch
+        for axis, size in self._sizes.items():
+            batch[axis] = size
+        return value.expand(*batch, *value.shape[value.ndim - place.event_dim :])

@@ -1,15 +1,16 @@
 """The sample sites of a trace, their plates, and their log densities per datum."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from pyro.distributions import Delta
-from pyro.distributions.util import scale_and_mask
+from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Independent
+from torch.distributions import Independent, biject_to
 
 from pyro_vae.errors import InputError
 
@@ -56,6 +57,21 @@ def unscaled(site: Mapping[str, Any]) -> Tensor:
     return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
 
 
+def is_masked(site: Mapping[str, Any]) -> bool:
+    """Whether a site is under a mask, set by a handler or in its distribution."""
+    inner = isinstance(plain(site["fn"]), MaskedDistribution)
+    return inner or (site["mask"] is not None and site["mask"] is not True)
+
+
+def unmasked(site: Mapping[str, Any]) -> Tensor:
+    """The log density at a site as if nothing were masked."""
+    fn, event_dims = site["fn"], 0
+    while isinstance(fn, Independent | MaskedDistribution):
+        event_dims += fn.reinterpreted_batch_ndims if isinstance(fn, Independent) else 0
+        fn = fn.base_dist
+    return sum_rightmost(fn.log_prob(site["value"]), event_dims)
+
+
 def _in_words(sizes: dict[str, int]) -> str:
     return ", ".join(f"{name} ({size})" for name, size in sizes.items() if name != "particles") or "none"
 
@@ -68,10 +84,14 @@ def check_density(model_trace: Trace) -> None:
             raise InputError(reason)
 
 
-def check_axes(trace: Trace, name: str) -> None:
-    """Refuse a log density with an axis of no plate, over which the sum would run silently."""
+def check_axes(trace: Trace, name: str, axes_of_plates: int | None = None) -> None:
+    """Refuse a log density with an axis of no plate, over which the sum would run silently.
+
+    With `axes_of_plates` only among so many axes from the right; enumerated ones lie left of them.
+    """
     shape, axes = trace.nodes[name]["log_prob"].shape, plates(trace, name).values()
-    if any(size > 1 and axis - len(shape) not in axes for axis, size in enumerate(shape)):
+    first = 0 if axes_of_plates is None else max(len(shape) - axes_of_plates, 0)
+    if any(shape[axis] > 1 and axis - len(shape) not in axes for axis in range(first, len(shape))):
         raise InputError(
             f"expected the log density of the site {name!r} to have an axis for each plate and no other, "
             f"got shape {tuple(shape)} and plates at {sorted(axes)}: use to_event, or set the plates' dim"
@@ -81,6 +101,13 @@ def check_axes(trace: Trace, name: str) -> None:
 def plain(distribution: Any) -> Any:
     """What is inside `Independent`."""
     while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def core(distribution: Any) -> Any:
+    """What is inside `Independent` and masks."""
+    while isinstance(distribution, Independent | MaskedDistribution):
         distribution = distribution.base_dist
     return distribution
 
@@ -98,24 +125,110 @@ def check_subsampling(trace: Trace) -> None:
             )
 
 
+def check_latents(model_trace: Trace, guide_trace: Trace, summed: Collection[str]) -> None:
+    """Refuse a guide that does not sample the model's latent sites, or samples others.
+
+    Of the model's those do not count that are summed out, and the entries that `obs_mask` leaves open; of
+    the guide's, auxiliary ones of which the others are a function.
+    """
+    latent = set(sites(model_trace, observed=False)) - (imputed(model_trace) | set(summed))
+    guided = set(sites(guide_trace, observed=False)) - (set(summed) | imputed(model_trace))
+    guided -= _changed_variables(model_trace, guide_trace)
+    if latent != guided:
+        raise InputError(
+            f"expected the guide to sample the model's latent sites {sorted(latent)} and no others, "
+            f"got {sorted(guided)}"
+        )
+
+
+def imputed(model_trace: Trace) -> set[str]:
+    """The sites at which `pyro.sample(..., obs_mask=)` draws what is not observed."""
+    nodes = model_trace.nodes
+    found = set()
+    for name, site in nodes.items():
+        if site["type"] == "sample" and site["infer"].get("_deterministic"):
+            parts = [f"{name}_observed", f"{name}_unobserved"]
+            if all(part in nodes for part in parts):
+                found.add(parts[1])
+    return found
+
+
+def _changed_variables(model_trace: Trace, guide_trace: Trace) -> set[str]:
+    """Auxiliary sites of a guide of which the model's latent sites are a function, as in Pyro's autoguides.
+
+    That is a change of variables where both have as many free numbers. With more of them the weights of
+    p(x, z) against the density of all draws would have no mean.
+    """
+    nodes = guide_trace.nodes
+    auxiliary = {
+        name
+        for name in sites(guide_trace, observed=False)
+        if nodes[name]["infer"].get("is_auxiliary") and name not in model_trace.nodes
+    }
+    points = _points(model_trace, guide_trace)
+    try:
+        drawn = sum(_free_numbers(nodes[name]) for name in auxiliary)
+        needed = sum(
+            _free_numbers({**model_trace.nodes[name], "value": nodes[name]["value"]}) for name in points
+        )
+    except NotImplementedError:  # of a support that has no bijection
+        return set()
+    return auxiliary if drawn == needed else set()
+
+
+def _points(model_trace: Trace, guide_trace: Trace) -> list[str]:
+    """Latent sites at which the guide has a `Delta` and the model a density."""
+    return [
+        name
+        for name in sites(guide_trace, observed=False)
+        if name in model_trace.nodes
+        and isinstance(plain(guide_trace.nodes[name]["fn"]), Delta)
+        and not isinstance(plain(model_trace.nodes[name]["fn"]), Delta)
+    ]
+
+
+def _free_numbers(site: Mapping[str, Any]) -> int:
+    return int(biject_to(site["fn"].support).inv(site["value"]).numel())
+
+
 def check_delta(model_trace: Trace, guide_trace: Trace) -> None:
     """Refuse a guide that has one point where the model has a density."""
-    for name in sites(guide_trace, observed=False):
-        pair = [plain(trace.nodes[name]["fn"]) for trace in (model_trace, guide_trace)]
-        if [isinstance(fn, Delta) for fn in pair] == [False, True]:
+    points = _points(model_trace, guide_trace)
+    if points and not _changed_variables(model_trace, guide_trace):
+        raise InputError(
+            f"expected a guide with a density at the site {points[0]!r}, got a Delta: its one point has no "
+            "weight; use a guide that draws"
+        )
+
+
+def check_support(trace: Trace) -> None:
+    """Refuse an observed value outside the support of its distribution, where it is not masked."""
+    for name in sites(trace, observed=True):
+        site = trace.nodes[name]
+        if site["fn"].support is None:
+            continue
+        inside = site["fn"].support.check(site["value"])
+        masks = [site["mask"], getattr(plain(site["fn"]), "_mask", None)]
+        for mask in masks:
+            if isinstance(mask, Tensor):
+                inside = inside | ~mask
+        if not inside.all():
             raise InputError(
-                f"expected a guide with a density at the site {name!r}, got a Delta: its one point has no "
-                "weight; use a guide that draws"
+                f"expected data within the support of the site {name!r} wherever it is not masked, got some "
+                "outside: mask missing entries, as by poutine.mask(mask=~x.isnan())"
             )
 
 
-def first_difference(one: Trace, other: Trace, tolerance: float) -> str | None:
-    """The first site of `one` whose log density is another one in `other`; None where all agree."""
-    for name in sites(one):
-        old, new = (trace.nodes[name]["log_prob"] for trace in (one, other))
-        if not torch.allclose(old, new, rtol=tolerance, atol=tolerance, equal_nan=True):
-            return name
-    return None
+def elements(site: Mapping[str, Any]) -> Tensor | None:
+    """The sum of the sizes of a log density's elements, over one event; None where it has no elements."""
+    fn, event_dims = site["fn"], 0
+    while isinstance(fn, Independent):
+        event_dims += fn.reinterpreted_batch_ndims
+        fn = fn.base_dist
+    if not event_dims or isinstance(fn, MaskedDistribution):
+        return None
+    sizes: Tensor = fn.log_prob(site["value"]).abs().flatten(-event_dims).sum(-1)
+    return scale_and_mask(sizes, mask=site["mask"])
 
 
 def check_precision(trace: Trace, name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset
 from pyro_vae.diagnosis import Calibration, agreement, calibrate
 from pyro_vae.diagnosis import diagnose as account
@@ -67,7 +68,7 @@ class Diagnosing:
             seen = split != "train" and len(data.train)
             # those of the split themselves would show no gap
             self.train = vae.place(data.train.subset(MOST_TRAIN).batch()) if seen else None
-            Latents(vae.model, vae.guide, self.x)
+            Latents(vae.model, vae.guide, Batch.of(self.x, None))
 
     def evidence(self, estimator: Estimator, checkpoint: Path) -> dict[str, Any]:
         """Log p(x), by any method."""

@@ -13,12 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
+from pyro_vae.batch import Batch
 from pyro_vae.compiled import make_capturable
 from pyro_vae.data import Dataset, batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_number
-from pyro_vae.importance import elbo
+from pyro_vae.importance.bound import elbo_of
 from pyro_vae.objectives import KLWeight, in_words, make_objective
 from pyro_vae.optimisers import make_optimiser
+from pyro_vae.programs import Pair
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.history import Epoch, History
@@ -85,6 +87,8 @@ class Trainer:
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.step = 0
+        #: The programs as they are measured, looked into at the first validation.
+        self.pair: Pair | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -212,7 +216,10 @@ class Trainer:
             return math.nan, math.nan, math.nan
         self.vae.eval()
         with own_randomness(self.seed, self.device):
-            terms = elbo(self.vae.model, self.vae.guide, self.vae.place(self.valid.batch()))
+            data = Batch(self.vae.place(self.valid.batch()))
+            if self.pair is None:
+                self.pair = Pair(self.vae.model, self.vae.guide, data)
+            terms = elbo_of(self.pair, data)
         means = [float(part.mean()) for part in terms]
         return means[0], means[1], means[2]
 
