@@ -1,24 +1,30 @@
 """What a traced program depends on besides its arguments, and whether that is still as it was."""
 
+import math
+import os
 import sys
 import types
+import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from functools import partial
 
 import numpy as np
 import torch
+from pyro.infer.autoguide import AutoGuide
+from pyro.nn.module import _Context  # what a PyroModule keeps while it runs
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-#: What counts by its value.
-PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, slice)
-#: Packages whose functions and classes keep no state of a user's.
-_LIBRARIES = {
-    *("abc", "builtins", "collections", "contextlib", "functools", "types", "typing"),
-    *("numpy", "pyro", "pyro_vae", "torch", "zuko"),
-}
+from pyro_vae.compiled.opaque import UNKNOWN, ContextValue, Memory, inside, is_memory, is_opaque, state_of
+from pyro_vae.compiled.source import is_library
 
+#: Attributes of an autoguide that each of its runs makes anew before it uses them.
+SCRATCH = frozenset({"plates"})
+#: What counts by its value.
+PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
+PLAIN += (torch.dtype, torch.device, torch.Size, slice)
 
 class Guards:
     """All that can be reached from some programs, as it was when this was made.
@@ -28,7 +34,8 @@ class Guards:
     a user's own objects and classes, and containers. Numbers and strings count by value, arrays of NumPy by
     content, everything else by identity; a tensor also by its shape, strides, type, device, hooks, and
     whether it requires a gradient, but not by its content, which a graph reads at every run. The state of
-    iterators, files and other objects of C is not followed.
+    iterators, files and objects of random numbers counts where a run moves it on (`overwritten`) only. What
+    the standard library and other libraries keep for themselves is not followed.
 
     Args:
         roots: The programs, and whatever else a run depends on.
@@ -38,14 +45,15 @@ class Guards:
         self.tensors: list[Tensor] = []
         #: Tensors that are buffers of a module, which a run may change.
         self.buffers: list[Tensor] = []
-        self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
+        self._memories: list[Memory] = []
+        self._states: list[tuple[object, object]] = []
         self._watched: list[tuple[str, Collection[object], list[int], tuple[object, ...]]] = []
         self._empty: list[Collection[object]] = []
         seen: dict[int, object] = {}
         waiting = list(roots)
         while waiting:
             thing = waiting.pop()
-            if id(thing) not in seen and not isinstance(thing, PLAIN):
+            if id(thing) not in seen and not isinstance(thing, (*PLAIN, _Context)):
                 seen[id(thing)] = thing
                 waiting.extend(self._look_into(thing))
         self._seen = seen  # held, so that no other object takes over an identity
@@ -66,24 +74,27 @@ class Guards:
         for tensor, described in self._described:
             if _describe(tensor) != described:
                 return "a tensor"
-        if not all(np.array_equal(array, copy) for array, copy in self._arrays):
+        if any(memory.changed() for memory in self._memories):
             return "an array"
         return ""
 
     def overwritten(self) -> str:
-        """As `changed`, but what has been created for the first time does not count."""
+        """What a run has changed; what it has created for the first time does not count."""
         grown = [each for each in self._empty if each and isinstance(each, list | deque | set)]
         if grown:
             return f"a {type(grown[0]).__name__}"
         for name, container, _, before in self._watched:
             now = tuple(container)
             created = isinstance(container, list | deque | set) and len(now) != len(before)
-            pairs = ((old, new) for old, new in zip(before, now, strict=False) if old is not None)
+            pairs = ((old, new) for old, new in zip(before, now, strict=False) if not _unknown(old))
             if created or not all(_alike(old, new) for old, new in pairs):
                 return name
         if any(tensor._version != version for tensor, version in self._versions):
             return "a tensor that is no buffer"
-        return ""
+        for thing, before in self._states:
+            if before is UNKNOWN or state_of(thing) != before:
+                return f"the state of {_named(thing)}"
+        return "an array" if any(memory.changed() for memory in self._memories) else ""
 
     def _fixed(self) -> list[Tensor]:
         """Tensors whose content a run must not change."""
@@ -95,8 +106,8 @@ class Guards:
         name = thing.__qualname__ if isinstance(thing, types.FunctionType) else type(thing).__name__
         if isinstance(thing, Tensor):
             self.tensors.append(thing)
-        elif isinstance(thing, np.ndarray):
-            self._arrays.append((thing, thing.copy()))
+        elif is_memory(thing):
+            self._memories.append(Memory(thing))
         elif isinstance(thing, types.MethodType):
             yield from (thing.__self__, thing.__func__)
         elif isinstance(thing, types.FunctionType):
@@ -105,6 +116,10 @@ class Guards:
         elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
             if not isinstance(thing.__self__, types.ModuleType):
                 yield thing.__self__
+        elif isinstance(thing, ContextVar):
+            yield from self._watch(thing.name, ContextValue(thing))
+        elif isinstance(thing, weakref.ReferenceType):
+            yield thing()
         elif isinstance(thing, property):
             yield from (thing.fget, thing.fset)
         elif isinstance(thing, staticmethod | classmethod):
@@ -113,11 +128,15 @@ class Guards:
             yield from (thing.func, thing.args, thing.keywords)
         elif isinstance(thing, type):
             yield from self._classes(thing)
+            yield from self._classes(type(thing))
         elif not isinstance(thing, types.ModuleType):
             yield from self._object(name, thing)
 
     def _object(self, name: str, thing: object) -> Iterator[object]:
-        """Elements, attributes and class of an object."""
+        """Elements, attributes and class of an object, and the state that it keeps in C."""
+        if is_opaque(thing):
+            self._states.append((thing, state_of(thing)))
+            yield from inside(thing)
         if isinstance(thing, Mapping):
             yield from self._watch(name, thing.keys())
             yield from self._watch(name, thing.values())
@@ -125,15 +144,15 @@ class Guards:
             yield from self._watch(name, thing)
         if isinstance(thing, nn.Module):
             self.buffers.extend(buffer for buffer in thing._buffers.values() if buffer is not None)
-        yield from self._watch(name, _attributes(thing).values())
-        if not _is_library(type(thing).__module__):
+        yield from self._watch(name, _Attributes(thing) if _has_scratch(thing) else _attributes(thing).values())
+        if not is_library(type(thing).__module__):
             yield from self._watch(name, _Slots(thing))
         yield from self._classes(type(thing))
 
     def _classes(self, kind: type) -> Iterator[object]:
         """What a user's class and its bases hold."""
         for each in kind.__mro__:
-            if not _is_library(each.__module__):
+            if not is_library(each.__module__):
                 yield from self._watch(each.__name__, vars(each).values())
 
     def _watch(self, name: str, container: Collection[object]) -> tuple[object, ...]:
@@ -151,19 +170,21 @@ class _Free(Collection[object]):
     def __init__(self, function: types.FunctionType) -> None:
         self.function = function
         self.names: list[tuple[dict[str, object], str]] = []
-        if _is_library(function.__module__):
+        if is_library(function.__module__):
             return
         names = list(dict.fromkeys(_names(function.__code__)))
-        places = [function.__globals__]
+        places: list[dict[str, object]] = [function.__globals__]
         found = [*map(sys.modules.get, names), *map(_content, function.__closure__ or ())]
         for place in places:  # grows, as there are modules in modules
             found += map(place.get, names)
             for module in (each for each in found if isinstance(each, types.ModuleType)):
                 new = not any(vars(module) is known for known in places)
-                if new and not _is_library(module.__name__):
+                if new and not is_library(module.__name__):
                     places.append(vars(module))
             found = []
         self.names = [(place, name) for place in places for name in names if name in place]
+        if not {"environ", "getenv"}.isdisjoint(names):
+            self.names.append((vars(os), "environ"))
 
     def __iter__(self) -> Iterator[object]:
         for cell in self.function.__closure__ or ():
@@ -175,6 +196,23 @@ class _Free(Collection[object]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    def __contains__(self, thing: object) -> bool:
+        return any(thing is each for each in self)
+
+
+class _Attributes(Collection[object]):
+    """What an autoguide holds, but for what it makes anew before it uses it."""
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def __iter__(self) -> Iterator[object]:
+        held = _attributes(self.thing).items()
+        return (value for name, value in held if name not in SCRATCH)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
     def __contains__(self, thing: object) -> bool:
         return any(thing is each for each in self)
@@ -207,17 +245,24 @@ def _attributes(thing: object) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_library(module: object) -> bool:
-    """Whether the code of a module keeps no state of a user's in globals and classes."""
-    return not isinstance(module, str) or module.split(".")[0] in _LIBRARIES
-
-
 def _names(code: types.CodeType) -> Iterator[str]:
     """The names of globals and attributes in a code, and in the functions that it defines."""
     yield from code.co_names
     for constant in code.co_consts:
+        if isinstance(constant, str) and constant.isidentifier():
+            yield constant  # as in globals()["name"]
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
+
+
+def _has_scratch(thing: object) -> bool:
+    return isinstance(thing, AutoGuide)
+
+
+def _named(thing: object) -> str:
+    """A class with its article."""
+    name = type(thing).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _content(cell: types.CellType) -> object:
@@ -231,6 +276,11 @@ def _same(container: Collection[object], before: tuple[object, ...]) -> bool:
     """Whether the elements are those of before, plain ones by value."""
     now = tuple(container)
     return len(now) == len(before) and all(map(_alike, before, now))
+
+
+def _unknown(value: object) -> bool:
+    """Whether a first run finds out what is put here, as the plate nesting of an ELBO."""
+    return value is None or (isinstance(value, float) and value == math.inf)
 
 
 def _alike(old: object, new: object) -> bool:

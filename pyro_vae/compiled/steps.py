@@ -53,6 +53,13 @@ class _Kept:
         number = len(outputs) - len(self.leaves)
         return Values(list(outputs[:number]), list(outputs[number:]))  # type: ignore[arg-type]
 
+    def changed(self, watch: bool = True) -> str:
+        """What is not as it was when the graph was made; empty where all is."""
+        if watch and (changed := self.guards.changed()):
+            return changed
+        where = self.graph.numbers.changed()
+        return f"a number in a tensor, read {where}," if where else ""
+
     def in_store(self) -> bool:
         """Whether the parameter store still has these very parameters."""
         store = pyro.get_param_store()
@@ -99,6 +106,7 @@ class FlatSteps:
         self.eager_because = ""
         self._kept: dict[object, list[_Kept]] = {}
         self._builds: dict[object, int] = {}
+        self._first_runs = 0
         self._said: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> list[Tensor]:
@@ -110,7 +118,7 @@ class FlatSteps:
         if self.eager_because or self._must_be_eager(flat):
             return self._eager(args, kwargs)
         key = (spec, tuple(map(_kind_of, flat)), torch.get_default_dtype())
-        kept = next((kept for kept in self._kept.get(key, ()) if not self.watch or kept.guards.hold()), None)
+        kept = next((kept for kept in self._kept.get(key, ()) if not kept.changed(self.watch)), None)
         if kept is None:
             return self._build(key, tensors, args, kwargs)
         if not kept.checked or (self.watch and not kept.in_store()):
@@ -155,18 +163,21 @@ class FlatSteps:
         if key not in self._kept and len(self._kept) >= MAX_SHAPES:
             self._say(f"after {MAX_SHAPES} different kinds of arguments, further ones are run eagerly")
             return self._eager(args, kwargs)
+        run = EagerRun(self.function, self.roots, args, kwargs)
+        if run.created and not run.problem and self._first_runs < MAX_BUILDS:
+            self._first_runs += 1
+            return run.deliver(run.result)
         states = self._kept.setdefault(key, [])
         self._builds[key] = self._builds.get(key, 0) + 1
         if self._builds[key] > MAX_BUILDS:
-            changed = next((kept.guards.changed() for kept in states), "what the programs depend on")
+            changed = next((kept.changed() for kept in states), "what the programs depend on")
             self.give_up(f"{changed} is another one at almost every run")
-            return self._eager(args, kwargs)
-        run = EagerRun(self.function, self.roots, args, kwargs)
+            return run.deliver(run.result)
         if self.watch:
             self._warn_of_strangers(run)
         try:
-            if run.problem:
-                raise Untraceable(run.problem)
+            if run.problem or run.created:
+                raise Untraceable(run.problem or f"{run.created} is made anew as it runs")
             kept, result = self._best(run, tensors, args, kwargs)
         except Untraceable as error:
             self.give_up(str(error))
@@ -233,7 +244,7 @@ class FlatSteps:
         if {name: id(p) for name, p in run.sites.items()} != {name: id(p) for name, p in kept.sites.items()}:
             self._kept[key].remove(kept)  # the programs use other parameters now
             return run.deliver(run.result)
-        result, problem = _compare(kept, run, tensors)
+        result, problem = (None, run.problem) if run.problem else _compare(kept, run, tensors)
         if result is None:
             self.give_up(problem)
             return run.deliver(run.result)

@@ -1,0 +1,554 @@
+"""Small programs that keep changing state: every step of a flat graph is that of plain Pyro."""
+
+import itertools
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO
+from torch import Tensor, nn
+
+import pyro_vae as pv
+
+STEPS = 13
+X = torch.linspace(-1, 1, 6)
+
+
+class Case(NamedTuple):
+    """A pair of programs, what happens before each step, and whether the last steps are those of a graph."""
+
+    shift: Callable[[Tensor], Any]
+    before: Callable[[int], Any] = lambda _: None
+    flat: bool = True
+
+
+def model(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+
+def guide_of(shift: Callable[[Tensor], Any]) -> Callable[[Tensor], None]:
+    def guide(x: Tensor) -> None:
+        a = pyro.param("a", torch.tensor(0.3))
+        b = pyro.param("b", torch.tensor(0.1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(a * x + b * shift(x), 1.0))
+
+    return guide
+
+
+CASES: dict[str, Callable[[], Case]] = {}
+
+
+def case(make: Callable[[], Case]) -> Callable[[], Case]:
+    CASES[make.__name__] = make
+    return make
+
+
+# Numbers read from tensors
+
+
+TABLE = torch.linspace(0.5, 2.5, 20)
+
+
+def late(tensor: Tensor) -> Callable[[int], None]:
+    """Changes a tensor in place, from the fifth step on at every second one."""
+
+    def before(step: int) -> None:
+        if step >= 5 and step % 4 == 1:
+            tensor.add_(1)
+
+    return before
+
+
+def reads(read: Callable[[Tensor, Tensor], Any], start: Tensor) -> Case:
+    held = start.clone()
+    return Case(lambda x: read(x, held), late(held))
+
+
+ONE, TWO = torch.tensor(1.0), torch.tensor(2)
+READS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Tensor]] = {
+    "index": (lambda x, n: TABLE[n], TWO),
+    "index of a view": (lambda x, n: TABLE[n[0]], torch.tensor([2, 3])),
+    "slice": (lambda x, n: TABLE[: n + 1].sum(), TWO),
+    "slice from": (lambda x, n: TABLE[n:].sum(), TWO),
+    "full": (lambda x, b: torch.full((len(x),), b), ONE),
+    "alpha": (lambda x, b: torch.add(x, x, alpha=b), ONE),
+    "arange": (lambda x, n: torch.arange(n).sum(), TWO),
+    "range": (lambda x, n: sum(TABLE[i] for i in range(n)), TWO),
+    "split": (lambda x, n: torch.tensor_split(TABLE, n)[0].sum(), TWO),
+    "split at": (lambda x, n: torch.tensor_split(TABLE, n)[1].sum(), torch.tensor([2, 4])),
+    "narrow": (lambda x, n: TABLE.narrow(0, n, 2).sum(), TWO),
+    "linspace": (lambda x, b: torch.linspace(0, b, len(x)), ONE),
+    "power": (lambda x, b: 1.1**b, ONE),
+    "item": (lambda x, b: b.item() * 0.5, ONE),
+    "int item": (lambda x, n: TABLE[n.item()], TWO),
+    "float": (lambda x, b: float(b) * 0.5, ONE),
+    "bool": (lambda x, b: 1.0 if b > 2 else 2.0, ONE),
+    "if": (lambda x, n: 1.0 if n % 2 else 2.0, TWO),
+    "where": (lambda x, b: torch.where(x > 0, float(b), 0.5), ONE),
+    "equal": (lambda x, b: float(torch.equal(b, torch.tensor(1.0))), ONE),
+    "max": (lambda x, b: max(b, torch.tensor(2.0)), ONE),
+    "clamp": (lambda x, b: x.clamp(max=b.item()), ONE),
+    "repeat": (lambda x, n: TABLE[:1].repeat(n).sum(), TWO),
+    "expand": (lambda x, n: TABLE[:1].expand(n).sum(), TWO),
+    "zeros": (lambda x, n: torch.ones(n, 2).sum(), TWO),
+    "roll": (lambda x, n: TABLE.roll(n)[0], TWO),
+    "select": (lambda x, n: TABLE.select(0, n), TWO),
+    "topk": (lambda x, n: TABLE.topk(n).values.sum(), TWO),
+    "tolist": (lambda x, n: TABLE[n.tolist()].sum(), torch.tensor([2, 3])),
+    "unpacked": (lambda x, n: sum(float(k) for k in n), torch.tensor([2, 3])),
+    "numpy": (lambda x, b: float(b.numpy()), ONE),
+    "format": (lambda x, b: float(f"{b}"), ONE),
+    "new tensor": (lambda x, b: torch.tensor([b, 1.0]).sum(), ONE),
+    "numpy of many": (lambda x, n: torch.from_numpy(n.numpy()).sum() * 0.1, TWO),
+    "mask": (lambda x, n: TABLE[torch.arange(20) < n].sum(), TWO),
+    "loop": (lambda x, n: [w := TABLE[0]] and [w := w + 0.1 for _ in range(int(n))][-1], TWO),
+    "one_hot": (lambda x, n: nn.functional.one_hot(n, 30)[4] * 0.3, TWO),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_numbers_in_tensors_that_programs_hold(name: str) -> None:
+    trains_as_plain_pyro(lambda: reads(*READS[name]))
+
+
+# State in objects of Python
+
+
+@case
+def numpy_generator() -> Case:
+    rng = np.random.default_rng(0)
+    return Case(lambda x: 2.0 if rng.random() > 0.5 else 0.5, flat=False)
+
+
+@case
+def numpy_random_state() -> Case:
+    rng = np.random.RandomState(0)
+    return Case(lambda x: 2.0 if rng.rand() > 0.5 else 0.5, flat=False)
+
+
+@case
+def rare_numpy_generator() -> Case:
+    rng = np.random.default_rng(3)
+    return Case(lambda x: 2.0 if rng.integers(4) == 0 else 0.5, flat=False)
+
+
+@case
+def python_generator() -> Case:
+    rng = random.Random(0)
+    return Case(lambda x: rng.choice([2.0, 0.5]), flat=False)
+
+
+@case
+def torch_generator() -> Case:
+    rng = torch.Generator().manual_seed(0)
+    return Case(lambda x: torch.rand((), generator=rng), flat=False)
+
+
+@case
+def torch_generator_for_a_branch() -> Case:
+    rng = torch.Generator().manual_seed(0)
+    return Case(lambda x: 2.0 if torch.rand((), generator=rng) > 0.5 else 0.5, flat=False)
+
+
+@case
+def count() -> Case:
+    numbers = itertools.count()
+    return Case(lambda x: 2.0 if next(numbers) > 6 else 0.5, flat=False)
+
+
+@case
+def cycle() -> Case:
+    numbers = itertools.cycle([0.5, 0.5, 0.5, 1.5])
+    return Case(lambda x: next(numbers), flat=False)
+
+
+@case
+def a_list_s_iterator() -> Case:
+    numbers = iter([0.5] * 5 + [1.5] * 30)
+    return Case(lambda x: next(numbers), flat=False)
+
+
+@case
+def generator() -> Case:
+    def schedule() -> Iterator[float]:
+        for step in range(100):
+            yield 0.5 if step < 6 else 1.5
+
+    numbers = schedule()
+    return Case(lambda x: next(numbers), flat=False)
+
+
+@case
+def generator_without_end() -> Case:
+    def schedule() -> Iterator[float]:
+        while True:
+            yield from [0.5] * 5 + [1.5]
+
+    numbers = schedule()
+    return Case(lambda x: next(numbers), flat=False)
+
+
+@case
+def zipped_and_mapped() -> Case:
+    numbers = zip(map(abs, [-0.5] * 6 + [1.5] * 30), itertools.repeat(1), strict=False)
+    return Case(lambda x: next(numbers)[0], flat=False)
+
+
+@case
+def iterators_that_are_not_used() -> Case:
+    loader = torch.utils.data.DataLoader(TABLE)  # type: ignore[arg-type]
+    held = [iter(loader), itertools.count(), np.random.default_rng(0), (i for i in range(3)), iter([1])]
+    return Case(lambda x: 0.1 * len(held))
+
+
+@case
+def counter_of_runs() -> Case:
+    @dataclass
+    class State:
+        t: int = 0
+
+    state = State()
+
+    def shift(x: Tensor) -> float:
+        state.t += 1
+        return 2.0 if state.t > 6 else 0.5
+
+    return Case(shift, flat=False)
+
+
+@case
+def counter_in_a_closure() -> Case:
+    t = 0
+
+    def shift(x: Tensor) -> float:
+        nonlocal t
+        t += 1
+        return 2.0 if t > 6 else 0.5
+
+    return Case(shift, flat=False)
+
+
+@case
+def history_in_a_list() -> Case:
+    seen: list[float] = []
+
+    def shift(x: Tensor) -> float:
+        seen.append(1.0)
+        return 2.0 if len(seen) > 6 else 0.5
+
+    return Case(shift, flat=False)
+
+
+@case
+def history_with_a_bound() -> Case:
+    from collections import deque
+
+    seen = deque([0.0, 0.0], maxlen=2)
+
+    def shift(x: Tensor) -> Any:
+        mean = sum(seen)
+        seen.append(x.mean())  # type: ignore[arg-type]
+        return mean + 1.0
+
+    return Case(shift, flat=False)
+
+
+@case
+def cache_by_key() -> Case:
+    cache: dict[int, Tensor] = {}
+
+    def shift(x: Tensor) -> Tensor:
+        if len(x) not in cache:
+            cache[len(x)] = torch.randn(len(x))
+        return cache[len(x)]
+
+    return Case(shift)
+
+
+@case
+def last_activation_is_kept_and_used() -> Case:
+    holder = nn.Module()
+    holder.last = torch.zeros(())  # type: ignore[assignment]
+
+    def shift(x: Tensor) -> Any:
+        last, holder.last = holder.last, (x * 2).mean().detach() + 0.5
+        return last + 1.0
+
+    return Case(shift, flat=False)
+
+
+@case
+def running_mean_in_place() -> Case:
+    mean = torch.zeros(())
+
+    def shift(x: Tensor) -> Tensor:
+        mean.mul_(0.9).add_(x.mean() + 0.1)
+        return mean.clone() + 1.0
+
+    return Case(shift, flat=False)
+
+
+@case
+def running_mean_in_a_buffer() -> Case:
+    module = nn.Module()
+    module.register_buffer("mean", torch.zeros(()))
+
+    def shift(x: Tensor) -> Tensor:
+        module.mean.mul_(0.9).add_(x.mean() + 0.1)
+        return module.mean.clone() + 1.0
+
+    return Case(shift)
+
+
+@case
+def counter_in_a_buffer() -> Case:
+    module = nn.Module()
+    module.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def shift(x: Tensor) -> Tensor:
+        module.step += 1
+        return TABLE[module.step]
+
+    return Case(shift, flat=False)
+
+
+@case
+def counter_in_a_buffer_by_gather() -> Case:
+    module = nn.Module()
+    module.register_buffer("step", torch.zeros(1, dtype=torch.long))
+
+    def shift(x: Tensor) -> Tensor:
+        module.step += 1
+        return TABLE[module.step][0]
+
+    return Case(shift)
+
+
+# What is changed from outside
+
+
+@case
+def attribute_of_a_dataclass() -> Case:
+    @dataclass
+    class Options:
+        weight: float = 0.5
+        more: list[float] = field(default_factory=lambda: [1.0])
+
+    options = Options()
+
+    def before(step: int) -> None:
+        options.weight = 0.5 if step < 6 else 1.5
+        options.more[0] = 1.0 if step < 9 else 2.0
+
+    return Case(lambda x: options.weight * options.more[0], before)
+
+
+@case
+def class_attribute_and_property() -> Case:
+    class Options:
+        weight = 0.5
+
+        @property
+        def double(self) -> float:
+            return 2 * self.weight
+
+    options = Options()
+
+    def before(step: int) -> None:
+        Options.weight = 0.5 if step < 6 else 1.5
+
+    return Case(lambda x: options.double, before)
+
+
+WEIGHT = 0.5
+CONTEXT: ContextVar[float] = ContextVar("weight", default=0.5)
+
+
+def weight_now() -> float:
+    return WEIGHT
+
+
+@case
+def global_of_the_module() -> Case:
+    def before(step: int) -> None:
+        global WEIGHT
+        WEIGHT = 0.5 if step < 6 else 1.5
+
+    return Case(lambda x: weight_now(), before)
+
+
+@case
+def global_by_its_name() -> Case:
+    def before(step: int) -> None:
+        globals()["WEIGHT"] = 0.5 if step < 6 else 1.5
+
+    return Case(lambda x: globals()["WEIGHT"], before)
+
+
+@case
+def context_variable() -> Case:
+    def before(step: int) -> None:
+        CONTEXT.set(0.5 if step < 6 else 1.5)
+
+    return Case(lambda x: CONTEXT.get(), before)
+
+
+@case
+def array_of_numpy_in_place() -> Case:
+    array = np.ones(3)
+
+    def before(step: int) -> None:
+        array[1] = 1.0 if step < 6 else 2.0
+
+    return Case(lambda x: float(array.sum()), before)
+
+
+@case
+def bytes_in_place() -> Case:
+    array = bytearray(b"\x01\x02")
+
+    def before(step: int) -> None:
+        array[0] = 1 if step < 6 else 2
+
+    return Case(lambda x: array[0], before)
+
+
+@case
+def dict_of_tensors() -> Case:
+    tensors = {"a": torch.ones(()), "b": torch.zeros(())}
+
+    def before(step: int) -> None:
+        if step == 6:
+            tensors["a"].fill_(2.0)
+        if step == 9:
+            tensors["b"] = torch.tensor(3.0)
+
+    return Case(lambda x: tensors["a"] + tensors["b"], before)
+
+
+@case
+def tensor_of_another_size() -> Case:
+    tensors = [torch.ones(2)]
+
+    def before(step: int) -> None:
+        if step == 6:
+            tensors[0] = torch.ones(3)
+        if step == 9:
+            tensors[0].resize_(1)
+
+    return Case(lambda x: tensors[0].sum(), before)
+
+
+@case
+def alternating_kinds_of_batches() -> Case:
+    options = {"labelled": True}
+
+    def before(step: int) -> None:
+        options["labelled"] = step % 3 == 0
+
+    return Case(lambda x: 2.0 if options["labelled"] else 0.5, before)
+
+
+@case
+def noise_in_place() -> Case:
+    noise = torch.zeros(len(X))
+    return Case(lambda x: noise.normal_() + 1, flat=False)
+
+
+@case
+def environment() -> Case:
+    import os
+
+    def before(step: int) -> None:
+        os.environ["PYRO_VAE_TEST_WEIGHT"] = "0.5" if step < 6 else "1.5"
+
+    return Case(lambda x: float(os.environ["PYRO_VAE_TEST_WEIGHT"]), before)
+
+
+@case
+def shape_that_depends_on_numbers() -> Case:
+    return Case(lambda x: x[x > 0].sum(), flat=False)
+
+
+@case
+def early_exit_by_a_flag() -> Case:
+    class Stopper:
+        """Says when a loss has not fallen."""
+
+        def __init__(self) -> None:
+            self.best, self.bad = 1e9, 0
+
+        def __call__(self, value: float) -> None:
+            self.bad = 0 if value < self.best else self.bad + 1
+
+    stopper = Stopper()
+    return Case(lambda x: 0.5 + (stopper.bad > 2), lambda step: stopper(-min(step, 6)))
+
+
+@case
+def own_distribution() -> Case:
+    class Same(dist.Normal):  # type: ignore[misc]
+        pass
+
+    return Case(lambda x: Same(x, 1.0).log_prob(x + 1))
+
+
+@case
+def parameter_drawn_in_the_first_step() -> Case:
+    return Case(lambda x: pyro.param("c", lambda: torch.randn(())))
+
+
+@case
+def network_made_in_the_first_step() -> Case:
+    nets: dict[str, nn.Module] = {}
+
+    def shift(x: Tensor) -> Tensor:
+        if "net" not in nets:
+            nets["net"] = nn.Linear(1, 1)
+        pyro.module("net", nets["net"])
+        return nets["net"](x[:, None])[:, 0]
+
+    return Case(shift)
+
+
+def trains(make: Callable[[], Case], elbo: Any) -> tuple[list[float], dict[str, Tensor], Case]:
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    case = make()
+    svi = SVI(model, guide_of(case.shift), pyro.optim.Adam({"lr": 1e-2}), elbo)
+    losses = []
+    for step in range(STEPS):
+        case.before(step)
+        losses.append(svi.step(X + 0.01 * step))
+    return losses, {name: p.detach().clone() for name, p in pyro.get_param_store().items()}, case
+
+
+def trains_as_plain_pyro(make: Callable[[], Case], elbo: type = Trace_ELBO) -> pv.CompiledELBO:
+    plain, plain_parameters, case = trains(make, elbo(max_plate_nesting=1))
+    compiled = pv.CompiledELBO(elbo(max_plate_nesting=1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        flat, parameters, case = trains(make, compiled)
+    said = [str(warning.message) for warning in caught]
+    assert flat == plain, said
+    assert parameters.keys() == plain_parameters.keys()
+    assert all(torch.equal(parameters[name], value) for name, value in plain_parameters.items())
+    return compiled
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_that_programs_hold(name: str) -> None:
+    compiled = trains_as_plain_pyro(CASES[name])
+    (steps,) = compiled._steps.values()
+    assert bool(steps.eager_because) != CASES[name]().flat, steps.eager_because
