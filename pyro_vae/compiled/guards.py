@@ -279,8 +279,9 @@ def _same(container: Collection[object], before: tuple[object, ...]) -> bool:
 
 
 def _unknown(value: object) -> bool:
-    """Whether a first run finds out what is put here, as the plate nesting of an ELBO."""
-    return value is None or (isinstance(value, float) and value == math.inf)
+    """Whether a first run finds out what is to be put here, as the plate nesting of an ELBO."""
+    empty = isinstance(value, dict | list | set) and not value
+    return value is None or empty or (isinstance(value, float) and value == math.inf)
 
 
 def _alike(old: object, new: object) -> bool:

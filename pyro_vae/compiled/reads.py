@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pyro_vae.compiled.enumeration import asks_for_zeros
 from pyro_vae.compiled.simplify import independent
 from pyro_vae.compiled.source import users_line
 
@@ -59,10 +60,10 @@ class Reads:
         self.items: list[Tensor] = []
         #: The function of torch's under way.
         self.function = ""
-        #: Integers that operations have taken, and copies of such with what they are copies of.
+        #: The memory of integers that operations have taken, and of copies with that of which they are copies.
         self.taken: set[int] = set()
         self.copies: dict[int, int] = {}
-        self.alive: list[Tensor] = []  # so that no other tensor takes over an identity
+        self.alive: list[Tensor] = []  # so that no other tensor takes over their memory
         self.functions, self.operations = _Functions(self), _Operations(self)
 
     def note(self, tensor: Tensor, reason: str) -> None:
@@ -82,26 +83,26 @@ class Reads:
         with _disable_current_modes():
             return leaf.item() if any(leaf is item for item in self.items) else leaf
 
-    def take(self, func: Any, tensors: Sequence[Tensor], result: object) -> None:
+    def take(self, tensors: Sequence[Tensor], result: object) -> None:
         """An operation has taken some tensors; a mere copy of integers does not count."""
         self.alive += tensors
         if isinstance(result, Tensor) and len(tensors) == 1 and _is_copy(result, tensors[0]):
-            self.copies[id(result)] = id(tensors[0])
-            self.alive.append(result)
+            new, old = _memory(result), _memory(tensors[0])
+            if new != old:
+                self.copies[new] = old
+                self.alive.append(result)
             return
-        for tensor in tensors:
-            number = id(tensor)
-            self.taken.add(number)
-            while number in self.copies:
-                number = self.copies[number]
-                self.taken.add(number)
+        for memory in map(_memory, tensors):
+            while memory not in self.taken:
+                self.taken.add(memory)
+                memory = self.copies.get(memory, memory)
 
     def note_untaken(self, tensors: Iterable[Tensor], result: object) -> None:
         """Note integers that a function was given and no operation has taken: C++ has read their memory."""
-        results = {id(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
-        given = results | {self.copies[number] for number in results & self.copies.keys()}
+        results = {_memory(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
+        given = results | {self.copies[memory] for memory in results & self.copies.keys()}
         for tensor in tensors:
-            if results and id(tensor) not in self.taken | given:
+            if results and _memory(tensor) not in self.taken | given:
                 self.note(tensor, f"it depends on numbers in a tensor ({self.function})")
 
 
@@ -119,6 +120,8 @@ class _Functions(TorchFunctionMode):
         if func is Tensor.item and args[0].is_floating_point():
             reads.items.append(item := args[0].detach().double())
             return item  # stays a tensor, in the precision of Python's numbers
+        if asks_for_zeros(func):
+            return True
         if func is torch.nn.functional.one_hot and (one_hot := _one_hot(*args, **kwargs)) is not None:
             return one_hot
         reads.function = getattr(func, "__name__", str(func))
@@ -127,7 +130,7 @@ class _Functions(TorchFunctionMode):
             reads.note(tensors[0], f"it decides by a number in a tensor (Tensor.{reads.function})")
         elif func in _COPIES:
             args = tuple(tree_map(reads.copied, arg) if isinstance(arg, list | tuple) else arg for arg in args)
-        places = [tensor for tensor in tensors if _are_places(tensor)]
+        places = [tensor for tensor in tensors if _are_places(tensor) and tensor.numel()]
         reads.taken.clear()
         result = func(*args, **kwargs)
         if places:
@@ -150,14 +153,14 @@ class _Operations(TorchDispatchMode):
         if _NUMBERS in func.tags:
             for tensor in tensors:
                 reads.note(tensor, f"it decides by a number in a tensor (Tensor.{reads.function})")
-            reads.taken.update(map(id, tensors))
+            reads.take(tensors, None)
             with _disable_current_modes():
                 return func(*args, **kwargs)
         if _SHAPES in func.tags:
             for tensor in _shaping(func, tensors):
                 reads.note(tensor, f"a shape depends on numbers ({func})")
         result = func(*args, **kwargs)
-        reads.take(func, tensors, result)
+        reads.take(tensors, result)
         return result
 
 
@@ -234,6 +237,11 @@ def _shaping(func: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 def _are_places(tensor: Tensor) -> bool:
     """Whether the numbers of a tensor may count something."""
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where the numbers of a tensor lie."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
 
 
 def _is_copy(new: Tensor, old: Tensor) -> bool:

@@ -44,7 +44,7 @@ def users_line(traceback: TracebackType | None = None) -> str:
 
 
 def _calls(frame: FrameType | None) -> Iterator[tuple[CodeType, int]]:
-    while frame is not None:
+    while frame is not None and not _is_entry(frame.f_code):
         yield frame.f_code, frame.f_lineno
         frame = frame.f_back
 
@@ -53,6 +53,11 @@ def _failed(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
     while traceback is not None:
         yield traceback.tb_frame.f_code, traceback.tb_lineno
         traceback = traceback.tb_next
+
+
+def _is_entry(code: CodeType) -> bool:
+    """Whether a call is that by which a trace enters the programs."""
+    return code.co_name == "watched" and code.co_filename.startswith(_HERE)
 
 
 @cache
