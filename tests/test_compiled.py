@@ -20,9 +20,7 @@ from pyro.infer import (
     SVI,
     RenyiELBO,
     Trace_ELBO,
-    TraceEnum_ELBO,
     TraceGraph_ELBO,
-    config_enumerate,
 )
 from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
@@ -576,19 +574,6 @@ def test_a_branch_on_data() -> None:
         model,
         Normals().guide,
     )
-
-
-def test_enumeration() -> None:
-    def model(x: Tensor) -> None:
-        p = pyro.param("p", torch.tensor(0.3), constraint=constraints.unit_interval)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Bernoulli(p))
-            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-
-    def guide(x: Tensor) -> None:
-        pass
-
-    falls_back("runs as plain Pyro", config_enumerate(model), guide, TraceEnum_ELBO(max_plate_nesting=1))
 
 
 def test_random_numbers_of_python() -> None:

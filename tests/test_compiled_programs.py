@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,13 +12,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO
+from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
-import pyro_vae as pv
-
-STEPS = 13
-X = torch.linspace(-1, 1, 6)
+from tests.plain_pyro import Make, X, guide_of, model, trains_as_plain_pyro
 
 
 class Case(NamedTuple):
@@ -30,22 +26,6 @@ class Case(NamedTuple):
     flat: bool = True
 
 
-def model(x: Tensor) -> None:
-    with pyro.plate("data", len(x)):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
-
-
-def guide_of(shift: Callable[[Tensor], Any]) -> Callable[[Tensor], None]:
-    def guide(x: Tensor) -> None:
-        a = pyro.param("a", torch.tensor(0.3))
-        b = pyro.param("b", torch.tensor(0.1))
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(a * x + b * shift(x), 1.0))
-
-    return guide
-
-
 CASES: dict[str, Callable[[], Case]] = {}
 
 
@@ -54,72 +34,7 @@ def case(make: Callable[[], Case]) -> Callable[[], Case]:
     return make
 
 
-# Numbers read from tensors
-
-
 TABLE = torch.linspace(0.5, 2.5, 20)
-
-
-def late(tensor: Tensor) -> Callable[[int], None]:
-    """Changes a tensor in place, from the fifth step on at every second one."""
-
-    def before(step: int) -> None:
-        if step >= 5 and step % 4 == 1:
-            tensor.add_(1)
-
-    return before
-
-
-def reads(read: Callable[[Tensor, Tensor], Any], start: Tensor) -> Case:
-    held = start.clone()
-    return Case(lambda x: read(x, held), late(held))
-
-
-ONE, TWO = torch.tensor(1.0), torch.tensor(2)
-READS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Tensor]] = {
-    "index": (lambda x, n: TABLE[n], TWO),
-    "index of a view": (lambda x, n: TABLE[n[0]], torch.tensor([2, 3])),
-    "slice": (lambda x, n: TABLE[: n + 1].sum(), TWO),
-    "slice from": (lambda x, n: TABLE[n:].sum(), TWO),
-    "full": (lambda x, b: torch.full((len(x),), b), ONE),
-    "alpha": (lambda x, b: torch.add(x, x, alpha=b), ONE),
-    "arange": (lambda x, n: torch.arange(n).sum(), TWO),
-    "range": (lambda x, n: sum(TABLE[i] for i in range(n)), TWO),
-    "split": (lambda x, n: torch.tensor_split(TABLE, n)[0].sum(), TWO),
-    "split at": (lambda x, n: torch.tensor_split(TABLE, n)[1].sum(), torch.tensor([2, 4])),
-    "narrow": (lambda x, n: TABLE.narrow(0, n, 2).sum(), TWO),
-    "linspace": (lambda x, b: torch.linspace(0, b, len(x)), ONE),
-    "power": (lambda x, b: 1.1**b, ONE),
-    "item": (lambda x, b: b.item() * 0.5, ONE),
-    "int item": (lambda x, n: TABLE[n.item()], TWO),
-    "float": (lambda x, b: float(b) * 0.5, ONE),
-    "bool": (lambda x, b: 1.0 if b > 2 else 2.0, ONE),
-    "if": (lambda x, n: 1.0 if n % 2 else 2.0, TWO),
-    "where": (lambda x, b: torch.where(x > 0, float(b), 0.5), ONE),
-    "equal": (lambda x, b: float(torch.equal(b, torch.tensor(1.0))), ONE),
-    "max": (lambda x, b: max(b, torch.tensor(2.0)), ONE),
-    "clamp": (lambda x, b: x.clamp(max=b.item()), ONE),
-    "repeat": (lambda x, n: TABLE[:1].repeat(n).sum(), TWO),
-    "expand": (lambda x, n: TABLE[:1].expand(n).sum(), TWO),
-    "zeros": (lambda x, n: torch.ones(n, 2).sum(), TWO),
-    "roll": (lambda x, n: TABLE.roll(n)[0], TWO),
-    "select": (lambda x, n: TABLE.select(0, n), TWO),
-    "topk": (lambda x, n: TABLE.topk(n).values.sum(), TWO),
-    "tolist": (lambda x, n: TABLE[n.tolist()].sum(), torch.tensor([2, 3])),
-    "unpacked": (lambda x, n: sum(float(k) for k in n), torch.tensor([2, 3])),
-    "numpy": (lambda x, b: float(b.numpy()), ONE),
-    "format": (lambda x, b: float(f"{b}"), ONE),
-    "new tensor": (lambda x, b: torch.tensor([b, 1.0]).sum(), ONE),
-    "numpy of many": (lambda x, n: torch.from_numpy(n.numpy()).sum() * 0.1, TWO),
-    "mask": (lambda x, n: TABLE[torch.arange(20) < n].sum(), TWO),
-    "loop": (lambda x, n: [w := TABLE[0]] and [w := w + 0.1 for _ in range(int(n))][-1], TWO),
-    "one_hot": (lambda x, n: nn.functional.one_hot(n, 30)[4] * 0.3, TWO),
-}
-
-
-@pytest.mark.parametrize("name", READS)
-def test_numbers_in_tensors_that_programs_hold(name: str) -> None:
-    trains_as_plain_pyro(lambda: reads(*READS[name]))
 
 
 # State in objects of Python
@@ -522,33 +437,19 @@ def network_made_in_the_first_step() -> Case:
     return Case(shift)
 
 
-def trains(make: Callable[[], Case], elbo: Any) -> tuple[list[float], dict[str, Tensor], Case]:
-    pyro.clear_param_store()
-    torch.manual_seed(0)
-    case = make()
-    svi = SVI(model, guide_of(case.shift), pyro.optim.Adam({"lr": 1e-2}), elbo)
-    losses = []
-    for step in range(STEPS):
-        case.before(step)
-        losses.append(svi.step(X + 0.01 * step))
-    return losses, {name: p.detach().clone() for name, p in pyro.get_param_store().items()}, case
+def programs_of(make: Callable[[], Case]) -> Make:
+    def programs() -> tuple[Callable[..., Any], Callable[..., Any], Callable[[int], Any]]:
+        made = make()
+        return model, guide_of(made.shift), made.before
+
+    return programs
 
 
-def trains_as_plain_pyro(make: Callable[[], Case], elbo: type = Trace_ELBO) -> pv.CompiledELBO:
-    plain, plain_parameters, case = trains(make, elbo(max_plate_nesting=1))
-    compiled = pv.CompiledELBO(elbo(max_plate_nesting=1))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        flat, parameters, case = trains(make, compiled)
-    said = [str(warning.message) for warning in caught]
-    assert flat == plain, said
-    assert parameters.keys() == plain_parameters.keys()
-    assert all(torch.equal(parameters[name], value) for name, value in plain_parameters.items())
-    return compiled
+def trace_elbo() -> Trace_ELBO:
+    return Trace_ELBO(max_plate_nesting=1)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_state_that_programs_hold(name: str) -> None:
-    compiled = trains_as_plain_pyro(CASES[name])
-    (steps,) = compiled._steps.values()
-    assert bool(steps.eager_because) != CASES[name]().flat, steps.eager_because
+    eager_because, _ = trains_as_plain_pyro(programs_of(CASES[name]), trace_elbo)
+    assert bool(eager_because) != CASES[name]().flat, eager_because

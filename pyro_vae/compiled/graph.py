@@ -1,24 +1,22 @@
 """A function of tensors as one flat graph of torch operations."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, cast
-from unittest import mock
+from collections.abc import Callable, Sequence
+from typing import cast
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_vae.compiled.enumeration import sums_without_looking
 from pyro_vae.compiled.passes import compiled, use_fast_operations
+from pyro_vae.compiled.questions import usual_answers
 from pyro_vae.compiled.reads import Numbers, Read, Reads, Untraceable
 from pyro_vae.compiled.simplify import add_input, has_effect, own_outputs, simplify, split
 from pyro_vae.compiled.source import users_line
 from pyro_vae.errors import one_line
 
 Outputs = tuple[Tensor | None, ...]
+
 
 class NotCompiled(Exception):
     """The compiler has failed; the text says how."""
@@ -118,20 +116,8 @@ def _trace(function: Callable[..., Outputs], args: list[Tensor]) -> tuple[fx.Gra
         with reads.operations, reads.functions:
             return function(*args)
 
-    with _traceable():
+    with usual_answers(), poutine.block():
         return make_fx(watched)(*args), reads.found
-
-
-@contextmanager
-def _traceable() -> Iterator[None]:
-    """Without looks for NaN, which a trace cannot hold."""
-    with ExitStack() as stack:
-        stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(poutine.block())
-        stack.enter_context(sums_without_looking())
-        for name in ("torch_isnan", "torch_isinf"):
-            stack.enter_context(mock.patch(f"pyro.util.{name}", lambda _: False))
-        yield
 
 
 def _lift(module: fx.GraphModule) -> list[Tensor]:

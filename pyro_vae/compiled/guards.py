@@ -12,19 +12,21 @@ from functools import partial
 
 import numpy as np
 import torch
-from pyro.infer.autoguide import AutoGuide
+from pyro.infer.autoguide import AutoGuide, AutoGuideList
 from pyro.nn.module import _Context  # what a PyroModule keeps while it runs
 from torch import Tensor, nn
+from torch.distributions import Transform
 from torch.nn.parameter import is_lazy
 
 from pyro_vae.compiled.opaque import UNKNOWN, ContextValue, Memory, inside, is_memory, is_opaque, state_of
 from pyro_vae.compiled.source import is_library
 
-#: Attributes of an autoguide that each of its runs makes anew before it uses them.
-SCRATCH = frozenset({"plates"})
+#: What an autoguide makes anew before it uses it, and what transforms keep of their last argument.
+_SCRATCH = {AutoGuide: "plates", Transform: "_cached_"}
 #: What counts by its value.
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 PLAIN += (torch.dtype, torch.device, torch.Size, slice)
+
 
 class Guards:
     """All that can be reached from some programs, as it was when this was made.
@@ -48,6 +50,8 @@ class Guards:
         self._memories: list[Memory] = []
         self._states: list[tuple[object, object]] = []
         self._watched: list[tuple[str, Collection[object], list[int], tuple[object, ...]]] = []
+        #: Whether there is an autoguide that its first run has still to set up.
+        self.unprepared = False
         self._empty: list[Collection[object]] = []
         seen: dict[int, object] = {}
         waiting = list(roots)
@@ -142,9 +146,13 @@ class Guards:
             yield from self._watch(name, thing.values())
         elif isinstance(thing, list | tuple | set | frozenset | deque):
             yield from self._watch(name, thing)
+        if isinstance(thing, AutoGuide) and not isinstance(thing, AutoGuideList):
+            self.unprepared |= thing.prototype_trace is None
         if isinstance(thing, nn.Module):
             self.buffers.extend(buffer for buffer in thing._buffers.values() if buffer is not None)
-        yield from self._watch(name, _Attributes(thing) if _has_scratch(thing) else _attributes(thing).values())
+        but = next((but for kind, but in _SCRATCH.items() if isinstance(thing, kind)), None)
+        held = _attributes(thing).values() if but is None else _Attributes(thing, but)
+        yield from self._watch(name, held)
         if not is_library(type(thing).__module__):
             yield from self._watch(name, _Slots(thing))
         yield from self._classes(type(thing))
@@ -202,14 +210,14 @@ class _Free(Collection[object]):
 
 
 class _Attributes(Collection[object]):
-    """What an autoguide holds, but for what it makes anew before it uses it."""
+    """What an object holds, but for attributes whose names begin in some way."""
 
-    def __init__(self, thing: object) -> None:
-        self.thing = thing
+    def __init__(self, thing: object, but: str) -> None:
+        self.thing, self.but = thing, but
 
     def __iter__(self) -> Iterator[object]:
         held = _attributes(self.thing).items()
-        return (value for name, value in held if name not in SCRATCH)
+        return (value for name, value in held if not name.startswith(self.but))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -253,10 +261,6 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield constant  # as in globals()["name"]
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
-
-
-def _has_scratch(thing: object) -> bool:
-    return isinstance(thing, AutoGuide)
 
 
 def _named(thing: object) -> str:

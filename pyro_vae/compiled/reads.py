@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pyro_vae.compiled.enumeration import asks_for_zeros
+from pyro_vae.compiled.questions import is_usual
 from pyro_vae.compiled.simplify import independent
 from pyro_vae.compiled.source import users_line
 
@@ -25,10 +25,12 @@ _READS_MEMORY |= {Tensor.__array__, Tensor.__repr__, Tensor.__dlpack__}
 _COPIES = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
 _SHAPES, _NUMBERS = torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output
 _REMEDIES = {
-    "__bool__": "torch.where chooses without reading",
-    **dict.fromkeys(("tensor", "as_tensor", "asarray", "new_tensor"), "use torch.stack, or the tensor itself"),
-    "one_hot": "give num_classes, or use torch.eye(n)[labels]",
-    "repeat_interleave": "give output_size",
+    "Tensor.__bool__": "torch.where chooses without reading",
+    **dict.fromkeys(
+        ("torch.tensor", "torch.as_tensor", "torch.asarray"), "use torch.stack, or the tensor itself"
+    ),
+    "torch.one_hot": "give num_classes, or use torch.eye(n)[labels]",
+    "Tensor.repeat_interleave": "give output_size",
 }
 
 _library = torch.library.Library("pyro_vae", "FRAGMENT")
@@ -120,16 +122,18 @@ class _Functions(TorchFunctionMode):
         if func is Tensor.item and args[0].is_floating_point():
             reads.items.append(item := args[0].detach().double())
             return item  # stays a tensor, in the precision of Python's numbers
-        if asks_for_zeros(func):
+        if is_usual(func):
             return True
         if func is torch.nn.functional.one_hot and (one_hot := _one_hot(*args, **kwargs)) is not None:
             return one_hot
-        reads.function = getattr(func, "__name__", str(func))
+        reads.function = _name(func)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if func in _READS_MEMORY:
-            reads.note(tensors[0], f"it decides by a number in a tensor (Tensor.{reads.function})")
+            reads.note(tensors[0], f"it decides by a number in a tensor ({reads.function})")
         elif func in _COPIES:
-            args = tuple(tree_map(reads.copied, arg) if isinstance(arg, list | tuple) else arg for arg in args)
+            args = tuple(
+                tree_map(reads.copied, arg) if isinstance(arg, list | tuple) else arg for arg in args
+            )
         places = [tensor for tensor in tensors if _are_places(tensor) and tensor.numel()]
         reads.taken.clear()
         result = func(*args, **kwargs)
@@ -152,7 +156,7 @@ class _Operations(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if _NUMBERS in func.tags:
             for tensor in tensors:
-                reads.note(tensor, f"it decides by a number in a tensor (Tensor.{reads.function})")
+                reads.note(tensor, f"it decides by a number in a tensor ({reads.function})")
             reads.take(tensors, None)
             with _disable_current_modes():
                 return func(*args, **kwargs)
@@ -218,6 +222,11 @@ def _computing(nodes: list[Any], inputs: list[fx.Node]) -> Callable[..., Any]:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output([copies[node] for node in nodes])
     return fx.GraphModule(torch.nn.Module(), graph)
+
+
+def _name(func: Any) -> str:
+    name = getattr(func, "__name__", str(func))
+    return f"Tensor.{name}" if func is getattr(Tensor, name, None) else f"torch.{name}"
 
 
 def _one_hot(labels: Tensor, num_classes: int = -1) -> Tensor | None:

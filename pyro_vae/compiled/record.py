@@ -108,14 +108,16 @@ class EagerRun:
         self.after = State(before.buffers)
         #: Why there can be no graph of such runs; empty where nothing is known against it.
         self.problem = ""
-        if overwritten := before.overwritten() or store.overwritten():
+        #: What a first run has made, as later ones may not: there can be no graph of this one.
+        self.created = before.changed() or store.created(before.tensors)
+        if before.unprepared:
+            self.created = "an autoguide"
+        elif overwritten := before.overwritten() or store.overwritten():
             self.problem = f"{overwritten} changes as it runs"
         elif versions != [arg._version for arg in args if isinstance(arg, Tensor)]:
             self.problem = "an argument changes as it runs"
         elif elsewhere != _random_numbers_elsewhere():
             self.problem = "it draws random numbers that are not torch's"
-        #: What only a first run makes: later ones may take another way.
-        self.created = before.changed() or store.created(before.tensors)
 
     def deliver(self, result: Values) -> list[Tensor]:
         """The values of a result, with its gradients added to those in the leaves."""
