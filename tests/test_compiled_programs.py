@@ -122,7 +122,7 @@ def zipped_and_mapped() -> Case:
 
 @case
 def iterators_that_are_not_used() -> Case:
-    loader = torch.utils.data.DataLoader(TABLE)  # type: ignore[arg-type]
+    loader: Any = torch.utils.data.DataLoader(TABLE)  # type: ignore[arg-type]
     held = [iter(loader), itertools.count(), np.random.default_rng(0), (i for i in range(3)), iter([1])]
     return Case(lambda x: 0.1 * len(held))
 
@@ -194,7 +194,7 @@ def cache_by_key() -> Case:
 @case
 def last_activation_is_kept_and_used() -> Case:
     holder = nn.Module()
-    holder.last = torch.zeros(())  # type: ignore[assignment]
+    holder.last = torch.zeros(())
 
     def shift(x: Tensor) -> Any:
         last, holder.last = holder.last, (x * 2).mean().detach() + 0.5
@@ -232,7 +232,7 @@ def counter_in_a_buffer() -> Case:
     module.register_buffer("step", torch.zeros((), dtype=torch.long))
 
     def shift(x: Tensor) -> Tensor:
-        module.step += 1
+        module.step.add_(1)
         return TABLE[module.step]
 
     return Case(shift, flat=False)
@@ -244,7 +244,7 @@ def counter_in_a_buffer_by_gather() -> Case:
     module.register_buffer("step", torch.zeros(1, dtype=torch.long))
 
     def shift(x: Tensor) -> Tensor:
-        module.step += 1
+        module.step.add_(1)
         return TABLE[module.step][0]
 
     return Case(shift)
@@ -413,7 +413,7 @@ def early_exit_by_a_flag() -> Case:
 
 @case
 def own_distribution() -> Case:
-    class Same(dist.Normal):  # type: ignore[misc]
+    class Same(dist.Normal):
         pass
 
     return Case(lambda x: Same(x, 1.0).log_prob(x + 1))

@@ -24,7 +24,7 @@ def late(tensor: Tensor) -> Callable[[int], None]:
 
 
 ONE, TWO = torch.tensor(1.0), torch.tensor(2)
-READS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Tensor]] = {
+READS: dict[str, tuple[Callable[[Tensor, Any], Any], Tensor]] = {
     "index": (lambda x, n: TABLE[n], TWO),
     "index of a view": (lambda x, n: TABLE[n[0]], torch.tensor([2, 3])),
     "slice": (lambda x, n: TABLE[: n + 1].sum(), TWO),

@@ -23,9 +23,9 @@ class CompiledELBO(ELBO):
     between them. The parameters, buffers and other tensors that the programs use are read at every step,
     and random numbers are drawn anew. What else they depend on is watched: attributes, closures and globals
     that are numbers or strings, numbers read from tensors that the programs hold, train or eval, modules,
-    shapes, types and devices. Where one has changed, a new graph is made. Where no graph can be made, as where
-    a program decides by numbers of the data, draws from a generator of its own or counts its runs, or where
-    the graph does not give what eager Pyro gives in the first two steps, one warning says so, and every step
+    shapes, types and devices. Where one has changed, a new graph is made. Where none can be made, as where a
+    program decides by numbers of the data, draws from a generator of its own or counts its runs, or where
+    it does not give what eager Pyro gives in the first two steps, one warning says so, and every step
     is eager, as if there had never been a graph. Pyro's validation is not in a graph.
 
     Where a first step makes what later ones use, as parameters of the store or an autoguide, the second one

@@ -24,8 +24,8 @@ from pyro_vae.compiled.source import is_library
 #: What an autoguide makes anew before it uses it, and what transforms keep of their last argument.
 _SCRATCH = {AutoGuide: "plates", Transform: "_cached_"}
 #: What counts by its value.
-PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
-PLAIN += (torch.dtype, torch.device, torch.Size, slice)
+PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.generic, slice)
+PLAIN += (torch.dtype, torch.device, torch.Size)
 
 
 class Guards:
@@ -95,8 +95,8 @@ class Guards:
                 return name
         if any(tensor._version != version for tensor, version in self._versions):
             return "a tensor that is no buffer"
-        for thing, before in self._states:
-            if before is UNKNOWN or state_of(thing) != before:
+        for thing, state in self._states:
+            if state is UNKNOWN or state_of(thing) != state:
                 return f"the state of {_named(thing)}"
         return "an array" if any(memory.changed() for memory in self._memories) else ""
 

@@ -75,7 +75,7 @@ def _of_iterator(thing: Any) -> object:
         try:
             made = thing.__reduce__()
         except TypeError:
-            return repr(thing) if type(thing).__repr__ is not object.__repr__ else UNKNOWN
+            return UNKNOWN if repr(thing).startswith("<") else repr(thing)
     return [part for part in _leaves(made[1:]) if isinstance(part, int | float | str)]
 
 

@@ -62,7 +62,7 @@ class Reads:
         self.items: list[Tensor] = []
         #: The function of torch's under way.
         self.function = ""
-        #: The memory of integers that operations have taken, and of copies with that of which they are copies.
+        #: The memory of integers that operations have taken, and of copies with that of the originals.
         self.taken: set[int] = set()
         self.copies: dict[int, int] = {}
         self.alive: list[Tensor] = []  # so that no other tensor takes over their memory

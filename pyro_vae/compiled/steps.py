@@ -1,6 +1,5 @@
 """A computation with gradients as flat graphs: built, held against eager Pyro, and guarded."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,8 +11,10 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs, Untraceable
+from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs
 from pyro_vae.compiled.guards import PLAIN, Guards
+from pyro_vae.compiled.policy import OTHER_OPERATIONS_IN_SUMS, SAME_ON_GPU, Speaker, agree, tolerance
+from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.record import (
     EagerRun,
     Function,
@@ -96,7 +97,6 @@ class FlatSteps:
     ) -> None:
         self.function = function
         self.roots = roots
-        self.who = who
         self.watch = watch
         plain = {"inductor": False, "fast": False}
         best = {"inductor": backend == "inductor", "fast": fast}
@@ -107,7 +107,7 @@ class FlatSteps:
         self._kept: dict[object, list[_Kept]] = {}
         self._builds: dict[object, int] = {}
         self._first_runs = 0
-        self._said: set[str] = set()
+        self._speaker = Speaker(who)
 
     def __call__(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """The values of the function; its gradients are added to those in the parameters."""
@@ -145,13 +145,13 @@ class FlatSteps:
         strange = [leaf for leaf in leaves if not isinstance(leaf, (Tensor, *PLAIN))]
         if handlers:
             around = type(handlers[0]).__name__
-            self._say(f"runs inside {around} are eager: put the handler around model and guide")
+            self._speaker.say(f"runs inside {around} are eager: put the handler around model and guide")
         elif strange:
-            self._say(f"runs on a {type(strange[0]).__name__} are eager: give tensors and numbers")
+            self._speaker.say(f"runs on a {type(strange[0]).__name__} are eager: give tensors and numbers")
         elif torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            self._say("runs inside torch.autocast are eager: use in_bfloat16 of pyro_vae.networks")
+            self._speaker.say("runs inside torch.autocast are eager: use in_bfloat16 of pyro_vae.networks")
         elif any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
-            self._say("runs on data that require a gradient are eager: detach them")
+            self._speaker.say("runs on data that require a gradient are eager: detach them")
         else:
             return False
         return True
@@ -161,7 +161,9 @@ class FlatSteps:
     ) -> list[Tensor]:
         """An eager run, after which a graph is built and held against it."""
         if key not in self._kept and len(self._kept) >= MAX_SHAPES:
-            self._say(f"after {MAX_SHAPES} different kinds of arguments, further ones are run eagerly")
+            self._speaker.say(
+                f"after {MAX_SHAPES} different kinds of arguments, further ones are run eagerly"
+            )
             return self._eager(args, kwargs)
         run = EagerRun(self.function, self.roots, args, kwargs)
         if run.created and not run.problem and self._first_runs < MAX_BUILDS:
@@ -201,7 +203,7 @@ class FlatSteps:
                 if result is not None:
                     return kept, result
             if way != self.ways[-1]:
-                self._say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
+                self._speaker.say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
                 self.ways.remove(way)
         raise Untraceable(problem)
 
@@ -258,7 +260,7 @@ class FlatSteps:
             for leaf, gradient in zip(run.leaves, run.result.gradients, strict=True)
         )
         if run.sites and strangers:
-            self._say(
+            self._speaker.say(
                 f"{strangers} tensors get a gradient but are not the parameters of Pyro's store, "
                 "so that SVI does not train them: clear the store of other models "
                 "(pyro.clear_param_store()), or register every module"
@@ -268,12 +270,7 @@ class FlatSteps:
         """Run eagerly from now on, and say why."""
         self.eager_because = reason
         self._kept.clear()
-        self._say(f"runs as plain Pyro, not as a flat graph: {reason}")
-
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            warnings.warn(f"{self.who} {text}", stacklevel=4)
+        self._speaker.as_plain_pyro(reason)
 
 
 def _kind_of(leaf: object) -> object:
@@ -289,10 +286,9 @@ def _only_watches(handler: object) -> bool:
 
 
 def _tolerance(graph: FlatGraph, way: dict[str, bool], tensors: Sequence[Tensor]) -> float:
-    """None for the same operations on a CPU, else the rounding of some thousand others."""
-    if any(way.values()):
-        return min(1e4 * graph.rounding, 0.1)
-    return 0.0 if all(tensor.device.type == "cpu" for tensor in tensors) else 1e2 * graph.rounding
+    """None for the same operations on a CPU, else the rounding of some others."""
+    same = 0.0 if all(tensor.device.type == "cpu" for tensor in tensors) else SAME_ON_GPU
+    return tolerance(graph.rounding, OTHER_OPERATIONS_IN_SUMS if any(way.values()) else same)
 
 
 def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Values | None, str]:
@@ -323,22 +319,9 @@ def _deviation(kept: _Kept, run: EagerRun, result: Values, state: State) -> str:
     }
     for what, couples in pairs.items():
         for new, old in couples:
-            if not _close(new, old, kept.tolerance):
+            if not agree(new, old, kept.tolerance):
                 return f"the graph gives another {what}"
     return ""
-
-
-def _close(new: Tensor | None, old: Tensor | None, tolerance: float) -> bool:
-    if new is None or old is None:
-        return new is old
-    if new.shape != old.shape or new.numel() == 0:
-        return new.shape == old.shape
-    if new.is_complex():
-        new, old = torch.view_as_real(new), torch.view_as_real(old)
-    new, old = new.double(), old.double()
-    largest = float(old.abs().max().nan_to_num(1.0))
-    close: bool = torch.allclose(new, old, rtol=0, atol=tolerance * largest, equal_nan=True)
-    return close
 
 
 def _in_words(way: dict[str, bool]) -> str:
