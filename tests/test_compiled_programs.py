@@ -1,5 +1,6 @@
 """Small programs that keep changing state: every step of a flat graph is that of plain Pyro."""
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -435,6 +436,183 @@ def network_made_in_the_first_step() -> Case:
         return nets["net"](x[:, None])[:, 0]
 
     return Case(shift)
+
+
+@case
+def private_slot() -> Case:
+    class Options:
+        __slots__ = ("__weight",)
+
+        def set(self, weight: float) -> None:
+            self.__weight = weight
+
+        def get(self) -> float:
+            return self.__weight
+
+    options = Options()
+    return Case(lambda x: options.get(), lambda step: options.set(0.5 if step < 6 else 1.5))
+
+
+@case
+def cached_function() -> Case:
+    @functools.cache
+    def noise() -> Tensor:
+        return torch.randn(())
+
+    return Case(lambda x: noise(), lambda step: noise.cache_clear() if step == 6 else None)
+
+
+@case
+def cached_function_of_a_size() -> Case:
+    @functools.lru_cache(maxsize=4)
+    def noise(size: int) -> Tensor:
+        return torch.randn(size)
+
+    return Case(lambda x: noise(len(x)), lambda step: noise.cache_clear() if step == 6 else None)
+
+
+@case
+def method_of_a_generator() -> Case:
+    draw = np.random.default_rng(0).random
+    return Case(lambda x: 2.0 if draw() > 0.5 else 0.5, flat=False)
+
+
+@case
+def method_of_an_iterator() -> Case:
+    draw = itertools.cycle([0.5] * 5 + [1.5]).__next__
+    return Case(lambda x: draw(), flat=False)
+
+
+@case
+def attribute_of_a_tensor() -> Case:
+    weight: Any = torch.ones(())
+    weight.times = 0.5
+
+    def before(step: int) -> None:
+        weight.times = 0.5 if step < 6 else 1.5
+
+    return Case(lambda x: weight * weight.times, before)
+
+
+@case
+def another_code() -> Case:
+    def shift(x: Tensor) -> float:
+        return 0.5
+
+    def other(x: Tensor) -> float:
+        return 1.5
+
+    def before(step: int) -> None:
+        if step == 6:
+            shift.__code__ = other.__code__
+
+    return Case(shift, before)
+
+
+@case
+def sign_of_zero() -> Case:
+    import math
+
+    options = {"zero": 0.0}
+
+    def before(step: int) -> None:
+        options["zero"] = 0.0 if step < 6 else -0.0
+
+    return Case(lambda x: math.copysign(1.0, options["zero"]), before)
+
+
+@case
+def array_of_the_standard_library() -> Case:
+    from array import array
+
+    numbers = array("d", [0.5, 1.5])
+
+    def before(step: int) -> None:
+        numbers[0] = 0.5 if step < 6 else 1.5
+
+    return Case(lambda x: numbers[0], before)
+
+
+@case
+def numbers_of_numpy() -> Case:
+    options = {"weight": np.float32(0.5)}
+
+    def before(step: int) -> None:
+        options["weight"] = np.float32(0.5 if step < 6 else 1.5)
+
+    return Case(lambda x: float(options["weight"]), before)
+
+
+@case
+def logger() -> Case:
+    import logging
+
+    log = logging.getLogger("tests")
+
+    def shift(x: Tensor) -> float:
+        log.debug("a run")
+        return 0.5
+
+    return Case(shift)
+
+
+@case
+def file() -> Case:
+    import io
+
+    numbers = io.StringIO("0.5\n" * 6 + "1.5\n" * 40)
+    return Case(lambda x: float(numbers.readline()), flat=False)
+
+
+@case
+def weak_reference() -> Case:
+    import weakref
+
+    class Options:
+        weight = 0.5
+
+    options = Options()
+    seen = weakref.ref(options)
+
+    def before(step: int) -> None:
+        options.weight = 0.5 if step < 6 else 1.5
+
+    return Case(lambda x: seen().weight, before)  # type: ignore[union-attr]
+
+
+@case
+def thread_s_own() -> Case:
+    import threading
+
+    own = threading.local()
+    return Case(lambda x: own.weight, lambda step: setattr(own, "weight", 0.5 if step < 6 else 1.5))
+
+
+@case
+def packed_sequences() -> Case:
+    net = nn.GRU(1, 1, batch_first=True)
+    lengths = torch.tensor([3, 3, 2, 2, 1, 1])
+
+    def shift(x: Tensor) -> Tensor:
+        padded = x[:, None, None].expand(-1, 3, 1)
+        packed = nn.utils.rnn.pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+        return net(packed)[1][0, :, 0]
+
+    def before(step: int) -> None:
+        if step == 6:
+            lengths.copy_(torch.tensor([1, 1, 1, 2, 3, 3]))
+
+    return Case(shift, before, flat=False)
+
+
+@case
+def baked_by_an_item() -> Case:
+    beta = torch.tensor(0.5)
+
+    def before(step: int) -> None:
+        beta.fill_(0.5 if step < 6 else 1.5)
+
+    return Case(lambda x: dist.Normal(0.0, beta.item()).log_prob(x), before)
 
 
 def programs_of(make: Callable[[], Case]) -> Make:

@@ -37,6 +37,8 @@ class FlatGraph:
         inductor: Compile the graph; the results agree up to rounding, the random numbers are the same.
         settled: Compute what does not depend on `args` once, and anew at each call of `settle` only, which
             must follow each change of the tensors that the function closes over.
+        items_stay: Read what the function gets by `Tensor.item` anew at each run; else the graph holds for
+            these numbers only, to the last bit.
 
     Raises:
         Untraceable: where the function decides by a number that depends on its arguments, on draws, or on
@@ -57,10 +59,11 @@ class FlatGraph:
         fast: bool = False,
         inductor: bool = False,
         settled: bool = False,
+        items_stay: bool = True,
     ) -> None:
         fresh = [arg.detach() for arg in args]  # so that none is a tensor that the function closes over
         try:
-            module, reads = _trace(function, fresh)
+            module, reads = _trace(function, fresh, items_stay)
             #: The tensors closed over, and constants, in the order of the graph's last inputs.
             self.tensors = _lift(module)
             #: What has been read from them: the graph holds for these numbers only.
@@ -108,9 +111,11 @@ class FlatGraph:
             raise NotCompiled(one_line(error)) from error
 
 
-def _trace(function: Callable[..., Outputs], args: list[Tensor]) -> tuple[fx.GraphModule, list[Read]]:
+def _trace(
+    function: Callable[..., Outputs], args: list[Tensor], items_stay: bool
+) -> tuple[fx.GraphModule, list[Read]]:
     """The operations of a function, and its reads."""
-    reads = Reads()
+    reads = Reads(items_stay)
 
     def watched(*args: Tensor) -> Outputs:
         with reads.operations, reads.functions:

@@ -3,12 +3,13 @@
 import math
 import os
 import sys
+import threading
 import types
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from functools import partial
+from functools import _lru_cache_wrapper, partial
 
 import numpy as np
 import torch
@@ -18,8 +19,18 @@ from torch import Tensor, nn
 from torch.distributions import Transform
 from torch.nn.parameter import is_lazy
 
-from pyro_vae.compiled.opaque import UNKNOWN, ContextValue, Memory, inside, is_memory, is_opaque, state_of
-from pyro_vae.compiled.source import is_library
+from pyro_vae.compiled.opaque import (
+    UNKNOWN,
+    Cached,
+    ContextValue,
+    Inside,
+    Memory,
+    inside,
+    is_memory,
+    is_opaque,
+    state_of,
+)
+from pyro_vae.compiled.source import is_library, is_tool
 
 #: What an autoguide makes anew before it uses it, and what transforms keep of their last argument.
 _SCRATCH = {AutoGuide: "plates", Transform: "_cached_"}
@@ -57,7 +68,7 @@ class Guards:
         waiting = list(roots)
         while waiting:
             thing = waiting.pop()
-            if id(thing) not in seen and not isinstance(thing, (*PLAIN, _Context)):
+            if id(thing) not in seen and not isinstance(thing, (*PLAIN, _Context)) and not is_tool(thing):
                 seen[id(thing)] = thing
                 waiting.extend(self._look_into(thing))
         self._seen = seen  # held, so that no other object takes over an identity
@@ -110,6 +121,8 @@ class Guards:
         name = thing.__qualname__ if isinstance(thing, types.FunctionType) else type(thing).__name__
         if isinstance(thing, Tensor):
             self.tensors.append(thing)
+            if any(isinstance(value, PLAIN) for value in vars(thing).values()):
+                yield from self._watch(name, _Plain(thing))
         elif is_memory(thing):
             self._memories.append(Memory(thing))
         elif isinstance(thing, types.MethodType):
@@ -117,9 +130,12 @@ class Guards:
         elif isinstance(thing, types.FunctionType):
             yield from self._watch(name, _Free(thing))
             yield from self._watch(name, vars(thing).values())
-        elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
-            if not isinstance(thing.__self__, types.ModuleType):
-                yield thing.__self__
+        elif isinstance(thing, _lru_cache_wrapper):
+            yield from self._watch(thing.__qualname__, Cached(thing))
+            yield thing.__wrapped__
+        elif callable(thing) and hasattr(type(thing), "__self__"):
+            if not isinstance(thing.__self__, types.ModuleType):  # type: ignore[attr-defined]
+                yield thing.__self__  # type: ignore[attr-defined]
         elif isinstance(thing, ContextVar):
             yield from self._watch(thing.name, ContextValue(thing))
         elif isinstance(thing, weakref.ReferenceType):
@@ -141,6 +157,8 @@ class Guards:
         if is_opaque(thing):
             self._states.append((thing, state_of(thing)))
             yield from inside(thing)
+        elif not isinstance(thing, Mapping | list | tuple | set | frozenset | deque) and inside(thing):
+            yield from self._watch(name, Inside(thing))
         if isinstance(thing, Mapping):
             yield from self._watch(name, thing.keys())
             yield from self._watch(name, thing.values())
@@ -167,7 +185,7 @@ class Guards:
         before = tuple(container)
         if before:
             self._watched.append((name, container, [*map(id, before)], before))
-        elif not isinstance(container, tuple | frozenset | _Free | _Slots):
+        elif not isinstance(container, tuple | frozenset | _Free | _Slots | Inside):
             self._empty.append(container)
         return before
 
@@ -197,6 +215,7 @@ class _Free(Collection[object]):
     def __iter__(self) -> Iterator[object]:
         for cell in self.function.__closure__ or ():
             yield _content(cell)
+        yield self.function.__code__
         yield self.function.__defaults__
         yield self.function.__kwdefaults__
         for place, name in self.names:
@@ -231,8 +250,9 @@ class _Slots(Collection[object]):
 
     def __init__(self, thing: object) -> None:
         self.thing = thing
-        slots = [vars(kind).get("__slots__", ()) for kind in type(thing).__mro__]
-        self.names = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
+        slots = [(kind, vars(kind).get("__slots__", ())) for kind in type(thing).__mro__]
+        names = [(kind, (each,) if isinstance(each, str) else each) for kind, each in slots]
+        self.names = [_in_class(kind, name) for kind, each in names for name in each]
 
     def __iter__(self) -> Iterator[object]:
         return (getattr(self.thing, name, None) for name in self.names)
@@ -244,8 +264,32 @@ class _Slots(Collection[object]):
         return any(thing is each for each in self)
 
 
+class _Plain(Collection[object]):
+    """The numbers and strings that a tensor has for attributes."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.held = vars(tensor)
+
+    def __iter__(self) -> Iterator[object]:
+        return (value for value in self.held.values() if isinstance(value, PLAIN))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, thing: object) -> bool:
+        return any(thing is each for each in self)
+
+
+def _in_class(kind: type, name: str) -> str:
+    """The name of a slot as it is outside of its class."""
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{kind.__name__.lstrip('_')}{name}" if private else name
+
+
 def _attributes(thing: object) -> dict[str, object]:
     """What is in `__dict__`, without what `__getattr__` may make of the name."""
+    if isinstance(thing, threading.local):
+        return vars(thing)
     try:
         found: object = object.__getattribute__(thing, "__dict__")
     except AttributeError:
@@ -289,7 +333,11 @@ def _unknown(value: object) -> bool:
 
 
 def _alike(old: object, new: object) -> bool:
-    return new is old or (isinstance(new, PLAIN) and type(new) is type(old) and new == old)
+    if new is old:
+        return True
+    # −0.0 is not 0.0
+    same = isinstance(new, PLAIN) and type(new) is type(old) and new == old
+    return same and (bool(new) or repr(new) == repr(old))
 
 
 def _describe(tensor: Tensor) -> tuple[object, ...]:

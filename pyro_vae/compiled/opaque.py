@@ -47,8 +47,10 @@ def state_of(thing: Any) -> object:
 
 
 def inside(thing: object) -> list[object]:
-    """What an iterator or a generator goes on with."""
-    return gc.get_referents(thing) if _has_no_attributes(thing) else []
+    """What an object of C refers to, as the iterators in a `zip`, or the arrays in a table."""
+    if not _has_no_attributes(thing) or callable(thing):
+        return []
+    return [part for part in gc.get_referents(thing) if part is not type(thing)]
 
 
 _RANDOM = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
@@ -116,6 +118,44 @@ class ContextValue(Collection[object]):
 
     def __contains__(self, thing: object) -> bool:
         return thing is self.variable.get(None)
+
+
+class Inside(Collection[object]):
+    """What an object of C refers to."""
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(inside(self.thing))
+
+    def __len__(self) -> int:
+        return len(inside(self.thing))
+
+    def __contains__(self, thing: object) -> bool:
+        return any(thing is each for each in self)
+
+
+class Cached(Collection[object]):
+    """What a cached function has kept; that it has been run counts, too."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __iter__(self) -> Iterator[object]:
+        yield self.function.cache_info().misses or None
+        parts = [part for part in gc.get_referents(self.function) if part is not vars(self.function)]
+        for part in parts:
+            if not isinstance(part, dict | type):
+                yield part  # where there is a bound, each of the results
+            elif isinstance(part, dict):
+                yield from [entry for entry in part.values() if type(entry).__name__ != "_lru_list_elem"]
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, thing: object) -> bool:
+        return any(thing is each for each in self)
 
 
 class Memory:

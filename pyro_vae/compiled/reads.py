@@ -5,6 +5,7 @@ noted in the graph itself: where the number depends on nothing but tensors that 
 computed anew before each run and compared; where it depends on data, draws or parameters, there is no graph.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_vae.compiled.questions import is_usual
 from pyro_vae.compiled.simplify import independent
-from pyro_vae.compiled.source import users_line
+from pyro_vae.compiled.source import is_users, users_line
 
 #: What reads the memory of a tensor without an operation.
 _READS_MEMORY = {getattr(Tensor, name) for name in ("tolist", "numpy", "data_ptr", "untyped_storage")}
@@ -43,6 +44,10 @@ class Untraceable(Exception):
     """The function cannot be one flat graph; the text says why."""
 
 
+class UntraceableItem(Untraceable):
+    """The function cannot be one flat graph unless `Tensor.item` gives tensors."""
+
+
 class Read(NamedTuple):
     """A tensor from which a program has read."""
 
@@ -51,12 +56,21 @@ class Read(NamedTuple):
     reason: str
     #: Where it was read.
     line: str
+    #: Whether it could have stayed a tensor.
+    is_item: bool
 
 
 class Reads:
-    """The reads of a trace: both of its modes are to be entered within it."""
+    """The reads of a trace: both of its modes are to be entered within it.
 
-    def __init__(self) -> None:
+    Args:
+        items_stay: Let `Tensor.item` give a tensor in the precision of Python's numbers, to be read anew at
+            each run, in a user's code as in Pyro's. In an operation with a tensor of no dimensions that is a
+            number of another type.
+    """
+
+    def __init__(self, items_stay: bool) -> None:
+        self.items_stay = items_stay
         self.found: list[Read] = []
         #: Tensors that stand for numbers of Python's.
         self.items: list[Tensor] = []
@@ -75,7 +89,9 @@ class Reads:
             value = tensor.detach().clone()
         remedy = _REMEDIES.get(self.function, "")
         line = users_line()
-        self.found.append(Read(value, f"{reason} {line}".rstrip() + (f": {remedy}" if remedy else ""), line))
+        reason = f"{reason} {line}".rstrip() + (f": {remedy}" if remedy else "")
+        is_item = self.function == "Tensor.item" and tensor.is_floating_point()
+        self.found.append(Read(value, reason, line, is_item))
 
     def copied(self, leaf: object) -> object:
         """An element of a list that is copied into a tensor."""
@@ -119,7 +135,8 @@ class _Functions(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs, reads = kwargs or {}, self.reads
-        if func is Tensor.item and args[0].is_floating_point():
+        stays = reads.items_stay or not is_users(sys._getframe(1).f_code)
+        if func is Tensor.item and args[0].is_floating_point() and stays:
             reads.items.append(item := args[0].detach().double())
             return item  # stays a tensor, in the precision of Python's numbers
         if is_usual(func):
@@ -188,7 +205,7 @@ class Numbers:
         notes = [node for node in graph.nodes if node.target is _READ]
         for note, read in zip(notes, reads, strict=True):
             if note.args[0] not in fixed:
-                raise Untraceable(read.reason)
+                raise (UntraceableItem if read.is_item else Untraceable)(read.reason)
         self.reads = list(reads)
         self.held = list(held)
         self._run = _computing([note.args[0] for note in notes], holders) if notes else None

@@ -16,6 +16,8 @@ _LIBRARIES = frozenset(
         *("torchvision", "tqdm", "traitlets", "xarray", "zuko"),
     }
 )
+#: Packages whose objects look on, and on which no result depends.
+_TOOLS = frozenset({"IPython", "_pytest", "ipykernel", "logging", "matplotlib", "mlflow", "tqdm", "wandb"})
 _HERE = str(Path(__file__).parents[1])
 _FOLDERS = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 
@@ -28,6 +30,12 @@ def is_library(module: object) -> bool:
     return package in _LIBRARIES or (package in sys.stdlib_module_names and package != "__main__")
 
 
+def is_tool(thing: object) -> bool:
+    """Whether a thing only looks on, as a logger or a bar of progress."""
+    module = type(thing).__module__
+    return isinstance(module, str) and module.partition(".")[0] in _TOOLS
+
+
 def users_line(traceback: TracebackType | None = None) -> str:
     """The innermost line of a user's code, in the call under way or in that which has failed.
 
@@ -36,7 +44,7 @@ def users_line(traceback: TracebackType | None = None) -> str:
     """
     places = _calls(sys._getframe(1)) if traceback is None else reversed([*_failed(traceback)])
     for code, line in places:
-        if _is_users(code):
+        if is_users(code):
             text = linecache.getline(code.co_filename, line).strip()
             name = Path(code.co_filename).name or code.co_filename
             return f"at {name}:{line}" + (f", `{text}`" if text else "")
@@ -61,7 +69,7 @@ def _is_entry(code: CodeType) -> bool:
 
 
 @cache
-def _is_users(code: CodeType) -> bool:
+def is_users(code: CodeType) -> bool:
     """Whether a code lies neither in this package nor where libraries are installed."""
     file = code.co_filename
     made = file.startswith("<") and not file.startswith("<ipython")

@@ -1,6 +1,6 @@
 """A computation with gradients as flat graphs: built, held against eager Pyro, and guarded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs
 from pyro_vae.compiled.guards import PLAIN, Guards
 from pyro_vae.compiled.policy import OTHER_OPERATIONS_IN_SUMS, SAME_ON_GPU, Speaker, agree, tolerance
-from pyro_vae.compiled.reads import Untraceable
+from pyro_vae.compiled.reads import Untraceable, UntraceableItem
 from pyro_vae.compiled.record import (
     EagerRun,
     Function,
@@ -107,6 +107,8 @@ class FlatSteps:
         self._kept: dict[object, list[_Kept]] = {}
         self._builds: dict[object, int] = {}
         self._first_runs = 0
+        #: Whether what the programs get by `Tensor.item` changes too often for a graph of each number.
+        self._items_stay = False
         self._speaker = Speaker(who)
 
     def __call__(self, *args: Any, **kwargs: Any) -> list[Tensor]:
@@ -171,6 +173,7 @@ class FlatSteps:
             return run.deliver(run.result)
         states = self._kept.setdefault(key, [])
         self._builds[key] = self._builds.get(key, 0) + 1
+        self._items_stay |= self._builds[key] > MAX_STATES and any(k.graph.numbers.changed() for k in states)
         if self._builds[key] > MAX_BUILDS:
             changed = next((kept.changed() for kept in states), "what the programs depend on")
             self.give_up(f"{changed} is another one at almost every run")
@@ -225,18 +228,26 @@ class FlatSteps:
             values = self.function(*new_args, **new_kwargs)
             return (*map(as_tensor, values), *[leaf.grad for leaf in run.leaves])
 
-        run.before.restore()
-        try:
-            with without_gradients(run.leaves), torch.enable_grad():
-                graph = FlatGraph(function, tuple(tensors), **way)
-        finally:
-            run.after.restore()
+        graph = self._graph(run, function, tensors, way)
         leaves = {id(leaf) for leaf in run.leaves}
         if any(t.requires_grad and t.is_leaf and id(t) not in leaves for t in graph.tensors):
             raise Untraceable("a parameter is used that cannot be found from model and guide")
         if changed := run.guards.changed():
             raise Untraceable(f"{changed} changes as it runs")
         return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(graph, way, tensors))
+
+    def _graph(
+        self, run: EagerRun, function: Callable[..., Outputs], tensors: list[Tensor], way: dict[str, bool]
+    ) -> FlatGraph:
+        run.before.restore()
+        try:
+            with without_gradients(run.leaves), torch.enable_grad():
+                return FlatGraph(function, tuple(tensors), **way, items_stay=self._items_stay)
+        except UntraceableItem:
+            self._items_stay = True
+        finally:
+            run.after.restore()
+        return self._graph(run, function, tensors, way)
 
     def _check(
         self, kept: _Kept, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
@@ -277,6 +288,8 @@ def _kind_of(leaf: object) -> object:
     """What a graph depends on of an argument: all of a tensor but its content, else the value."""
     if isinstance(leaf, Tensor):
         return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.is_conj(), leaf.is_neg()
+    if isinstance(leaf, float) and leaf == 0:
+        return type(leaf), repr(leaf)  # −0.0 is not 0.0
     return type(leaf), (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else leaf
 
 
