@@ -143,7 +143,9 @@ class Cached(Collection[object]):
         self.function = function
 
     def __iter__(self) -> Iterator[object]:
-        yield self.function.cache_info().misses or None
+        if not self.function.cache_info().misses:
+            return  # it has not been run yet
+        yield self.function.cache_info().misses
         parts = [part for part in gc.get_referents(self.function) if part is not vars(self.function)]
         for part in parts:
             if not isinstance(part, dict | type):
