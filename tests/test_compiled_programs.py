@@ -577,7 +577,7 @@ def weak_reference() -> Case:
     def before(step: int) -> None:
         options.weight = 0.5 if step < 6 else 1.5
 
-    return Case(lambda x: seen().weight, before)  # type: ignore[union-attr]
+    return Case(lambda x: seen().weight, before)
 
 
 @case

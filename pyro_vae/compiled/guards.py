@@ -1,9 +1,6 @@
 """What a traced program depends on besides its arguments, and whether that is still as it was."""
 
 import math
-import os
-import sys
-import threading
 import types
 import weakref
 from collections import deque
@@ -11,7 +8,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import _lru_cache_wrapper, partial
 
-import numpy as np
 import torch
 from pyro.infer.autoguide import AutoGuide, AutoGuideList
 from pyro.nn.module import _Context  # what a PyroModule keeps while it runs
@@ -19,24 +15,22 @@ from torch import Tensor, nn
 from torch.distributions import Transform
 from torch.nn.parameter import is_lazy
 
-from pyro_vae.compiled.opaque import (
-    UNKNOWN,
+from pyro_vae.compiled.opaque import UNKNOWN, Memory, inside, is_memory, is_opaque, state_of
+from pyro_vae.compiled.source import is_library, is_tool
+from pyro_vae.compiled.views import (
+    PLAIN,
+    Attributes,
     Cached,
     ContextValue,
+    Free,
     Inside,
-    Memory,
-    inside,
-    is_memory,
-    is_opaque,
-    state_of,
+    Plain,
+    Slots,
+    attributes,
 )
-from pyro_vae.compiled.source import is_library, is_tool
 
-#: What an autoguide makes anew before it uses it, and what transforms keep of their last argument.
-_SCRATCH = {AutoGuide: "plates", Transform: "_cached_"}
-#: What counts by its value.
-PLAIN: tuple[type, ...] = (bool, int, float, complex, str, bytes, type(None), np.generic, slice)
-PLAIN += (torch.dtype, torch.device, torch.Size)
+#: What an autoguide makes anew before it uses it, and what transforms keep of their last run.
+_SCRATCH = {AutoGuide: ("plates",), Transform: ("_cached_", "_inv")}
 
 
 class Guards:
@@ -122,13 +116,13 @@ class Guards:
         if isinstance(thing, Tensor):
             self.tensors.append(thing)
             if any(isinstance(value, PLAIN) for value in vars(thing).values()):
-                yield from self._watch(name, _Plain(thing))
+                yield from self._watch(name, Plain(thing))
         elif is_memory(thing):
             self._memories.append(Memory(thing))
         elif isinstance(thing, types.MethodType):
             yield from (thing.__self__, thing.__func__)
         elif isinstance(thing, types.FunctionType):
-            yield from self._watch(name, _Free(thing))
+            yield from self._watch(name, Free(thing))
             yield from self._watch(name, vars(thing).values())
         elif isinstance(thing, _lru_cache_wrapper):
             yield from self._watch(thing.__qualname__, Cached(thing))
@@ -169,10 +163,10 @@ class Guards:
         if isinstance(thing, nn.Module):
             self.buffers.extend(buffer for buffer in thing._buffers.values() if buffer is not None)
         but = next((but for kind, but in _SCRATCH.items() if isinstance(thing, kind)), None)
-        held = _attributes(thing).values() if but is None else _Attributes(thing, but)
+        held = attributes(thing).values() if but is None else Attributes(thing, but)
         yield from self._watch(name, held)
         if not is_library(type(thing).__module__):
-            yield from self._watch(name, _Slots(thing))
+            yield from self._watch(name, Slots(thing))
         yield from self._classes(type(thing))
 
     def _classes(self, kind: type) -> Iterator[object]:
@@ -185,139 +179,15 @@ class Guards:
         before = tuple(container)
         if before:
             self._watched.append((name, container, [*map(id, before)], before))
-        elif not isinstance(container, tuple | frozenset | _Free | _Slots | Inside):
+        elif not isinstance(container, tuple | frozenset | Free | Slots | Inside):
             self._empty.append(container)
         return before
-
-
-class _Free(Collection[object]):
-    """What a function takes from outside: closure, defaults, and what its code names."""
-
-    def __init__(self, function: types.FunctionType) -> None:
-        self.function = function
-        self.names: list[tuple[dict[str, object], str]] = []
-        if is_library(function.__module__):
-            return
-        names = list(dict.fromkeys(_names(function.__code__)))
-        places: list[dict[str, object]] = [function.__globals__]
-        found = [*map(sys.modules.get, names), *map(_content, function.__closure__ or ())]
-        for place in places:  # grows, as there are modules in modules
-            found += map(place.get, names)
-            for module in (each for each in found if isinstance(each, types.ModuleType)):
-                new = not any(vars(module) is known for known in places)
-                if new and not is_library(module.__name__):
-                    places.append(vars(module))
-            found = []
-        self.names = [(place, name) for place in places for name in names if name in place]
-        if not {"environ", "getenv"}.isdisjoint(names):
-            self.names.append((vars(os), "environ"))
-
-    def __iter__(self) -> Iterator[object]:
-        for cell in self.function.__closure__ or ():
-            yield _content(cell)
-        yield self.function.__code__
-        yield self.function.__defaults__
-        yield self.function.__kwdefaults__
-        for place, name in self.names:
-            yield place.get(name)
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
-
-
-class _Attributes(Collection[object]):
-    """What an object holds, but for attributes whose names begin in some way."""
-
-    def __init__(self, thing: object, but: str) -> None:
-        self.thing, self.but = thing, but
-
-    def __iter__(self) -> Iterator[object]:
-        held = _attributes(self.thing).items()
-        return (value for name, value in held if not name.startswith(self.but))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
-
-
-class _Slots(Collection[object]):
-    """The values in an object's `__slots__`."""
-
-    def __init__(self, thing: object) -> None:
-        self.thing = thing
-        slots = [(kind, vars(kind).get("__slots__", ())) for kind in type(thing).__mro__]
-        names = [(kind, (each,) if isinstance(each, str) else each) for kind, each in slots]
-        self.names = [_in_class(kind, name) for kind, each in names for name in each]
-
-    def __iter__(self) -> Iterator[object]:
-        return (getattr(self.thing, name, None) for name in self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
-
-
-class _Plain(Collection[object]):
-    """The numbers and strings that a tensor has for attributes."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.held = vars(tensor)
-
-    def __iter__(self) -> Iterator[object]:
-        return (value for value in self.held.values() if isinstance(value, PLAIN))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
-
-
-def _in_class(kind: type, name: str) -> str:
-    """The name of a slot as it is outside of its class."""
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{kind.__name__.lstrip('_')}{name}" if private else name
-
-
-def _attributes(thing: object) -> dict[str, object]:
-    """What is in `__dict__`, without what `__getattr__` may make of the name."""
-    if isinstance(thing, threading.local):
-        return vars(thing)
-    try:
-        found: object = object.__getattribute__(thing, "__dict__")
-    except AttributeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """The names of globals and attributes in a code, and in the functions that it defines."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, str) and constant.isidentifier():
-            yield constant  # as in globals()["name"]
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
 
 
 def _named(thing: object) -> str:
     """A class with its article."""
     name = type(thing).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
-def _content(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
 
 
 def _same(container: Collection[object], before: tuple[object, ...]) -> bool:

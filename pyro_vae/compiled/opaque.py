@@ -4,8 +4,7 @@ import gc
 import operator
 import random
 import warnings
-from collections.abc import Collection, Iterator
-from contextvars import ContextVar
+from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
@@ -102,62 +101,6 @@ def _in_full(state: object) -> object:
     if isinstance(state, dict):
         return {name: _in_full(value) for name, value in state.items()}
     return state.tobytes() if isinstance(state, np.ndarray) else state
-
-
-class ContextValue(Collection[object]):
-    """What a context variable has for its value."""
-
-    def __init__(self, variable: ContextVar[Any]) -> None:
-        self.variable = variable
-
-    def __iter__(self) -> Iterator[object]:
-        yield self.variable.get(None)
-
-    def __len__(self) -> int:
-        return 1
-
-    def __contains__(self, thing: object) -> bool:
-        return thing is self.variable.get(None)
-
-
-class Inside(Collection[object]):
-    """What an object of C refers to."""
-
-    def __init__(self, thing: object) -> None:
-        self.thing = thing
-
-    def __iter__(self) -> Iterator[object]:
-        return iter(inside(self.thing))
-
-    def __len__(self) -> int:
-        return len(inside(self.thing))
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
-
-
-class Cached(Collection[object]):
-    """What a cached function has kept; that it has been run counts, too."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def __iter__(self) -> Iterator[object]:
-        if not self.function.cache_info().misses:
-            return  # it has not been run yet
-        yield self.function.cache_info().misses
-        parts = [part for part in gc.get_referents(self.function) if part is not vars(self.function)]
-        for part in parts:
-            if not isinstance(part, dict | type):
-                yield part  # where there is a bound, each of the results
-            elif isinstance(part, dict):
-                yield from [entry for entry in part.values() if type(entry).__name__ != "_lru_list_elem"]
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
 
 
 class Memory:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs
-from pyro_vae.compiled.guards import PLAIN, Guards
+from pyro_vae.compiled.guards import Guards
 from pyro_vae.compiled.policy import OTHER_OPERATIONS_IN_SUMS, SAME_ON_GPU, Speaker, agree, tolerance
 from pyro_vae.compiled.reads import Untraceable, UntraceableItem
 from pyro_vae.compiled.record import (
@@ -24,6 +24,7 @@ from pyro_vae.compiled.record import (
     as_tensor,
     without_gradients,
 )
+from pyro_vae.compiled.views import PLAIN
 from pyro_vae.errors import one_line
 
 Backend = Literal["flat", "inductor"]
