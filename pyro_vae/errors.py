@@ -1,10 +1,15 @@
 """The errors that a user meets, and the checks of numbers that many places share."""
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 from operator import index
 from typing import Any, SupportsIndex, TypeGuard, TypeVar
 
 T = TypeVar("T")
+
+#: Packages that stand between a user's line and a warning.
+_OWN = ("pyro_vae", "torch", "pyro", "contextlib")
 
 
 class InputError(ValueError):
@@ -16,6 +21,14 @@ class InputError(ValueError):
 
 class NonFiniteLossError(ArithmeticError):
     """The loss, or a parameter, became NaN or infinite; the text names the step, what, and the way back."""
+
+
+def warn(text: str) -> None:
+    """Warn at the line outside of this package, and of torch, that has led here."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _OWN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def count(name: str, value: int) -> int:

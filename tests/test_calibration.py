@@ -162,7 +162,7 @@ def test_ranks_are_those_of_a_direct_computation(float64: None) -> None:
 def test_exactly_as_many_draws_as_asked_and_never_more_at_once(num_data: int, rows: int) -> None:
     sizes = []
 
-    class Noted(dist.Normal):  # type: ignore[misc]
+    class Noted(dist.Normal):
         """Notes how many draws are made, not where the density of one is asked for."""
 
         def rsample(self, *args: Any) -> Tensor:

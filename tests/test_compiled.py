@@ -20,9 +20,7 @@ from pyro.infer import (
     SVI,
     RenyiELBO,
     Trace_ELBO,
-    TraceEnum_ELBO,
     TraceGraph_ELBO,
-    config_enumerate,
 )
 from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
@@ -578,19 +576,6 @@ def test_a_branch_on_data() -> None:
     )
 
 
-def test_enumeration() -> None:
-    def model(x: Tensor) -> None:
-        p = pyro.param("p", torch.tensor(0.3), constraint=constraints.unit_interval)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Bernoulli(p))
-            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-
-    def guide(x: Tensor) -> None:
-        pass
-
-    falls_back("runs as plain Pyro", config_enumerate(model), guide, TraceEnum_ELBO(max_plate_nesting=1))
-
-
 def test_random_numbers_of_python() -> None:
     def guide(x: Tensor) -> None:
         a = pyro.param("a", torch.tensor(0.3))
@@ -694,27 +679,45 @@ def test_without_gradients_as_in_eager_pyro() -> None:
         assert gradients(vae.parameters()) == [None] * len(gradients(vae.parameters()))
 
 
-@pytest.mark.parametrize(
-    ("read", "reason"),
-    [
-        (lambda t: float(np.asarray(t.detach())), "Tensor.__array__"),
-        (lambda t: torch.tensor([t.item(), 1.0])[0], "it copies tensors by tensor"),
-        (lambda t: float(torch.equal(t, torch.zeros(()))), "equal"),
-        (lambda t: float(len(str(t))), "__repr__"),
-        (lambda t: float(len(X[t < X])), "a shape depends on numbers"),
-        (lambda t: torch.rand((), generator=torch.Generator().manual_seed(1)) + t, "a Generator of its own"),
-    ],
-    ids=["numpy", "copy", "equal", "text", "mask", "generator"],
-)
-def test_numbers_read_in_other_ways(read: Callable[[Tensor], Any], reason: str) -> None:
-    held = torch.tensor(0.5)
+READS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "numpy": (lambda t: float(np.asarray(t.detach())), "Tensor.__array__"),
+    "copy": (lambda t: torch.tensor([t.item(), 1.0])[0], "it copies tensors by tensor"),
+    "equal": (lambda t: float(torch.equal(t, torch.zeros(()))), "equal"),
+    "text": (lambda t: float(len(str(t))), "__repr__"),
+    "mask": (lambda t: float(len(X[t < X])), "a shape depends on numbers"),
+}
 
+
+def reads(read: Callable[[Tensor], Any]) -> Program:
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(read(held), 1.0))
+            z = pyro.sample("z", dist.Normal(read(x), 1.0))
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
-    falls_back(reason, model, Normals().guide)
+    return model
+
+
+@pytest.mark.parametrize("name", READS)
+def test_numbers_read_from_data(name: str) -> None:
+    read, reason = READS[name]
+    falls_back(reason, reads(lambda x: read(x.mean())), Normals().guide)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_numbers_read_from_what_programs_hold(name: str) -> None:
+    held = torch.tensor(0.5)
+    model, guide = reads(lambda _: READS[name][0](held)), Normals().guide
+    compiled = assert_equal_to_eager(TRACE, model, guide, [X, X + 1, X], stored)
+    held.fill_(0.0)
+    assert_equal_to_eager(TRACE, model, guide, [X, X + 1, X], stored, compiled)
+    assert_flat(compiled)
+
+
+def test_a_generator_of_its_own() -> None:
+    def read(x: Tensor) -> Tensor:
+        return torch.rand((), generator=torch.Generator().manual_seed(1)) + x
+
+    falls_back("a Generator of its own", reads(read), Normals().guide)
 
 
 def test_arguments_of_other_types_are_eager() -> None:

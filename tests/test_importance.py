@@ -114,7 +114,7 @@ def test_exactly_as_many_draws_as_asked_and_never_more_rows_at_once(num_particle
     ppca = PPCA()
     sizes = []
 
-    class Noted(dist.Normal):  # type: ignore[misc]
+    class Noted(dist.Normal):
         """Notes how many draws are made, not where the density of one is asked for."""
 
         def rsample(self, *args: Any) -> Tensor:
@@ -178,7 +178,7 @@ def test_a_program_that_is_no_flat_graph_is_measured_as_it_is() -> None:
     assert torch.equal(result.estimate, expected.estimate)
 
 
-class Numbered(dist.TorchDistribution):  # type: ignore[misc]
+class Numbered(dist.TorchDistribution):
     """Draws by a function of the shape, of density one."""
 
     arg_constraints: dict[str, object] = {}  # noqa: RUF012

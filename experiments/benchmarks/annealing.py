@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.benchmarks.results import circumstances
 from pyro_vae.annealing.hmc import transition
-from pyro_vae.annealing.options import Compile, Options
+from pyro_vae.annealing.options import Options
 from pyro_vae.annealing.path import Path as Densities
+from pyro_vae.compiled import Compile
 from pyro_vae.programs import Latents
 from pyro_vae.reports.markdown import insert, markdown
 from pyro_vae.runs import write

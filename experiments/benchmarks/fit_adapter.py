@@ -8,9 +8,9 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 import pyro_vae as pv
-from pyro_vae.compiled import make_capturable
+from pyro_vae.compiled import Compile, make_capturable
 from pyro_vae.data import shuffle
-from pyro_vae.training.steps import EAGER_STEPS, Compile, Precision, Steps, way_of
+from pyro_vae.training.steps import EAGER_STEPS, Precision, Steps, way_of
 
 
 def fit_steps(

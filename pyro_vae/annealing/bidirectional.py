@@ -7,9 +7,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pyro_vae.annealing.evidence import summarise
-from pyro_vae.annealing.options import Compile, Options, Schedule, Start
+from pyro_vae.annealing.options import Options, Schedule, Start
 from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.batch import Batch, Given
+from pyro_vae.compiled import Compile
 from pyro_vae.errors import count
 from pyro_vae.programs import Latents, Program, Simulated, one_at_a_time, simulate
 

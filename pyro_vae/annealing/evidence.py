@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.options import Compile, Options, Schedule, Start
+from pyro_vae.annealing.options import Options, Schedule, Start
 from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.batch import Batch, Given
+from pyro_vae.compiled import Compile
 from pyro_vae.importance.results import OverData, warn_of_zeros
 from pyro_vae.programs import Latents, Program, one_at_a_time
 

@@ -2,11 +2,11 @@
 
 from typing import Literal, NamedTuple, get_args
 
+from pyro_vae.compiled.policy import Compile
 from pyro_vae.errors import InputError, count
 
 Start = Literal["prior", "guide"]
 Schedule = Literal["sigmoid", "linear", "adaptive"]
-Compile = Literal["auto", "flat", "inductor", "off"]
 
 
 class Options(NamedTuple):

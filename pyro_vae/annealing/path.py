@@ -1,6 +1,5 @@
 """The geometric path from a start to the joint density, and its gradients."""
 
-import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,13 +8,11 @@ from torch import Tensor
 
 from pyro_vae.annealing.options import Options
 from pyro_vae.batch import Batch
-from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, agree, own_draws
-from pyro_vae.programs import Latents, say
+from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, own_draws
+from pyro_vae.compiled.policy import GRADIENTS, OTHER_OPERATIONS, Speaker, agree, choose, tolerance
+from pyro_vae.programs import Latents
 
 Function = Callable[..., tuple[Tensor | None, ...]]
-
-#: Gradients over which a graph pays, and numbers of data, over all gradients, over which a compiler does.
-_GRAPH_PAYS, _COMPILER_PAYS = 100, 5_000_000_000
 
 
 class Point(NamedTuple):
@@ -61,11 +58,11 @@ class Path:
         self._point: Function = self._eager_point
         self._force: Function = self._eager_force
         self._graphs: list[FlatGraph] = []
-        compile = options.compile
-        if compile in ("flat", "inductor") or (compile == "auto" and gradients >= _GRAPH_PAYS):
-            numbers = options.num_chains * batch.x.numel() * gradients
-            pays = numbers >= _COMPILER_PAYS and shutil.which("g++") is not None
-            self._build(options.num_chains, compile == "inductor" or (compile == "auto" and pays))
+        self._speaker = Speaker("annealing")
+        numbers = options.num_chains * batch.x.numel() * gradients
+        choice = choose(options.compile, GRADIENTS, gradients, numbers)
+        if choice.graph:
+            self._build(options.num_chains, choice.inductor)
 
     def place(self, batch: Batch) -> None:
         """Go over to another batch of data of the same shape."""
@@ -122,10 +119,10 @@ class Path:
             point = self._graph(lambda u: self._eager_point(u), (u,), inductor)
             force = self._graph(lambda u, beta: self._eager_force(u, beta), (u, beta), inductor)
         except NotCompiled as error:
-            say(f"annealing runs without inductor: {error}")
+            self._speaker.without_inductor(str(error))
             return self._build(num_chains, inductor=False)
         except Untraceable as error:
-            say(f"annealing runs as plain Pyro, not as a flat graph: {error}")
+            self._speaker.as_plain_pyro(str(error))
             return None
         self._graphs, self._point, self._force = [point, force], point, force
         return None
@@ -150,4 +147,4 @@ def _gradient(density: Tensor, u: Tensor) -> Tensor:
 def _agree(new: Tensor | None, old: Tensor | None, rounding: float) -> bool:
     """Whether two results agree up to rounding, which is relative to the largest number."""
     size = 1.0 if old is None else max(float(old.nan_to_num(0, 0, 0).abs().max()), 1.0)
-    return agree(new, old, rounding, size)
+    return agree(new, old, tolerance(rounding, OTHER_OPERATIONS), size)

@@ -2,12 +2,15 @@
 
 from pyro_vae.compiled.capture import capture, make_capturable
 from pyro_vae.compiled.elbo import CompiledELBO
-from pyro_vae.compiled.functions import FlatFunction, agree, own_draws
-from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Untraceable
+from pyro_vae.compiled.functions import FlatFunction, own_draws
+from pyro_vae.compiled.graph import FlatGraph, NotCompiled
+from pyro_vae.compiled.policy import Compile, agree
+from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.steps import Backend, FlatSteps
 
 __all__ = [
     "Backend",
+    "Compile",
     "CompiledELBO",
     "FlatFunction",
     "FlatGraph",

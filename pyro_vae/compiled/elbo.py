@@ -22,10 +22,14 @@ class CompiledELBO(ELBO):
     operations that they consisted of, loss and gradients in one graph, without Pyro, Python or autograd
     between them. The parameters, buffers and other tensors that the programs use are read at every step,
     and random numbers are drawn anew. What else they depend on is watched: attributes, closures and globals
-    that are numbers or strings, train or eval, modules, shapes, types and devices; not the state of iterators
-    and files. Where one has changed, a new graph is made. Where no graph can be made, as where a program
-    decides by the value of a tensor, or where it does not give what eager Pyro gives in the first two steps,
-    one warning says so, and every step is eager. Pyro's validation is not in a graph.
+    that are numbers or strings, numbers read from tensors that the programs hold, train or eval, modules,
+    shapes, types and devices. Where one has changed, a new graph is made. Where none can be made, as where a
+    program decides by numbers of the data, draws from a generator of its own or counts its runs, or where
+    it does not give what eager Pyro gives in the first two steps, one warning says so, and every step
+    is eager, as if there had never been a graph. Pyro's validation is not in a graph.
+
+    Where a first step makes what later ones use, as parameters of the store or an autoguide, the second one
+    counts for the first.
 
     A weight of the KL term belongs in a tensor that is changed in place, as in `KLWeight`, since a number
     that changes at every step would need a graph for each.
@@ -68,24 +72,33 @@ class CompiledELBO(ELBO):
         self.fast = backend == "inductor" if fast is None else fast
         self._steps: dict[tuple[Program, Program], FlatSteps] = {}
 
-    def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+    def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Any:
         """The loss by eager Pyro, without a gradient."""
-        loss: float = self.elbo.loss(model, guide, *args, **kwargs)
-        return loss
+        return self.elbo.loss(model, guide, *args, **kwargs)
 
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Any:
         """The loss by eager Pyro, as a tensor."""
         return self.elbo.differentiable_loss(model, guide, *args, **kwargs)
 
-    def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
-        """The loss, with its gradient added to that in the parameters, by the flat graph."""
+    def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Any:
+        """The loss, with its gradient added to that in the parameters, by the flat graph.
+
+        A pair of losses for `ReweightedWakeSleep`, as by itself.
+        """
         steps = self._steps.get((model, guide)) or self._make_steps(model, guide)
-        (loss,) = steps(*args, **kwargs)
-        return float(warn_if_nan(loss, "loss"))
+        losses = [float(warn_if_nan(loss, "loss")) for loss in steps(*args, **kwargs)]
+        return losses[0] if len(losses) == 1 else tuple(losses)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the ELBO has besides, as `compute_marginals` and `sample_posterior`, by eager Pyro."""
+        if name.startswith("_") or name == "elbo":
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        return getattr(self.elbo, name)
 
     def _make_steps(self, model: Program, guide: Program) -> FlatSteps:
-        def function(*args: Any, **kwargs: Any) -> tuple[Any]:
-            return (self.elbo.loss_and_grads(model, guide, *args, **kwargs),)
+        def function(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+            loss = self.elbo.loss_and_grads(model, guide, *args, **kwargs)
+            return loss if isinstance(loss, tuple) else (loss,)
 
         roots = (self.elbo, model, guide)
         steps = FlatSteps(function, roots, backend=self.backend, fast=self.fast, who="CompiledELBO")

@@ -1,13 +1,14 @@
 """A function without gradients as flat graphs, one for each shape."""
 
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
-from pyro_vae.compiled.graph import FlatGraph, Untraceable
+from pyro_vae.compiled.graph import FlatGraph
+from pyro_vae.compiled.policy import OTHER_OPERATIONS, Speaker, agree, tolerance
+from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.errors import one_line
 
 
@@ -24,7 +25,8 @@ class FlatFunction:
     """
 
     def __init__(self, *, fast: bool, inductor: bool, who: str) -> None:
-        self.fast, self.inductor, self.who = fast, inductor, who
+        self.fast, self.inductor = fast, inductor
+        self._speaker = Speaker(who)
         self.eager = False
         self._graphs: dict[Hashable, FlatGraph] = {}
 
@@ -33,7 +35,7 @@ class FlatFunction:
         if self.eager:
             return function(*args)
         full = (key, *((arg.shape, arg.stride(), arg.dtype, arg.device) for arg in args))
-        if full not in self._graphs:
+        if full not in self._graphs or self._graphs[full].numbers.changed():
             self._build(function, args, full)
         if self.eager:
             return function(*args)
@@ -53,7 +55,8 @@ class FlatFunction:
                 )
             with own_draws(device):
                 (result,) = graph(*args)
-            problem = "" if agree(result, expected, graph.rounding) else "the graph gives other values"
+            close = agree(result, expected, tolerance(graph.rounding, OTHER_OPERATIONS), size=1.0)
+            problem = "" if close else "the graph gives other values"
         except Untraceable as error:
             problem = str(error)
         except Exception as error:  # of a compiler
@@ -62,21 +65,13 @@ class FlatFunction:
             self._graphs[key] = graph
         elif self.inductor:
             self.inductor = False
-            warnings.warn(f"{self.who} runs without inductor: {problem}", stacklevel=2)
+            self._speaker.without_inductor(problem)
             self._build(function, args, key)
         else:
             self.eager = True
-            warnings.warn(f"{self.who} runs as plain Pyro, not as a flat graph: {problem}", stacklevel=2)
+            self._speaker.as_plain_pyro(problem)
 
 
 def own_draws(device: torch.device) -> AbstractContextManager[None]:
     """Draws after which the random numbers go on as if there had been none."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-
-def agree(new: Tensor | None, old: Tensor | None, rounding: float, size: float = 1.0) -> bool:
-    """Whether two results agree up to the rounding of their type, relative to each number and to `size`."""
-    if new is None or old is None:
-        return new is old
-    tolerance = min(1e3 * rounding, 0.05)
-    return torch.allclose(new, old, rtol=tolerance, atol=tolerance * size, equal_nan=True)

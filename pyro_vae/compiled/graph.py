@@ -1,36 +1,21 @@
 """A function of tensors as one flat graph of torch operations."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, cast
-from unittest import mock
+from collections.abc import Callable, Sequence
+from typing import cast
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from pyro_vae.compiled.passes import compiled, use_fast_operations
+from pyro_vae.compiled.questions import usual_answers
+from pyro_vae.compiled.reads import Numbers, Read, Reads, Untraceable
 from pyro_vae.compiled.simplify import add_input, has_effect, own_outputs, simplify, split
+from pyro_vae.compiled.source import users_line
 from pyro_vae.errors import one_line
 
 Outputs = tuple[Tensor | None, ...]
-
-#: What turns a tensor into a number.
-_READS = {
-    getattr(Tensor, name)
-    for name in ("__bool__", "__float__", "__int__", "__index__", "__complex__", "item", "tolist", "numpy")
-}
-_READS |= {Tensor.__array__, Tensor.__repr__, Tensor.__dlpack__, torch.equal, torch.allclose}
-#: What copies the numbers of tensors in a list.
-_COPIES = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
-
-
-class Untraceable(Exception):
-    """The function cannot be one flat graph; the text says why."""
 
 
 class NotCompiled(Exception):
@@ -52,9 +37,12 @@ class FlatGraph:
         inductor: Compile the graph; the results agree up to rounding, the random numbers are the same.
         settled: Compute what does not depend on `args` once, and anew at each call of `settle` only, which
             must follow each change of the tensors that the function closes over.
+        items_stay: Read what the function gets by `Tensor.item` anew at each run; else the graph holds for
+            these numbers only, to the last bit.
 
     Raises:
-        Untraceable: where the function decides by a number in a tensor.
+        Untraceable: where the function decides by a number that depends on its arguments, on draws, or on
+            a tensor that requires a gradient.
         NotCompiled: where the compiler fails.
 
     >>> scale = torch.tensor(2.0)
@@ -71,14 +59,15 @@ class FlatGraph:
         fast: bool = False,
         inductor: bool = False,
         settled: bool = False,
+        items_stay: bool = True,
     ) -> None:
         fresh = [arg.detach() for arg in args]  # so that none is a tensor that the function closes over
         try:
-            with _traceable():
-                module = make_fx(function)(*fresh)
-            _refuse_shapes_that_depend_on_numbers(module.graph)
+            module, reads = _trace(function, fresh, items_stay)
             #: The tensors closed over, and constants, in the order of the graph's last inputs.
             self.tensors = _lift(module)
+            #: What has been read from them: the graph holds for these numbers only.
+            self.numbers = Numbers(module, self.tensors, reads)
             simplify(module, self.tensors)
             if fast:
                 use_fast_operations(module)
@@ -86,7 +75,7 @@ class FlatGraph:
         except Untraceable:
             raise
         except Exception as error:  # whatever a program does on meeting what stands for a tensor
-            raise Untraceable(one_line(error)) from error
+            raise Untraceable(f"{one_line(error)} {users_line(error.__traceback__)}".rstrip()) from error
         #: The coarsest rounding of the types that it computes in.
         self.rounding = _rounding(module.graph)
         self._prelude = None
@@ -105,7 +94,10 @@ class FlatGraph:
 
     @torch.no_grad()
     def __call__(self, *args: Tensor) -> Outputs:
-        """What the function gives for other arguments of the same shapes and types."""
+        """What the function gives for other arguments of the same shapes and types.
+
+        The numbers that it reads from tensors it closes over must be those of the trace (`numbers`).
+        """
         return tuple(self._run(*args, *self._others()))
 
     def _others(self) -> Sequence[Tensor]:
@@ -119,48 +111,18 @@ class FlatGraph:
             raise NotCompiled(one_line(error)) from error
 
 
-class _WithoutReading(TorchFunctionMode):
-    """Keeps numbers that are read from tensors as tensors, in the precision of Python's."""
+def _trace(
+    function: Callable[..., Outputs], args: list[Tensor], items_stay: bool
+) -> tuple[fx.GraphModule, list[Read]]:
+    """The operations of a function, and its reads."""
+    reads = Reads(items_stay)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is Tensor.item and args[0].is_floating_point():
-            return args[0].detach().double()
-        lists = [arg for arg in args if isinstance(arg, list | tuple)] if func in _COPIES else []
-        if any(isinstance(each, Tensor) for each in tree_leaves(lists)):
-            raise Untraceable(f"it copies tensors by {func.__name__}: use torch.stack, or the tensor itself")
-        if func in _READS:
-            raise Untraceable(f"it decides by a number in a tensor (Tensor.{func.__name__})")
-        return func(*args, **(kwargs or {}))
+    def watched(*args: Tensor) -> Outputs:
+        with reads.operations, reads.functions:
+            return function(*args)
 
-
-@contextmanager
-def _traceable() -> Iterator[None]:
-    """Without what a trace cannot hold: numbers read back, and looks for NaN."""
-    with ExitStack() as stack:
-        stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(poutine.block())
-        for name in ("torch_isnan", "torch_isinf"):
-            stack.enter_context(mock.patch(f"pyro.util.{name}", lambda _: False))
-        stack.enter_context(_WithoutReading())
-        yield
-
-
-def _refuse_shapes_that_depend_on_numbers(graph: fx.Graph) -> None:
-    """Refuse operations whose result has another shape for other numbers, as a selection by a mask."""
-    for node in graph.nodes:
-        tags = node.target.tags if isinstance(node.target, torch._ops.OpOverload) else ()
-        if torch.Tag.dynamic_output_shape not in tags:
-            continue
-        if node.target is not torch.ops.aten.index.Tensor or _picks_by_mask(node):
-            raise Untraceable(f"a shape depends on numbers ({node.target})")
-
-
-def _picks_by_mask(node: fx.Node) -> bool:
-    """Whether an indexing is by booleans, rather than by numbers of places."""
-    picks = [pick.meta["val"].dtype for pick in node.args[1] if pick is not None]  # type: ignore[union-attr]
-    return any(dtype in (torch.bool, torch.uint8) for dtype in picks)
+    with usual_answers(), poutine.block():
+        return make_fx(watched)(*args), reads.found
 
 
 def _lift(module: fx.GraphModule) -> list[Tensor]:

@@ -1,23 +1,36 @@
 """What a traced program depends on besides its arguments, and whether that is still as it was."""
 
-import sys
+import math
 import types
+import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import partial
+from contextvars import ContextVar
+from functools import _lru_cache_wrapper, partial
 
-import numpy as np
 import torch
+from pyro.infer.autoguide import AutoGuide, AutoGuideList
+from pyro.nn.module import _Context  # what a PyroModule keeps while it runs
 from torch import Tensor, nn
+from torch.distributions import Transform
 from torch.nn.parameter import is_lazy
 
-#: What counts by its value.
-PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, slice)
-#: Packages whose functions and classes keep no state of a user's.
-_LIBRARIES = {
-    *("abc", "builtins", "collections", "contextlib", "functools", "types", "typing"),
-    *("numpy", "pyro", "pyro_vae", "torch", "zuko"),
-}
+from pyro_vae.compiled.opaque import UNKNOWN, Memory, inside, is_memory, is_opaque, state_of
+from pyro_vae.compiled.source import is_library, is_tool
+from pyro_vae.compiled.views import (
+    PLAIN,
+    Attributes,
+    Cached,
+    ContextValue,
+    Free,
+    Inside,
+    Plain,
+    Slots,
+    attributes,
+)
+
+#: What an autoguide makes anew before it uses it, and what transforms keep of their last run.
+_SCRATCH = {AutoGuide: ("plates",), Transform: ("_cached_", "_inv")}
 
 
 class Guards:
@@ -28,7 +41,8 @@ class Guards:
     a user's own objects and classes, and containers. Numbers and strings count by value, arrays of NumPy by
     content, everything else by identity; a tensor also by its shape, strides, type, device, hooks, and
     whether it requires a gradient, but not by its content, which a graph reads at every run. The state of
-    iterators, files and other objects of C is not followed.
+    iterators, files and objects of random numbers counts where a run moves it on (`overwritten`) only. What
+    the standard library and other libraries keep for themselves is not followed.
 
     Args:
         roots: The programs, and whatever else a run depends on.
@@ -38,14 +52,17 @@ class Guards:
         self.tensors: list[Tensor] = []
         #: Tensors that are buffers of a module, which a run may change.
         self.buffers: list[Tensor] = []
-        self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
+        self._memories: list[Memory] = []
+        self._states: list[tuple[object, object]] = []
         self._watched: list[tuple[str, Collection[object], list[int], tuple[object, ...]]] = []
+        #: Whether there is an autoguide that its first run has still to set up.
+        self.unprepared = False
         self._empty: list[Collection[object]] = []
         seen: dict[int, object] = {}
         waiting = list(roots)
         while waiting:
             thing = waiting.pop()
-            if id(thing) not in seen and not isinstance(thing, PLAIN):
+            if id(thing) not in seen and not isinstance(thing, (*PLAIN, _Context)) and not is_tool(thing):
                 seen[id(thing)] = thing
                 waiting.extend(self._look_into(thing))
         self._seen = seen  # held, so that no other object takes over an identity
@@ -66,24 +83,27 @@ class Guards:
         for tensor, described in self._described:
             if _describe(tensor) != described:
                 return "a tensor"
-        if not all(np.array_equal(array, copy) for array, copy in self._arrays):
+        if any(memory.changed() for memory in self._memories):
             return "an array"
         return ""
 
     def overwritten(self) -> str:
-        """As `changed`, but what has been created for the first time does not count."""
+        """What a run has changed; what it has created for the first time does not count."""
         grown = [each for each in self._empty if each and isinstance(each, list | deque | set)]
         if grown:
             return f"a {type(grown[0]).__name__}"
         for name, container, _, before in self._watched:
             now = tuple(container)
             created = isinstance(container, list | deque | set) and len(now) != len(before)
-            pairs = ((old, new) for old, new in zip(before, now, strict=False) if old is not None)
+            pairs = ((old, new) for old, new in zip(before, now, strict=False) if not _unknown(old))
             if created or not all(_alike(old, new) for old, new in pairs):
                 return name
         if any(tensor._version != version for tensor, version in self._versions):
             return "a tensor that is no buffer"
-        return ""
+        for thing, state in self._states:
+            if state is UNKNOWN or state_of(thing) != state:
+                return f"the state of {_named(thing)}"
+        return "an array" if any(memory.changed() for memory in self._memories) else ""
 
     def _fixed(self) -> list[Tensor]:
         """Tensors whose content a run must not change."""
@@ -95,16 +115,25 @@ class Guards:
         name = thing.__qualname__ if isinstance(thing, types.FunctionType) else type(thing).__name__
         if isinstance(thing, Tensor):
             self.tensors.append(thing)
-        elif isinstance(thing, np.ndarray):
-            self._arrays.append((thing, thing.copy()))
+            if any(isinstance(value, PLAIN) for value in vars(thing).values()):
+                yield from self._watch(name, Plain(thing))
+        elif is_memory(thing):
+            self._memories.append(Memory(thing))
         elif isinstance(thing, types.MethodType):
             yield from (thing.__self__, thing.__func__)
         elif isinstance(thing, types.FunctionType):
-            yield from self._watch(name, _Free(thing))
+            yield from self._watch(name, Free(thing))
             yield from self._watch(name, vars(thing).values())
-        elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
-            if not isinstance(thing.__self__, types.ModuleType):
-                yield thing.__self__
+        elif isinstance(thing, _lru_cache_wrapper):
+            yield from self._watch(thing.__qualname__, Cached(thing))
+            yield thing.__wrapped__
+        elif callable(thing) and hasattr(type(thing), "__self__"):
+            if not isinstance(thing.__self__, types.ModuleType):  # type: ignore[attr-defined]
+                yield thing.__self__  # type: ignore[attr-defined]
+        elif isinstance(thing, ContextVar):
+            yield from self._watch(thing.name, ContextValue(thing))
+        elif isinstance(thing, weakref.ReferenceType):
+            yield thing()
         elif isinstance(thing, property):
             yield from (thing.fget, thing.fset)
         elif isinstance(thing, staticmethod | classmethod):
@@ -113,118 +142,52 @@ class Guards:
             yield from (thing.func, thing.args, thing.keywords)
         elif isinstance(thing, type):
             yield from self._classes(thing)
+            yield from self._classes(type(thing))
         elif not isinstance(thing, types.ModuleType):
             yield from self._object(name, thing)
 
     def _object(self, name: str, thing: object) -> Iterator[object]:
-        """Elements, attributes and class of an object."""
+        """Elements, attributes and class of an object, and the state that it keeps in C."""
+        if is_opaque(thing):
+            self._states.append((thing, state_of(thing)))
+            yield from inside(thing)
+        elif not isinstance(thing, Mapping | list | tuple | set | frozenset | deque) and inside(thing):
+            yield from self._watch(name, Inside(thing))
         if isinstance(thing, Mapping):
             yield from self._watch(name, thing.keys())
             yield from self._watch(name, thing.values())
         elif isinstance(thing, list | tuple | set | frozenset | deque):
             yield from self._watch(name, thing)
+        if isinstance(thing, AutoGuide) and not isinstance(thing, AutoGuideList):
+            self.unprepared |= thing.prototype_trace is None
         if isinstance(thing, nn.Module):
             self.buffers.extend(buffer for buffer in thing._buffers.values() if buffer is not None)
-        yield from self._watch(name, _attributes(thing).values())
-        if not _is_library(type(thing).__module__):
-            yield from self._watch(name, _Slots(thing))
+        but = next((but for kind, but in _SCRATCH.items() if isinstance(thing, kind)), None)
+        held = attributes(thing).values() if but is None else Attributes(thing, but)
+        yield from self._watch(name, held)
+        if not is_library(type(thing).__module__):
+            yield from self._watch(name, Slots(thing))
         yield from self._classes(type(thing))
 
     def _classes(self, kind: type) -> Iterator[object]:
         """What a user's class and its bases hold."""
         for each in kind.__mro__:
-            if not _is_library(each.__module__):
+            if not is_library(each.__module__):
                 yield from self._watch(each.__name__, vars(each).values())
 
     def _watch(self, name: str, container: Collection[object]) -> tuple[object, ...]:
         before = tuple(container)
         if before:
             self._watched.append((name, container, [*map(id, before)], before))
-        elif not isinstance(container, tuple | frozenset | _Free | _Slots):
+        elif not isinstance(container, tuple | frozenset | Free | Slots | Inside):
             self._empty.append(container)
         return before
 
 
-class _Free(Collection[object]):
-    """What a function takes from outside: closure, defaults, and what its code names."""
-
-    def __init__(self, function: types.FunctionType) -> None:
-        self.function = function
-        self.names: list[tuple[dict[str, object], str]] = []
-        if _is_library(function.__module__):
-            return
-        names = list(dict.fromkeys(_names(function.__code__)))
-        places = [function.__globals__]
-        found = [*map(sys.modules.get, names), *map(_content, function.__closure__ or ())]
-        for place in places:  # grows, as there are modules in modules
-            found += map(place.get, names)
-            for module in (each for each in found if isinstance(each, types.ModuleType)):
-                new = not any(vars(module) is known for known in places)
-                if new and not _is_library(module.__name__):
-                    places.append(vars(module))
-            found = []
-        self.names = [(place, name) for place in places for name in names if name in place]
-
-    def __iter__(self) -> Iterator[object]:
-        for cell in self.function.__closure__ or ():
-            yield _content(cell)
-        yield self.function.__defaults__
-        yield self.function.__kwdefaults__
-        for place, name in self.names:
-            yield place.get(name)
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
-
-
-class _Slots(Collection[object]):
-    """The values in an object's `__slots__`."""
-
-    def __init__(self, thing: object) -> None:
-        self.thing = thing
-        slots = [vars(kind).get("__slots__", ()) for kind in type(thing).__mro__]
-        self.names = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
-
-    def __iter__(self) -> Iterator[object]:
-        return (getattr(self.thing, name, None) for name in self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __contains__(self, thing: object) -> bool:
-        return any(thing is each for each in self)
-
-
-def _attributes(thing: object) -> dict[str, object]:
-    """What is in `__dict__`, without what `__getattr__` may make of the name."""
-    try:
-        found: object = object.__getattribute__(thing, "__dict__")
-    except AttributeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _is_library(module: object) -> bool:
-    """Whether the code of a module keeps no state of a user's in globals and classes."""
-    return not isinstance(module, str) or module.split(".")[0] in _LIBRARIES
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """The names of globals and attributes in a code, and in the functions that it defines."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-def _content(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
+def _named(thing: object) -> str:
+    """A class with its article."""
+    name = type(thing).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _same(container: Collection[object], before: tuple[object, ...]) -> bool:
@@ -233,8 +196,18 @@ def _same(container: Collection[object], before: tuple[object, ...]) -> bool:
     return len(now) == len(before) and all(map(_alike, before, now))
 
 
+def _unknown(value: object) -> bool:
+    """Whether a first run finds out what is to be put here, as the plate nesting of an ELBO."""
+    empty = isinstance(value, dict | list | set) and not value
+    return value is None or empty or (isinstance(value, float) and value == math.inf)
+
+
 def _alike(old: object, new: object) -> bool:
-    return new is old or (isinstance(new, PLAIN) and type(new) is type(old) and new == old)
+    if new is old:
+        return True
+    # −0.0 is not 0.0
+    same = isinstance(new, PLAIN) and type(new) is type(old) and new == old
+    return same and (bool(new) or repr(new) == repr(old))
 
 
 def _describe(tensor: Tensor) -> tuple[object, ...]:

@@ -50,6 +50,28 @@ class State:
         return len(mine) == len(others) and all(map(torch.equal, mine, others))
 
 
+class Store:
+    """What Pyro's parameter store holds, and how often each tensor has been changed."""
+
+    def __init__(self) -> None:
+        self.tensors = dict(pyro.get_param_store().named_parameters())
+        self.versions = {name: tensor._version for name, tensor in self.tensors.items()}
+
+    def overwritten(self) -> str:
+        """What a run has put in the place of something else, as the running average of a baseline."""
+        now = Store()
+        for name, tensor in self.tensors.items():
+            if now.tensors.get(name) is not tensor or now.versions[name] != self.versions[name]:
+                return f"the parameter {name!r} of Pyro's store"
+        return ""
+
+    def created(self, known: Iterable[Tensor]) -> str:
+        """What a run has put into the store and is not among the tensors that were known."""
+        held = {id(tensor) for tensor in known}
+        new = (name for name, p in Store().tensors.items() if name not in self.tensors and id(p) not in held)
+        return next(new, "")
+
+
 class EagerRun:
     """An eager run, recorded; the gradients that the leaves had are given back.
 
@@ -66,7 +88,7 @@ class EagerRun:
         before = Guards([*roots, *(parameter for _, parameter in pyro.get_param_store().named_parameters())])
         self.before = State(before.buffers)
         known = _leaves(before)
-        elsewhere = _random_numbers_elsewhere()
+        elsewhere, store = _random_numbers_elsewhere(), Store()
         versions = [arg._version for arg in args if isinstance(arg, Tensor)]
         with without_gradients(known), torch.enable_grad():
             with poutine.trace(param_only=True) as capture:
@@ -86,7 +108,11 @@ class EagerRun:
         self.after = State(before.buffers)
         #: Why there can be no graph of such runs; empty where nothing is known against it.
         self.problem = ""
-        if overwritten := before.overwritten():
+        #: What a first run has made, as later ones may not: there can be no graph of this one.
+        self.created = before.changed() or store.created(before.tensors)
+        if before.unprepared:
+            self.created = "an autoguide"
+        elif overwritten := before.overwritten() or store.overwritten():
             self.problem = f"{overwritten} changes as it runs"
         elif versions != [arg._version for arg in args if isinstance(arg, Tensor)]:
             self.problem = "an argument changes as it runs"

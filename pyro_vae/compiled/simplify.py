@@ -1,5 +1,6 @@
 """Fewer operations in a flat graph, with the same results to the last bit."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -41,6 +42,8 @@ def has_effect(node: fx.Node) -> bool:
     """Whether a node must stay though nothing uses it: an input, a change in place, a random draw."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return node.op != "call_function"
+    if node.target.namespace == "pyro_vae" and node.target is torch.ops.pyro_vae.read.default:
+        return True  # the note that a number has been read
     return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
 
 
@@ -134,6 +137,16 @@ def share(graph: fx.Graph) -> None:
             node.replace_all_uses_with(first.setdefault(key, node))
 
 
+def independent(graph: fx.Graph, inputs: Iterable[fx.Node]) -> set[fx.Node]:
+    """What depends on nothing but these inputs, and is not changed in place."""
+    changed = _changed_in_place(graph)
+    fixed = set(inputs) - changed
+    for node in graph.nodes:
+        if node.op == "call_function" and node not in changed and _is_pure(node):
+            fixed |= {node} if fixed.issuperset(node.all_input_nodes) else set()
+    return fixed
+
+
 def split(module: fx.GraphModule, num_args: int) -> tuple[fx.GraphModule, fx.GraphModule]:
     """What a graph computes without its first `num_args` inputs, and the rest.
 
@@ -141,11 +154,7 @@ def split(module: fx.GraphModule, num_args: int) -> tuple[fx.GraphModule, fx.Gra
         A graph of the other inputs that gives a list of tensors; one of the first inputs and these tensors.
     """
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
-    changed = _changed_in_place(module.graph)
-    fixed = set(inputs[num_args:]) - changed
-    for node in module.graph.nodes:
-        if node.op == "call_function" and node not in changed and _is_pure(node):
-            fixed |= {node} if fixed.issuperset(node.all_input_nodes) else set()
+    fixed = independent(module.graph, inputs[num_args:])
     handed = [node for node in module.graph.nodes if node in fixed and not fixed.issuperset(node.users)]
     before, after = fx.Graph(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}

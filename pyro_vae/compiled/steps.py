@@ -1,7 +1,6 @@
 """A computation with gradients as flat graphs: built, held against eager Pyro, and guarded."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +11,10 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs, Untraceable
-from pyro_vae.compiled.guards import PLAIN, Guards
+from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs
+from pyro_vae.compiled.guards import Guards
+from pyro_vae.compiled.policy import OTHER_OPERATIONS_IN_SUMS, SAME_ON_GPU, Speaker, agree, tolerance
+from pyro_vae.compiled.reads import Untraceable, UntraceableItem
 from pyro_vae.compiled.record import (
     EagerRun,
     Function,
@@ -23,6 +24,7 @@ from pyro_vae.compiled.record import (
     as_tensor,
     without_gradients,
 )
+from pyro_vae.compiled.views import PLAIN
 from pyro_vae.errors import one_line
 
 Backend = Literal["flat", "inductor"]
@@ -52,6 +54,13 @@ class _Kept:
         outputs = self.graph(*tensors)
         number = len(outputs) - len(self.leaves)
         return Values(list(outputs[:number]), list(outputs[number:]))  # type: ignore[arg-type]
+
+    def changed(self, watch: bool = True) -> str:
+        """What is not as it was when the graph was made; empty where all is."""
+        if watch and (changed := self.guards.changed()):
+            return changed
+        where = self.graph.numbers.changed()
+        return f"a number in a tensor, read {where}," if where else ""
 
     def in_store(self) -> bool:
         """Whether the parameter store still has these very parameters."""
@@ -89,7 +98,6 @@ class FlatSteps:
     ) -> None:
         self.function = function
         self.roots = roots
-        self.who = who
         self.watch = watch
         plain = {"inductor": False, "fast": False}
         best = {"inductor": backend == "inductor", "fast": fast}
@@ -99,7 +107,10 @@ class FlatSteps:
         self.eager_because = ""
         self._kept: dict[object, list[_Kept]] = {}
         self._builds: dict[object, int] = {}
-        self._said: set[str] = set()
+        self._first_runs = 0
+        #: Whether what the programs get by `Tensor.item` changes too often for a graph of each number.
+        self._items_stay = False
+        self._speaker = Speaker(who)
 
     def __call__(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """The values of the function; its gradients are added to those in the parameters."""
@@ -110,7 +121,7 @@ class FlatSteps:
         if self.eager_because or self._must_be_eager(flat):
             return self._eager(args, kwargs)
         key = (spec, tuple(map(_kind_of, flat)), torch.get_default_dtype())
-        kept = next((kept for kept in self._kept.get(key, ()) if not self.watch or kept.guards.hold()), None)
+        kept = next((kept for kept in self._kept.get(key, ()) if not kept.changed(self.watch)), None)
         if kept is None:
             return self._build(key, tensors, args, kwargs)
         if not kept.checked or (self.watch and not kept.in_store()):
@@ -137,13 +148,13 @@ class FlatSteps:
         strange = [leaf for leaf in leaves if not isinstance(leaf, (Tensor, *PLAIN))]
         if handlers:
             around = type(handlers[0]).__name__
-            self._say(f"runs inside {around} are eager: put the handler around model and guide")
+            self._speaker.say(f"runs inside {around} are eager: put the handler around model and guide")
         elif strange:
-            self._say(f"runs on a {type(strange[0]).__name__} are eager: give tensors and numbers")
+            self._speaker.say(f"runs on a {type(strange[0]).__name__} are eager: give tensors and numbers")
         elif torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            self._say("runs inside torch.autocast are eager: use in_bfloat16 of pyro_vae.networks")
+            self._speaker.say("runs inside torch.autocast are eager: use in_bfloat16 of pyro_vae.networks")
         elif any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
-            self._say("runs on data that require a gradient are eager: detach them")
+            self._speaker.say("runs on data that require a gradient are eager: detach them")
         else:
             return False
         return True
@@ -153,20 +164,26 @@ class FlatSteps:
     ) -> list[Tensor]:
         """An eager run, after which a graph is built and held against it."""
         if key not in self._kept and len(self._kept) >= MAX_SHAPES:
-            self._say(f"after {MAX_SHAPES} different kinds of arguments, further ones are run eagerly")
-            return self._eager(args, kwargs)
-        states = self._kept.setdefault(key, [])
-        self._builds[key] = self._builds.get(key, 0) + 1
-        if self._builds[key] > MAX_BUILDS:
-            changed = next((kept.guards.changed() for kept in states), "what the programs depend on")
-            self.give_up(f"{changed} is another one at almost every run")
+            self._speaker.say(
+                f"after {MAX_SHAPES} different kinds of arguments, further ones are run eagerly"
+            )
             return self._eager(args, kwargs)
         run = EagerRun(self.function, self.roots, args, kwargs)
+        if run.created and not run.problem and self._first_runs < MAX_BUILDS:
+            self._first_runs += 1
+            return run.deliver(run.result)
+        states = self._kept.setdefault(key, [])
+        self._builds[key] = self._builds.get(key, 0) + 1
+        self._items_stay |= self._builds[key] > MAX_STATES and any(k.graph.numbers.changed() for k in states)
+        if self._builds[key] > MAX_BUILDS:
+            changed = next((kept.changed() for kept in states), "what the programs depend on")
+            self.give_up(f"{changed} is another one at almost every run")
+            return run.deliver(run.result)
         if self.watch:
             self._warn_of_strangers(run)
         try:
-            if run.problem:
-                raise Untraceable(run.problem)
+            if run.problem or run.created:
+                raise Untraceable(run.problem or f"{run.created} is made anew as it runs")
             kept, result = self._best(run, tensors, args, kwargs)
         except Untraceable as error:
             self.give_up(str(error))
@@ -190,7 +207,7 @@ class FlatSteps:
                 if result is not None:
                     return kept, result
             if way != self.ways[-1]:
-                self._say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
+                self._speaker.say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
                 self.ways.remove(way)
         raise Untraceable(problem)
 
@@ -212,18 +229,26 @@ class FlatSteps:
             values = self.function(*new_args, **new_kwargs)
             return (*map(as_tensor, values), *[leaf.grad for leaf in run.leaves])
 
-        run.before.restore()
-        try:
-            with without_gradients(run.leaves), torch.enable_grad():
-                graph = FlatGraph(function, tuple(tensors), **way)
-        finally:
-            run.after.restore()
+        graph = self._graph(run, function, tensors, way)
         leaves = {id(leaf) for leaf in run.leaves}
         if any(t.requires_grad and t.is_leaf and id(t) not in leaves for t in graph.tensors):
             raise Untraceable("a parameter is used that cannot be found from model and guide")
         if changed := run.guards.changed():
             raise Untraceable(f"{changed} changes as it runs")
         return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(graph, way, tensors))
+
+    def _graph(
+        self, run: EagerRun, function: Callable[..., Outputs], tensors: list[Tensor], way: dict[str, bool]
+    ) -> FlatGraph:
+        run.before.restore()
+        try:
+            with without_gradients(run.leaves), torch.enable_grad():
+                return FlatGraph(function, tuple(tensors), **way, items_stay=self._items_stay)
+        except UntraceableItem:
+            self._items_stay = True
+        finally:
+            run.after.restore()
+        return self._graph(run, function, tensors, way)
 
     def _check(
         self, kept: _Kept, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
@@ -233,7 +258,7 @@ class FlatSteps:
         if {name: id(p) for name, p in run.sites.items()} != {name: id(p) for name, p in kept.sites.items()}:
             self._kept[key].remove(kept)  # the programs use other parameters now
             return run.deliver(run.result)
-        result, problem = _compare(kept, run, tensors)
+        result, problem = (None, run.problem) if run.problem else _compare(kept, run, tensors)
         if result is None:
             self.give_up(problem)
             return run.deliver(run.result)
@@ -247,7 +272,7 @@ class FlatSteps:
             for leaf, gradient in zip(run.leaves, run.result.gradients, strict=True)
         )
         if run.sites and strangers:
-            self._say(
+            self._speaker.say(
                 f"{strangers} tensors get a gradient but are not the parameters of Pyro's store, "
                 "so that SVI does not train them: clear the store of other models "
                 "(pyro.clear_param_store()), or register every module"
@@ -257,18 +282,15 @@ class FlatSteps:
         """Run eagerly from now on, and say why."""
         self.eager_because = reason
         self._kept.clear()
-        self._say(f"runs as plain Pyro, not as a flat graph: {reason}")
-
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            warnings.warn(f"{self.who} {text}", stacklevel=4)
+        self._speaker.as_plain_pyro(reason)
 
 
 def _kind_of(leaf: object) -> object:
     """What a graph depends on of an argument: all of a tensor but its content, else the value."""
     if isinstance(leaf, Tensor):
         return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.is_conj(), leaf.is_neg()
+    if isinstance(leaf, float) and leaf == 0:
+        return type(leaf), repr(leaf)  # −0.0 is not 0.0
     return type(leaf), (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else leaf
 
 
@@ -278,10 +300,9 @@ def _only_watches(handler: object) -> bool:
 
 
 def _tolerance(graph: FlatGraph, way: dict[str, bool], tensors: Sequence[Tensor]) -> float:
-    """None for the same operations on a CPU, else the rounding of some thousand others."""
-    if any(way.values()):
-        return min(1e4 * graph.rounding, 0.1)
-    return 0.0 if all(tensor.device.type == "cpu" for tensor in tensors) else 1e2 * graph.rounding
+    """None for the same operations on a CPU, else the rounding of some others."""
+    same = 0.0 if all(tensor.device.type == "cpu" for tensor in tensors) else SAME_ON_GPU
+    return tolerance(graph.rounding, OTHER_OPERATIONS_IN_SUMS if any(way.values()) else same)
 
 
 def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Values | None, str]:
@@ -312,22 +333,9 @@ def _deviation(kept: _Kept, run: EagerRun, result: Values, state: State) -> str:
     }
     for what, couples in pairs.items():
         for new, old in couples:
-            if not _close(new, old, kept.tolerance):
+            if not agree(new, old, kept.tolerance):
                 return f"the graph gives another {what}"
     return ""
-
-
-def _close(new: Tensor | None, old: Tensor | None, tolerance: float) -> bool:
-    if new is None or old is None:
-        return new is old
-    if new.shape != old.shape or new.numel() == 0:
-        return new.shape == old.shape
-    if new.is_complex():
-        new, old = torch.view_as_real(new), torch.view_as_real(old)
-    new, old = new.double(), old.double()
-    largest = float(old.abs().max().nan_to_num(1.0))
-    close: bool = torch.allclose(new, old, rtol=0, atol=tolerance * largest, equal_nan=True)
-    return close
 
 
 def _in_words(way: dict[str, bool]) -> str:

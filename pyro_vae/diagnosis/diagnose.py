@@ -71,16 +71,21 @@ def diagnose(
     data, others = Batch.of(x, given), None if train is None else Batch.of(train, None)
     _check(data, others, evidence)
     others = None if others is None else others[:: math.ceil(len(others) / MOST_TRAIN)]
-    where = {"data_plate": data_plate}
-    information = mutual_information(model, guide, data, **where)
-    units = latent_units(model, guide, data, **where)
-    prior = prior_gap(model, guide, data, train=others, **where)
+    information = mutual_information(model, guide, data, data_plate=data_plate)
+    units = latent_units(model, guide, data, data_plate=data_plate)
+    prior = prior_gap(model, guide, data, train=others, data_plate=data_plate)
     local = optimise_locally(
-        model, guide, data, num_steps=num_steps, num_particles=num_particles, progress=progress, **where
+        model,
+        guide,
+        data,
+        num_steps=num_steps,
+        num_particles=num_particles,
+        data_plate=data_plate,
+        progress=progress,
     )
     if evidence is None:
         evidence = log_evidence(
-            model, guide, data, num_particles=5 * num_particles, progress=progress, **where
+            model, guide, data, num_particles=5 * num_particles, data_plate=data_plate, progress=progress
         )
     terms = _terms(local, information, evidence)
     terms["prior_gap"] = estimate(prior.gap, prior.standard_error)

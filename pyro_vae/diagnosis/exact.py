@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import FlatGraph, Untraceable
+from pyro_vae.compiled.policy import agree
 from pyro_vae.diagnosis.common import log_joint, prior_of, store_as_found
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time
@@ -194,7 +195,8 @@ def _energy(latents: Latents, data: Batch) -> Energy:
         found, expected = graph(other, *last), energy(other, *last)
     except Untraceable:
         return energy
-    return graph if all(map(torch.equal, found, expected)) else energy
+    agreed = all(agree(new, old, 0.0) for new, old in zip(found, expected, strict=True))
+    return graph if agreed else energy
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.checkpoints import Resumable, fingerprint
+from pyro_vae.compiled import Compile
 from pyro_vae.errors import InputError, count
 from pyro_vae.importance.results import LogEvidence, warn_of_zeros
 from pyro_vae.importance.sampling import Sampling
@@ -29,7 +30,7 @@ def log_evidence(
     num_particles: int = 1000,
     until_standard_error: float | None = None,
     rows: int | None = None,
-    compile: Literal["auto", "flat", "inductor", "off"] = "auto",
+    compile: Compile = "auto",
     data_plate: str | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = False,

@@ -1,8 +1,7 @@
 """The draws of importance sampling: batches of data, chunks of draws, rounds until all data are done."""
 
-import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from tqdm import tqdm
 from pyro_vae.batch import Batch
 from pyro_vae.checkpoints import Resumable
 from pyro_vae.compiled import FlatFunction
+from pyro_vae.compiled.policy import WEIGHTS, Compile, choose
 from pyro_vae.errors import InputError
 from pyro_vae.importance.bound import chunks_of
 from pyro_vae.importance.pareto import pareto_k, tail_length
@@ -41,7 +41,7 @@ class Sampling:
     """
 
     def __init__(
-        self, pair: Pair, data: Batch, num_particles: int, *, rows: int, until: float | None, compile: str
+        self, pair: Pair, data: Batch, num_particles: int, *, rows: int, until: float | None, compile: Compile
     ) -> None:
         self.data, self.num_particles, self.rows, self.until = data, num_particles, rows, until
         self.weights, self.whole = _Weights(pair, compile), pair.whole
@@ -162,8 +162,8 @@ class Sampling:
 class _Weights:
     """Log weights of chunks, by Pyro or by a flat graph."""
 
-    def __init__(self, pair: Pair, compile: str) -> None:
-        if compile not in ("auto", "flat", "inductor", "off"):
+    def __init__(self, pair: Pair, compile: Compile) -> None:
+        if compile not in get_args(Compile):
             raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
         self.pair, self.compile = pair, compile
         self.flat: FlatFunction | None = None
@@ -171,13 +171,11 @@ class _Weights:
         self.rounding = 0.0
 
     def prepare(self, chunks: int) -> None:
-        """Choose by how many chunks come: a graph takes a second to build, a compiler ten."""
-        if self.compile == "off" or (self.compile == "auto" and chunks < 50):
-            return
-        compiler = shutil.which("g++") is not None
-        inductor = self.compile == "inductor" or (self.compile == "auto" and chunks >= 2000 and compiler)
-        if self.flat is None or (inductor and not self.flat.inductor and not self.flat.eager):
-            self.flat = FlatFunction(fast=True, inductor=inductor, who="log_evidence")
+        """Choose by how many chunks come."""
+        choice = choose(self.compile, WEIGHTS, chunks, chunks)
+        better = self.flat is None or (choice.inductor and not self.flat.inductor and not self.flat.eager)
+        if choice.graph and better:
+            self.flat = FlatFunction(fast=True, inductor=choice.inductor, who="log_evidence")
 
     def __call__(self, batch: Batch, draws: int, *, first: bool) -> Tensor:
         """(draws, B); data outside the support are refused by the first chunk."""

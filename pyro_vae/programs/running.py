@@ -5,7 +5,6 @@ import inspect
 import linecache
 import threading
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vae.batch import Batch
-from pyro_vae.errors import InputError, one_line
+from pyro_vae.errors import InputError, one_line, warn
 
 Program = Callable[..., Any]
 
@@ -55,15 +54,12 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def say(text: str) -> None:
-    """Warn, at the line outside of this package that has called it."""
+    """Warn, once in a call of a function that runs `one_at_a_time`."""
     if _said is not None and text in _said:
         return
     if _said is not None:
         _said.add(text)
-    frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("pyro_vae", "torch"):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, stacklevel=level)
+    warn(text)
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def _entries(latents: Latents, template: Batch, names: list[str]) -> tuple[dict[
     numbers = torch.arange(one.x.numel(), device=one.device).reshape(one.x.shape)
     traces = [_observed_trace(latents, Batch(n.to(one.x.dtype), one.given)) for n in (numbers, -1 - numbers)]
     known = all(trace is not None for trace in traces)
-    entries = {n: _as_entries(*(t.nodes[n]["value"] for t in traces if t), numbers) for n in names if known}
+    entries = {name: _as_entries(traces, name, numbers) for name in names if known}
     actual = _observed_trace(latents, one)
     assert actual is not None
     named, strange = {}, []
@@ -165,14 +165,15 @@ def _observed_trace(latents: Latents, one: Batch) -> Trace | None:
             return None
 
 
-def _as_entries(value: Tensor, other: Tensor, numbers: Tensor) -> Tensor | None:
-    """Which entries of x a value has, where it has nothing else.
+def _as_entries(traces: list[Trace | None], name: str, numbers: Tensor) -> Tensor | None:
+    """Which entries of x are observed at a site, where nothing else is.
 
     Args:
-        value: Where the entries of x are numbered from 0 on.
-        other: Where they are numbered from −1 downwards.
+        traces: With the entries of x numbered from 0 on, and from −1 downwards.
+        name: Of the site.
         numbers: From 0 on.
     """
+    value, other = (trace.nodes[name]["value"] for trace in traces if trace is not None)
     index = value.flatten().long()
     same = value.shape == other.shape and torch.equal(index.to(value), value.flatten())
     if not same or not torch.equal(-1 - index.to(other), other.flatten()):

@@ -128,8 +128,10 @@ def _hold(pair: "Pair", look: Look, picks: list[tuple[int, int]]) -> None:
         pair.guide_is_held = False
         problem = first_difference(pair, look.few, look.values, _of_model(look.parts), picks)
     changes = _changes(pair, look)
-    if changes or problem is not None:
-        raise InputError(changes or _coupled(*problem))
+    if changes:
+        raise InputError(changes)
+    if problem is not None:
+        raise InputError(_coupled(*problem))
 
 
 def _only_draws(pair: "Pair", look: Look) -> bool:

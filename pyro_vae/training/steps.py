@@ -13,7 +13,8 @@ from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyro_vae.compiled import FlatSteps, capture
+from pyro_vae.compiled import Compile, FlatSteps, capture
+from pyro_vae.compiled.policy import STEPS
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
 from pyro_vae.networks import in_bfloat16
@@ -22,11 +23,10 @@ from pyro_vae.optimisers import SingleOptimiser
 from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.vae import JointProgram
 
-Compile = Literal["auto", "flat", "inductor", "off"]
 Precision = Literal["full", "bfloat16"]
 
-#: Steps that `auto` takes by Pyro's SVI, since building a graph takes as long as these save by it.
-EAGER_STEPS = 500
+#: Steps that `auto` takes by Pyro's SVI.
+EAGER_STEPS = STEPS.graph
 #: Full batches of an epoch before the whole step is captured: those in which the graph is checked, and one.
 STEPS_BEFORE_CAPTURE = 3
 

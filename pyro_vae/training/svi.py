@@ -13,13 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from pyro_vae.compiled import Compile
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo
 from pyro_vae.objectives import check_mean_field
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import History
-from pyro_vae.training.steps import Compile, Precision
+from pyro_vae.training.steps import Precision
 from pyro_vae.training.trainer import Callback, Trainer
 from pyro_vae.vae import JointProgram
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
 from pyro_vae.batch import Batch
-from pyro_vae.compiled import make_capturable
+from pyro_vae.compiled import Compile, make_capturable
 from pyro_vae.data import Dataset, batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_number
 from pyro_vae.importance.bound import elbo_of
@@ -24,7 +24,7 @@ from pyro_vae.programs import Pair
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.steps import Compile, Precision, Steps, Way, way_of
+from pyro_vae.training.steps import Precision, Steps, Way, way_of
 from pyro_vae.vae import JointProgram
 
 Callback = Callable[[JointProgram, History], bool | None]
