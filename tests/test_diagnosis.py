@@ -228,7 +228,7 @@ def _check_start_and_gain(program: pv.JointProgram, x: Tensor, *, whole: bool) -
     free = _start(pair, batch)
     with own_draws(x.device):
         expected = pair.log_weights(batch, 6, validate=False)
-    moved = pair.with_guide(free(pair.guide))
+    moved = pair.with_guide_in(free)
     torch.testing.assert_close(moved.log_weights(batch, 6, validate=False), expected, rtol=0, atol=1e-9)
     assert free.offsets and free.whole == whole
     found = optimise_locally(program.model, program.guide, x, num_steps=60, num_particles=300)

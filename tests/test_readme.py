@@ -17,7 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_python_blocks_run_in_order() -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     namespace: dict[str, object] = {"__name__": "readme"}
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

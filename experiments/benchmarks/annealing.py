@@ -106,14 +106,14 @@ def ours(vae: pv.VAE, x: Tensor, u: Tensor, mode: Compile) -> Work:
     return partial(transition, path, path.point(u), beta, size, scale, LEAPFROG_STEPS)
 
 
-def race(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds per gradient of each, in turns; the first turn does not count."""
+def race(works: dict[str, Work], rounds: int, *, per_work: int = LEAPFROG_STEPS) -> dict[str, list[float]]:
+    """Milliseconds of each, in turns, divided by `per_work`; the first turn does not count."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
         for name, work in works.items():
             start = time.perf_counter()
             work()
-            times[name].append((time.perf_counter() - start) * 1e3 / LEAPFROG_STEPS)
+            times[name].append((time.perf_counter() - start) * 1e3 / per_work)
     return {name: found[1:] for name, found in times.items()}
 
 

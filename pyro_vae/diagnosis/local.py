@@ -117,7 +117,7 @@ def optimise_locally(
         for batch in batches:
             pair.check(batch)
             free = _start(pair, batch)
-            local = pair.with_guide(free(pair.guide))
+            local = pair.with_guide_in(free)
             _search(local, batch, free.offsets, num_steps, num_draws, learning_rate, bar)
             parts.append(_measure(pair, local, free, batch, num_particles))
             whole = whole and free.whole
@@ -130,7 +130,7 @@ def optimise_locally(
 def _start(pair: Pair, batch: Batch) -> FreeGuide:
     """Offsets of zero, by a run of the guide that leaves the random numbers as they are."""
     free = FreeGuide(pair.layout("guide", 3, len(batch)), pair.plate)
-    first = pair.with_guide(free(pair.guide))
+    first = pair.with_guide_in(free)
     with own_draws(batch.device), torch.no_grad():
         first.elbo_terms(batch, 3, validate=False)
     return free

@@ -154,9 +154,9 @@ class Latents:
                     f"expected a model in which {sorted(pair.summed)} can be summed out at given latents, "
                     "got another sum beside other data than alone"
                 )
-            self.log_guide(ends, values)
         finally:
             pair.guide_is_held = held
+        self.log_guide(ends, values)
 
     def _laid_out(self, trace: Trace, name: str, layout: Layout, start: int) -> _Numbers:
         site = trace.nodes[name]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
-from pyro_vae.programs.data_plate import DataPlate
+from pyro_vae.programs.data_plate import DataPlate, Plated
 from pyro_vae.programs.enumeration import Marked, Summation, Terms, enumerating
 from pyro_vae.programs.layout import PARTICLES, Layout, Place
 from pyro_vae.programs.running import Program, buffers_kept, check_signature, refusals
@@ -64,6 +64,8 @@ class Pair:
             check_signature(what, program, batch)
         self.depth = 0
         self.plate = DataPlate(())
+        #: Sites that the programs leave out of the plate of the data.
+        self.undeclared: dict[str, int] = {}
         #: Latent sites that are summed out.
         self.summed: frozenset[str] = frozenset()
         #: Whether latents are given once for each value of what is summed out, as a guide draws them.
@@ -76,6 +78,7 @@ class Pair:
         self.whole = 0
         #: Where the data lie in a value of each latent site.
         self.places: dict[str, Place] = {}
+        self.around_guide: Messenger | None = None
         self.verified = Verified()
         verify(self, batch, density, data_plate)
         device = batch.device.type
@@ -85,10 +88,10 @@ class Pair:
         #: Draws that a flat graph passes over, operation by operation; on a GPU they fill a gibibyte.
         self.flat_rows = max(2**28 // numbers if device == "cuda" else self.rows // 4, 16)
 
-    def with_guide(self, guide: Program) -> Self:
-        """The same with a guide of the same sites and shapes, which is taken at its word."""
+    def with_guide_in(self, handler: Messenger) -> Self:
+        """The same with the guide inside a handler that changes no shape; it is taken at its word."""
         other = copy.copy(self)
-        other.guide, other.verified = guide, Verified(all_shapes=True)
+        other.around_guide, other.verified = handler, Verified(all_shapes=True)
         return other
 
     def layout(self, what: str, num: int, size: int) -> Layout:
@@ -212,6 +215,10 @@ class Pair:
             if self.summed and summing:
                 stack.enter_context(enumerating(layout, True))
                 stack.enter_context(Marked(self.summed))
+            if self.around_guide is not None and what == "guide":
+                stack.enter_context(self.around_guide)
+            if self.undeclared:
+                stack.enter_context(Plated(self.undeclared))
             data.call(program)
             trace = tracer.trace.copy()
             trace.compute_log_prob()

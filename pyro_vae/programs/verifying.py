@@ -14,7 +14,7 @@ from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import Densities, close, first_difference, parts_of
-from pyro_vae.programs.data_plate import USUAL, DataPlate
+from pyro_vae.programs.data_plate import USUAL, DataPlate, undeclared
 from pyro_vae.programs.enumeration import is_sequential, marked
 from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.running import refusals, say
@@ -172,8 +172,8 @@ def _look(pair: "Pair", few: Batch, num: int, density: bool, data_plate: str | N
     layout = Layout(num, len(few), 0, repeated=True)
     guide, model = _draw(pair, few, layout)
     _check_programs(guide, model, density)
+    guide, model = _plated(pair, few, num, guide, model, data_plate)
     pair.depth = _depth(guide, model)
-    pair.plate = _plate(pair, few, num, (guide, model), data_plate)
     layout = Layout(num, len(few), pair.depth, repeated=True)
     guide, model = _summed(pair, few, layout, guide, model)
     _check_shapes(pair, layout, guide, model)
@@ -305,15 +305,22 @@ def _draw(pair: "Pair", batch: Batch, layout: Layout) -> tuple[Trace, Trace]:
     return guide, pair.run_model(batch, layout, guide, validate=True)
 
 
-def _plate(
-    pair: "Pair", few: Batch, num: int, traces: tuple[Trace, Trace], data_plate: str | None
-) -> DataPlate:
-    """The plate of the data, by its usual name, or by its size in a second run."""
-    total = num * len(few)
-    if data_plate is None and all(_usual(trace, name, total) for trace in traces for name in sites(trace)):
-        return DataPlate([USUAL])
-    alone = _draw(pair, few[:1], Layout(1, 1, 0, repeated=True))
-    return DataPlate.found(traces, total, alone, 1, data_plate)
+def _plated(
+    pair: "Pair", few: Batch, num: int, guide: Trace, model: Trace, data_plate: str | None
+) -> tuple[Trace, Trace]:
+    """Find the plate of the data: by its usual name, or by its size in a second run; the programs in it."""
+    total, both = num * len(few), (guide, model)
+    if data_plate is None and all(_usual(trace, name, total) for trace in both for name in sites(trace)):
+        pair.plate = DataPlate([USUAL])
+        return both
+    one = Layout(1, 1, 0, repeated=True)
+    alone = _draw(pair, few[:1], one)
+    pair.undeclared = undeclared(both, total, alone)
+    if pair.undeclared:
+        both = _draw(pair, few, Layout(num, len(few), 0, repeated=True))
+        alone = _draw(pair, few[:1], one)
+    pair.plate = DataPlate.found(both, total, alone, 1, data_plate)
+    return both
 
 
 def _usual(trace: Trace, name: str, total: int) -> bool:
