@@ -3,8 +3,8 @@
     python experiments/benchmarks/ways.py
 
 A program that counts axes from the left, reshapes, or asserts its shapes is run on repeated data: right, and
-slower. Here the same VAE is made such a program by an assertion in the model, in the guide, or in both. All run
-interleaved in one process: A B C A B C …
+slower. Here the same VAE is made such a program by an assertion in the model, in the guide, or in both. All
+run interleaved in one process: A B C A B C …
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pyro_vae.reports.markdown import insert, markdown
 from pyro_vae.runs import write
 
 HERE = Path(__file__).parent
-NETWORKS: dict[str, pv.Network] = {
+NETWORKS: dict[str, pv.MLP | pv.Convolutional] = {
     "MLP 784-400-20": pv.MLP((400,), nn.Softplus),
     "convolutional 28×28": pv.Convolutional((32, 64)),
 }
@@ -51,7 +51,7 @@ def asserting(program: Program, ndim: int) -> Program:
     return run
 
 
-def contenders(network: pv.Network, num_data: int, num_particles: int) -> dict[str, Work]:
+def contenders(network: pv.MLP | pv.Convolutional, num_data: int, num_particles: int) -> dict[str, Work]:
     """What is timed, by name."""
     torch.manual_seed(0)
     shape = (1, 28, 28)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyro.poutine import Trace
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.indep_messenger import CondIndepStackFrame
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Independent
 
@@ -115,7 +115,7 @@ def _chosen(
 
 
 def undeclared(traces: Iterable[Trace], total: int, alone: Iterable[Trace]) -> dict[str, int]:
-    """Sites outside of all plates whose first axis grows with the data: how many of their event axes it takes.
+    """Sites outside of all plates whose first axis grows with the data: how many event axes it takes.
 
     0 where it is an axis of the batch, which Pyro's validation refuses, and 1 where it is the first one of
     an event of independent parts, as in a program that declares all data as one event by `to_event(2)`.

@@ -8,11 +8,12 @@ from .columns import COLUMNS
 
 HEAD = """# Programs in other people's styles
 
-What `pv.log_evidence` and the others give for Pyro programs that nobody wrote for this package. *right* is held
-in the tests (`tests/test_foreign_programs.py`) against a closed form, an enumeration or a quadrature that shares
-no code with the program; *bit-equal* is 30 steps of plain `SVI` against `CompiledELBO` and `FusedAdam`, under a
-learning rate that falls from step 12 on. A refusal is one line; its reason is below the table. An empty cell is
-not tested: after the first two columns, a choice of programs is. `python -m tests.foreign` writes this page.
+What `pv.log_evidence` and the others give for Pyro programs that nobody wrote for this package. *right*
+is held in the tests (`tests/test_foreign_programs.py`) against a closed form, an enumeration or a
+quadrature that shares no code with the program; *bit-equal* is 30 steps of plain `SVI` against
+`CompiledELBO` and `FusedAdam`, under a learning rate that falls from step 12 on. A refusal is one line;
+its reason is below the table. An empty cell is not tested: after the first two columns, a choice of
+programs is. `python -m tests.foreign` writes this.
 
 """
 
