@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyro
+import torch
 from pyro.optim import PyroOptim
-from pyro.params.param_store import normalize_param_name
+from pyro.params.param_store import (
+    module_from_param_with_module_name,
+    normalize_param_name,
+    user_param_name,
+)
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
@@ -16,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_vae.errors import InputError, make
 from pyro_vae.optimisers.clipping import clip_bounds
+from pyro_vae.optimisers.gradients import had_gradient, has_begun, note_gradients
 from pyro_vae.optimisers.made import checked, groups_of, in_words, load_groups, load_states
 from pyro_vae.runs import load_checkpoint, save_checkpoint
 
@@ -29,9 +35,12 @@ class SingleOptimiser(PyroOptim):
     """One torch optimiser over all parameters, as an optimiser for `pyro.infer.SVI`.
 
     Pyro's own optimisers hold one torch optimiser per tensor, which costs more than the step itself
-    where networks are small. The update of each parameter is the same, to the last bit, and one that a
-    step does not use is left as it is. So is one that is used and gets no gradient, which Pyro's may move
-    on by momentum: gradients are None after a step here, and zero there.
+    where networks are small. The steps are the very same, to the last bit, for every torch optimiser that
+    updates each tensor by itself, as those of `torch.optim` do: a parameter that a step does not use stays
+    as it is, and one that is used without a gradient moves on by momentum and weight decay, with the
+    gradient zero that its last step left there (until its first gradient it stays as it is). What differs
+    is that `clip_norm` is of the whole gradient, that there is one schedule for all, and that gradients
+    are None after a step, where a Pyro optimiser that takes over in the same process would find zeros.
 
     It is made as Pyro's optimisers are, from a torch optimiser's class and its options. Parameters join
     at the step that first uses them, into the group of those with equal options. Or it is given a made
@@ -105,6 +114,7 @@ class SingleOptimiser(PyroOptim):
     def _forget(self) -> None:
         """Know no parameter, as before the first step."""
         self._held: set[Tensor] | None = None
+        self._fresh: set[Tensor] = set()  # those that never had a gradient
         self._tensors: dict[str, Tensor] = {}
         self._group_of: dict[str, int] = {}
         self._options: list[dict[str, Any]] = []  # of each group, as given: a schedule changes the group's
@@ -118,10 +128,8 @@ class SingleOptimiser(PyroOptim):
         unused = () if params == self._held else self._meet(params)
         if self.optimiser is None:
             return  # there was never a parameter
-        if self.clip_norm is not None:
-            clip_grad_norm_(self.parameters, self.clip_norm)
-        if self.clip_value is not None:
-            clip_grad_value_(self.parameters, self.clip_value)
+        self._complete(params)
+        self._clip()
         self.optimiser.step(*args, **kwargs)
         for parameter in self.parameters:
             parameter.grad = None
@@ -229,6 +237,22 @@ class SingleOptimiser(PyroOptim):
             tensor.grad = None
         return aside
 
+    def _complete(self, params: set[Tensor]) -> None:
+        """Give the gradient zero to what has none in this step and had one before, as in Pyro."""
+        without = [parameter for parameter in params if parameter.grad is None]
+        if self._fresh:
+            note_gradients(self._fresh & params - set(without))
+            self._fresh = {tensor for tensor in self._fresh if not had_gradient(tensor)}
+        for parameter in without:
+            if parameter not in self._fresh:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def _clip(self) -> None:
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.parameters, self.clip_norm)
+        if self.clip_value is not None and any(tensor.grad is not None for tensor in self.parameters):
+            clip_grad_value_(self.parameters, self.clip_value)
+
     def _begin(self, new: dict[str, Tensor]) -> None:
         """The first step: make optimiser and schedule, and load what waits."""
         optimiser, schedule, first = self.optimiser, self.schedule, new
@@ -273,6 +297,8 @@ class SingleOptimiser(PyroOptim):
         states = {tensor: self._late.pop(name)["state"] for name, tensor in new.items() if name in self._late}
         if states:
             load_states(self.optimiser, states)
+        note_gradients(tensor for tensor in new.values() if has_begun(self.optimiser.state.get(tensor)))
+        self._fresh.update(new.values())
 
     def _drop(self, name: str) -> None:
         """Forget a tensor in whose place Pyro's parameter store has another."""
@@ -285,7 +311,10 @@ class SingleOptimiser(PyroOptim):
     def _options_of(self, name: str) -> dict[str, Any]:
         """Options of the parameter of that name."""
         given = self.pt_optim_args
-        options = given(normalize_param_name(name)) if callable(given) else given
+        options = given
+        if callable(given):  # one of two arguments takes the names of the module and of the parameter in it
+            in_module = module_from_param_with_module_name(name), user_param_name(name)
+            options = given(*((normalize_param_name(name),) if self.pt_optim_args_argc == 1 else in_module))
         if not isinstance(options, Mapping):
             raise InputError(
                 f"optim_args expects a function from names to dictionaries, got {options} for {name}"
