@@ -702,7 +702,7 @@ def test_without_gradients_as_in_eager_pyro() -> None:
         (lambda t: float(torch.equal(t, torch.zeros(()))), "equal"),
         (lambda t: float(len(str(t))), "__repr__"),
         (lambda t: float(len(X[t < X])), "a shape depends on numbers"),
-        (lambda t: torch.rand((), generator=torch.Generator().manual_seed(1)) + t, "a Generator of its own"),
+        (lambda t: torch.rand((), generator=torch.Generator().manual_seed(1)) + t, "Generator"),
     ],
     ids=["numpy", "copy", "equal", "text", "mask", "generator"],
 )
