@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pyro_vae.cli import main
+from pyro_vae.plots import saving
 from tests.commands import SMALL, Run
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -24,6 +25,13 @@ def fresh_pyro() -> Iterator[None]:
     pyro.set_rng_seed(0)
     yield
     pyro.clear_param_store()
+
+
+@pytest.fixture(autouse=True)
+def coarse_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands draw many pictures; a test marked `fine_pictures` looks at their size."""
+    if request.node.get_closest_marker("fine_pictures") is None:
+        monkeypatch.setattr(saving, "DPI", 40)
 
 
 @pytest.fixture

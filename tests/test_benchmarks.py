@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_fl
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
 from experiments.benchmarks.report import number, of_kind, sections
+from experiments.benchmarks.run import main
 from experiments.benchmarks.summary import TARGETS, Target, answer, fastest, floor, ratio, spread
 from experiments.benchmarks.variants import own, plain, plain_evidence, pyro_evidence
 from experiments.benchmarks.worker import moved
@@ -113,7 +117,22 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_benchmarks_run_and_keep_what_is_finished(tmp_path: Path) -> None:
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """The command in this process; returns its status."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*options: str) -> int:
+        monkeypatch.setattr(sys, "argv", [str(RUN), "--smoke", *options])
+        return main()
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_the_benchmarks_run_and_keep_what_is_finished(
+    tmp_path: Path, run_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     done = run("--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     names = {"results.json", "summary.json", "steps.png", "evidence.png"}
@@ -133,19 +152,33 @@ def test_the_benchmarks_run_and_keep_what_is_finished(tmp_path: Path) -> None:
     assert done.stdout.strip() == "\n\n".join(sections(found, "cpu").values()).strip()
 
     kept = (tmp_path / "results.json").read_bytes()
-    again = run("--resume", "--out", str(tmp_path))
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "results.json").read_bytes() == kept and again.stdout == done.stdout
+    assert run_here("--resume", "--out", str(tmp_path)) == 0
+    assert (tmp_path / "results.json").read_bytes() == kept
+    assert capsys.readouterr().out == done.stdout
 
 
-def test_a_wrong_word_is_refused_with_what_is_expected(tmp_path: Path) -> None:
-    done = run("--out", str(tmp_path), "--cases", "large")
-    assert done.returncode == 2
-    assert done.stderr.strip() == f"error: --cases expects some of {', '.join(SMOKE)}, got large"
+def test_a_wrong_word_is_refused_with_what_is_expected(
+    tmp_path: Path, run_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here("--out", str(tmp_path), "--cases", "large") == 2
+    expected = f"error: --cases expects some of {', '.join(SMOKE)}, got large"
+    assert capsys.readouterr().err.strip() == expected
+
+
+@pytest.mark.parametrize("name", ["PyTorch eager", "pyro_vae off", "Pyro example", "products, torch.mm"])
+def test_variants_take_steps_that_move_every_parameter(name: str) -> None:
+    module, _, function = VARIANTS["steps"][name].maker.partition(":")
+    maker = getattr(import_module(f"experiments.benchmarks.variants.{module}"), function)
+    task = Task(SMOKE["smoke-steps"], cases.synthetic(SMALL, 40).astype(np.float32), "cpu")
+    contender = maker(task)
+    before = contender.parameters()
+    contender.run(3)
+    assert moved(before, contender.parameters()) == {}
+    assert name.startswith("products") or 10 < contender.value() < 64
 
 
 def test_the_error_of_bfloat16_is_small(capsys: pytest.CaptureFixture[str]) -> None:
-    bfloat16.main(epochs=1)
+    bfloat16.main(epochs=1, particles=100)
     found = re.findall(r"mean ([+-][\d.]+)  largest ([\d.]+) nats, 300 data", capsys.readouterr().out)
     assert len(found) == 2
     assert all(abs(float(mean)) < 0.01 and 0 < float(largest) < 0.1 for mean, largest in found)

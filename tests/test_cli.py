@@ -754,13 +754,13 @@ def interrupted(folder: Path, sent: signal.Signals, *options: object) -> tuple[i
     arguments = [sys.executable, "-c", START, "train", *map(str, options), "--out", str(folder)]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 600  # of a machine that is busy
             while process.poll() is None and time.monotonic() < deadline:
                 if (folder / "metrics.csv").exists() and len(read_csv(folder / "metrics.csv")) >= 3:
                     process.send_signal(sent)
                     break
                 time.sleep(0.01)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=600)
         finally:
             process.kill()
     return process.returncode, err

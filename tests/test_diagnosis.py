@@ -609,6 +609,7 @@ def rectangles(axes: Axes) -> list[Rectangle]:
     return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
 
 
+@pytest.mark.fine_pictures
 def test_the_waterfall_ends_where_the_sums_do(tmp_path: Path) -> None:
     steps = [("− distortion", -80.0, 2.0), ("− information", -15.0, 0.5), ("+ gap", 2.0, math.nan)]
     totals = [(2, "ELBO", -95.0, 2.0), (3, "log p(x)", -93.0, 2.0)]

@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyro_vae as pv
 from experiments.evaluation import run as evaluation
 from experiments.evaluation.report import sections as evaluation_sections
 from experiments.evaluation.report import summary as evaluation_summary
+from experiments.swap import run as swap
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections, summary
 from experiments.swap.results import Results
@@ -89,7 +91,9 @@ def python(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = python(SWAP / "run.py", "--smoke", "--out", str(tmp_path))
     assert first.returncode == 0, first.stderr
     kept = tmp_path / "cells.jsonl"
@@ -106,8 +110,13 @@ def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(tmp_path: Path)
     }
 
     kept.write_text("\n".join(lines[3:]) + "\n")
-    again = python(SWAP / "run.py", "--smoke", "--jobs", "1", "--out", str(tmp_path))
-    assert again.returncode == 0, again.stderr
+    monkeypatch.setattr(sys, "argv", ["run.py", "--smoke", "--jobs", "1", "--out", str(tmp_path)])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert swap.main() == 0
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     renewed = kept.read_text().splitlines()
     assert renewed[3:] == lines[3:]
     for before, after in zip(lines[:3], renewed[:3], strict=True):

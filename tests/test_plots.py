@@ -15,6 +15,8 @@ from PIL import Image
 from pyro_vae import plots
 from tests.components import refused
 
+pytestmark = pytest.mark.fine_pictures
+
 
 def canvas(figure: Figure) -> np.ndarray:
     return np.asarray(figure.axes[0].images[0].get_array())

@@ -78,9 +78,9 @@ GROUPS = tuple(dict.fromkeys(variant.group for variant in STEPS.values()))
 
 #: Of `--smoke`.
 SMOKE = {
-    "smoke-steps": ("PyTorch eager", "pyro_vae off", "Pyro example", "products, torch.mm"),
+    "smoke-steps": ("PyTorch eager", "products, torch.mm"),
     "smoke-conv": ("PyTorch eager",),
-    "smoke-evidence": ("PyTorch eager", "pyro_vae log_evidence", "products, torch.mm"),
+    "smoke-evidence": ("PyTorch eager", "pyro_vae log_evidence"),
 }
 
 

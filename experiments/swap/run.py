@@ -113,7 +113,7 @@ def chosen(options: argparse.Namespace) -> list[tuple[Cell, Protocol]]:
     protocols = dict(PROTOCOLS)
     for part, protocol in protocols.items():
         if options.smoke:
-            protocol = protocol._replace(epochs=2, particles=5)
+            protocol = protocol._replace(epochs=2, particles=5, batch_size=400)
         if options.epochs is not None:
             protocol = protocol._replace(epochs=count("epochs", options.epochs))
         protocols[part] = protocol

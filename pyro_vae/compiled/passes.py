@@ -1,5 +1,6 @@
 """How a flat graph computes faster: operations that cost less, and a compiler."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -127,6 +128,8 @@ def _transposed(graph: fx.Graph, node: fx.Node) -> fx.Node:
 
 def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
     """The graph compiled by inductor for inputs like these; random numbers are drawn as without it."""
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):  # of what torch itself calls
+            warnings.simplefilter("ignore", category)
         run: Callable[..., Any] = torch._inductor.compile(module, list(inputs), {"fallback_random": True})
     return run

@@ -18,8 +18,10 @@ class FusedAdam(SingleOptimiser):
         m ← β₁ m + (1 − β₁) g,    v ← β₂ v + (1 − β₂) g²,
         θ ← θ − lr · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε),
 
-    where t counts the steps that used the parameter (Kingma & Ba 2015, Adam: a method for stochastic
-    optimization). It takes the place of `pyro.optim.Adam({"fused": True, ...})`, equals it to the last bit
+    where t counts the steps that used the parameter, from the first that gave it a gradient (Kingma & Ba
+    2015, Adam: a method for stochastic optimization). It takes the place of
+    `pyro.optim.Adam({"fused": True, ...})`, equals it to the last bit (see `SingleOptimiser` for what
+    differs: the norm that is clipped, and schedules of parameters that come late), goes on from its states
     and is faster, the more so the smaller the networks.
 
     Args:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer, SparseAdam
-from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_vae.errors import InputError, make
 
@@ -56,9 +55,3 @@ def load_states(optimiser: Optimizer, states: Mapping[Tensor, Any]) -> None:
     tensors = [tensor for group in optimiser.param_groups for tensor in group["params"]]
     packed["state"].update({i: states[tensor] for i, tensor in enumerate(tensors) if tensor in states})
     optimiser.load_state_dict(packed)
-
-
-def in_words(optimiser: Optimizer, schedule: LRScheduler | None) -> str:
-    """The classes, as a state names them."""
-    under = "without a schedule" if schedule is None else f"under {type(schedule).__name__}"
-    return f"{type(optimiser).__name__} {under}"

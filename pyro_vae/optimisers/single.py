@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyro
+import torch
 from pyro.optim import PyroOptim
-from pyro.params.param_store import normalize_param_name
+from pyro.params.param_store import (
+    module_from_param_with_module_name,
+    normalize_param_name,
+    user_param_name,
+)
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
@@ -16,22 +21,24 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyro_vae.errors import InputError, make
 from pyro_vae.optimisers.clipping import clip_bounds
-from pyro_vae.optimisers.made import checked, groups_of, in_words, load_groups, load_states
+from pyro_vae.optimisers.gradients import had_gradient, has_begun, note_gradients
+from pyro_vae.optimisers.made import checked, groups_of, load_states
+from pyro_vae.optimisers.states import Saved, check_names, load_saved, pack, unpack
 from pyro_vae.runs import load_checkpoint, save_checkpoint
 
 Options = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
-
-#: What `SingleOptimiser.get_state` gives.
-STATE = ("optimiser", "schedule", "groups", "parameters")
 
 
 class SingleOptimiser(PyroOptim):
     """One torch optimiser over all parameters, as an optimiser for `pyro.infer.SVI`.
 
     Pyro's own optimisers hold one torch optimiser per tensor, which costs more than the step itself
-    where networks are small. The update of each parameter is the same, to the last bit, and one that a
-    step does not use is left as it is. So is one that is used and gets no gradient, which Pyro's may move
-    on by momentum: gradients are None after a step here, and zero there.
+    where networks are small. The steps are the very same, to the last bit, for every torch optimiser that
+    updates each tensor by itself, as those of `torch.optim` do: a parameter that a step does not use stays
+    as it is, and one that is used without a gradient moves on by momentum and weight decay, with the
+    gradient zero that its last step left there (until its first gradient it stays as it is). What differs
+    is that `clip_norm` is of the whole gradient, that there is one schedule for all, and that gradients
+    are None after a step, where a Pyro optimiser that takes over in the same process would find zeros.
 
     It is made as Pyro's optimisers are, from a torch optimiser's class and its options. Parameters join
     at the step that first uses them, into the group of those with equal options. Or it is given a made
@@ -49,7 +56,8 @@ class SingleOptimiser(PyroOptim):
     Raises:
         InputError: where these cannot be used; in a step, where parameters are not those of the made
             optimiser (SVI would then train nothing and not say so), a late parameter needs a new group
-            under a schedule, or a loaded state is that of another model, optimiser or schedule.
+            under a schedule, or a loaded state is that of another model, optimiser or schedule, or of
+            schedules that are not at one place.
 
     >>> import pyro, torch
     >>> from pyro_vae import Digits, assemble
@@ -80,8 +88,7 @@ class SingleOptimiser(PyroOptim):
     ) -> None:
         self.clip_norm, self.clip_value = clip_bounds(clip_args)
         self._make_schedule = schedule
-        self._saved: dict[str, Any] | None = None  # a state that waits for the next step
-        self._late: dict[str, dict[str, Any]] = {}  # what of it waits for parameters not met yet
+        self._waiting: dict[str, dict[str, Any]] = {}  # states of parameters that are not met yet
         self.optimiser: Optimizer | None = None
         self.schedule: LRScheduler | None = None
         self._fixed: list[Tensor] | None = None
@@ -105,9 +112,11 @@ class SingleOptimiser(PyroOptim):
     def _forget(self) -> None:
         """Know no parameter, as before the first step."""
         self._held: set[Tensor] | None = None
+        self._fresh: set[Tensor] = set()  # those that never had a gradient
         self._tensors: dict[str, Tensor] = {}
         self._group_of: dict[str, int] = {}
         self._options: list[dict[str, Any]] = []  # of each group, as given: a schedule changes the group's
+        self._closed: set[int] = set()  # groups whose options were loaded, and are not those given
         self.parameters: list[Tensor] = []
         if self._fixed is None:
             self.optimiser, self.schedule = None, None
@@ -118,10 +127,8 @@ class SingleOptimiser(PyroOptim):
         unused = () if params == self._held else self._meet(params)
         if self.optimiser is None:
             return  # there was never a parameter
-        if self.clip_norm is not None:
-            clip_grad_norm_(self.parameters, self.clip_norm)
-        if self.clip_value is not None:
-            clip_grad_value_(self.parameters, self.clip_value)
+        self._complete(params)
+        self._clip()
         self.optimiser.step(*args, **kwargs)
         for parameter in self.parameters:
             parameter.grad = None
@@ -148,60 +155,49 @@ class SingleOptimiser(PyroOptim):
         self.schedule.step(*args, **kwargs)
 
     def get_state(self) -> dict[str, Any]:
-        """A copy of all that an exact continuation needs, by the names in Pyro's parameter store.
+        """A copy of all that an exact continuation needs, as Pyro's optimisers give it.
 
-        It holds tensors, numbers and strings; before the first step it is what was set, or empty.
+        It has for each parameter, by its name in Pyro's parameter store, the `state_dict()` that a torch
+        optimiser of this parameter alone would have: `{"state": {0: ...}, "param_groups": [...]}`. Under a
+        schedule it is `{"scheduler": ..., "optimizer": ...}` of both, as `pyro.optim.PyroLRScheduler` has
+        it. So `set_state` of each takes what the other gave. Before the first step it is what was set, or
+        empty.
         """
         if self._held is None or self.optimiser is None:
-            return deepcopy(self._saved or {})
-        parameters = {
-            name: {
-                "group": self._group_of[name],
-                "shape": list(tensor.shape),
-                "state": self.optimiser.state.get(tensor, {}),
-            }
-            for name, tensor in self._tensors.items()
-        }
-        groups = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in self.optimiser.param_groups
-        ]
+            return deepcopy(self._waiting)
+        states = {name: unpack(name, packed).state for name, packed in self._waiting.items()}
+        states |= {name: self.optimiser.state.get(tensor, {}) for name, tensor in self._tensors.items()}
         return deepcopy(
             {
-                "optimiser": in_words(self.optimiser, self.schedule),
-                "schedule": self.schedule.state_dict() if self.schedule is not None else None,
-                "groups": groups,
-                "parameters": dict(sorted((self._late | parameters).items())),
+                name: pack(self.optimiser, self.schedule, self._group_of[name], state)
+                for name, state in sorted(states.items())
             }
         )
 
     def set_state(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `get_state` gave, from the next step on.
 
-        Its options take the place of those that this optimiser was made with. A parameter that it names
-        and that the next step does not use may come later, as may a parameter that it does not name.
+        Its options take the place of those that this optimiser was made with, `fused` among them. A
+        parameter that it names and that the next step does not use may come later, as may a parameter
+        that it does not name. Training goes on as if it had never stopped, also where the next step gives
+        a parameter no gradient: gradients are not saved, so that Pyro's leave out such a step in a new
+        process.
 
         Raises:
             InputError: where it is no such state.
         """
-        if not state_dict:
-            return  # from before the first step
-        missing = [key for key in STATE if key not in state_dict]
-        if missing:
-            raise InputError(
-                f"expected a state that get_state of {type(self).__name__} gave, got one without "
-                f"{', '.join(missing)}"
-            )
-        self._saved = deepcopy(dict(state_dict))
-        self._late = dict(self._saved["parameters"])
-        self._forget()
+        for name, packed in state_dict.items():
+            unpack(name, packed)
+        if state_dict:  # else from before the first step
+            self._waiting = deepcopy(dict(state_dict))
+            self._forget()
 
     def save(self, filename: str | Path) -> None:
-        """Write the state to a file, atomically."""
-        save_checkpoint(Path(filename), {"state": self.get_state()})
+        """Write the state to a file, atomically; `load` of Pyro's optimisers reads it too."""
+        save_checkpoint(Path(filename), self.get_state())
 
     def load(self, filename: str | Path, map_location: object = None) -> None:
-        """Set the state that `save` wrote, without executing any code in the file.
+        """Set the state that `save` wrote, or that of Pyro's optimisers, without executing code in the file.
 
         Args:
             filename: The file.
@@ -210,7 +206,7 @@ class SingleOptimiser(PyroOptim):
         Raises:
             InputError: where it is missing, corrupt or no such state.
         """
-        self.set_state(load_checkpoint(Path(filename), ("state",))["state"])
+        self.set_state(load_checkpoint(Path(filename), ()))
 
     def _meet(self, params: set[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Take in what is new, and put aside the gradients of what this step does not use."""
@@ -229,26 +225,40 @@ class SingleOptimiser(PyroOptim):
             tensor.grad = None
         return aside
 
+    def _complete(self, params: set[Tensor]) -> None:
+        """Give the gradient zero to what has none in this step and had one before, as in Pyro."""
+        without = [parameter for parameter in params if parameter.grad is None]
+        if self._fresh:
+            note_gradients(self._fresh & params - set(without))
+            self._fresh = {tensor for tensor in self._fresh if not had_gradient(tensor)}
+        for parameter in without:
+            if parameter not in self._fresh:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def _clip(self) -> None:
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.parameters, self.clip_norm)
+        if self.clip_value is not None and any(tensor.grad is not None for tensor in self.parameters):
+            clip_grad_value_(self.parameters, self.clip_value)
+
     def _begin(self, new: dict[str, Tensor]) -> None:
         """The first step: make optimiser and schedule, and load what waits."""
-        optimiser, schedule, first = self.optimiser, self.schedule, new
-        if optimiser is None:
-            if self._saved is not None:  # its groups first, also of parameters to come
-                members = {record["group"]: name for name, record in self._late.items()}
-                saved = range(len(self._saved["groups"]))
-                self._options = [self._options_of(members[i]) if i in members else {} for i in saved]
-                first = {name: tensor for name, tensor in new.items() if name in self._late}
-            groups = self._choose_groups(first)
+        saved = {name: unpack(name, packed) for name, packed in self._waiting.items()}
+        if saved:
+            check_names(new, saved, all_at_once=self._fixed is not None)
+        first = {name: tensor for name, tensor in new.items() if name in saved or not saved}
+        optimiser, schedule = self.optimiser, self.schedule
+        if optimiser is not None:
+            groups = groups_of(new, optimiser)
+        else:
+            groups = self._groups_of_saved(saved) if saved else self._choose_groups(new)
             optimiser = self._extended(first, groups)
             schedule = self._scheduled(optimiser)
-        else:
-            groups = groups_of(new, optimiser)
-        if self._saved is not None:
-            self._check_saved(in_words(optimiser, schedule), new, groups)
-            load_groups(optimiser, self._saved["groups"])
-            if schedule is not None:
-                schedule.load_state_dict(self._saved["schedule"])
-            self._saved = None
+        if saved:
+            given = [dict(group) for group in optimiser.param_groups]
+            load_saved(optimiser, schedule, groups, saved)
+            if schedule is None:
+                self._closed = {i for i, group in enumerate(optimiser.param_groups) if group != given[i]}
         self.optimiser, self.schedule = optimiser, schedule
         self._take(first, groups)
         if len(first) < len(new):
@@ -256,10 +266,10 @@ class SingleOptimiser(PyroOptim):
 
     def _add(self, new: dict[str, Tensor]) -> None:
         """A later step: add what is new to the optimiser."""
-        groups = self._choose_groups(new)
-        self._extended(new, groups)
         for name in new.keys() & self._tensors.keys():
             self._drop(name)
+        groups = self._choose_groups(new)
+        self._extended(new, groups)
         self._take(new, groups)
 
     def _take(self, new: dict[str, Tensor], groups: dict[str, int]) -> None:
@@ -270,22 +280,44 @@ class SingleOptimiser(PyroOptim):
         self._group_of.update(groups)
         # in an order that depends neither on the process nor on when each came, as the norm's last bit does
         self.parameters = self._fixed or [tensor for _, tensor in sorted(self._tensors.items())]
-        states = {tensor: self._late.pop(name)["state"] for name, tensor in new.items() if name in self._late}
+        waited = {name: unpack(name, self._waiting.pop(name)) for name in new if name in self._waiting}
+        states = {new[name]: saved.state for name, saved in waited.items() if saved.state}
         if states:
             load_states(self.optimiser, states)
+        note_gradients(tensor for tensor in new.values() if has_begun(self.optimiser.state.get(tensor)))
+        self._fresh.update(new.values())
 
     def _drop(self, name: str) -> None:
         """Forget a tensor in whose place Pyro's parameter store has another."""
         assert self.optimiser is not None
         old = self._tensors.pop(name)
-        group = self.optimiser.param_groups[self._group_of[name]]
+        group = self.optimiser.param_groups[self._group_of.pop(name)]
         group["params"] = [tensor for tensor in group["params"] if tensor is not old]
         self.optimiser.state.pop(old, None)
+
+    def _groups_of_saved(self, saved: dict[str, Saved]) -> dict[str, int]:
+        """Groups of equal options, those given and those saved, also of parameters to come."""
+        groups: dict[str, int] = {}
+        firsts: list[Saved] = []
+        self._options = []
+        for name, one in sorted(saved.items()):
+            options = self._options_of(name)
+            for i, first in enumerate(firsts):
+                if first.is_like(one) and self._options[i] == options:
+                    groups[name] = i
+            if name not in groups:
+                groups[name] = len(firsts)
+                firsts.append(one)
+                self._options.append(options)
+        return groups
 
     def _options_of(self, name: str) -> dict[str, Any]:
         """Options of the parameter of that name."""
         given = self.pt_optim_args
-        options = given(normalize_param_name(name)) if callable(given) else given
+        options = given
+        if callable(given):  # one of two arguments takes the names of the module and of the parameter in it
+            in_module = module_from_param_with_module_name(name), user_param_name(name)
+            options = given(*((normalize_param_name(name),) if self.pt_optim_args_argc == 1 else in_module))
         if not isinstance(options, Mapping):
             raise InputError(
                 f"optim_args expects a function from names to dictionaries, got {options} for {name}"
@@ -294,12 +326,13 @@ class SingleOptimiser(PyroOptim):
 
     def _choose_groups(self, new: Iterable[str]) -> dict[str, int]:
         """The group of each parameter: the one saved, that of equal options, or a new one."""
-        groups = self._group_of | {name: record["group"] for name, record in self._late.items()}
+        groups = dict(self._group_of)
         for name in new:
             if name in groups:
                 continue
             options = self._options_of(name)
-            if options not in self._options:
+            fitting = [i for i, own in enumerate(self._options) if own == options and i not in self._closed]
+            if not fitting:
                 if self.schedule is not None:
                     raise InputError(
                         f"expected the options of a group that the schedule began with, got {options} for "
@@ -307,7 +340,7 @@ class SingleOptimiser(PyroOptim):
                         "step, or leave out the schedule"
                     )
                 self._options.append(options)
-            groups[name] = self._options.index(options)
+            groups[name] = fitting[0] if fitting else len(self._options) - 1
         return {name: groups[name] for name in new}
 
     def _extended(self, new: dict[str, Tensor], groups: dict[str, int]) -> Optimizer:
@@ -344,28 +377,8 @@ class SingleOptimiser(PyroOptim):
         return schedule
 
     def _check_shapes(self, new: dict[str, Tensor]) -> None:
-        for name, tensor in new.items():
-            expected = list(tensor.shape)
-            got = self._late[name]["shape"] if name in self._late else expected
-            if expected != got:
-                raise InputError(
-                    f"expected a state for {name} of shape {tuple(expected)}, got {tuple(got)}: "
-                    "load the state saved with this model and guide"
-                )
-
-    def _check_saved(self, words: str, new: dict[str, Tensor], groups: dict[str, int]) -> None:
-        """Refuse a state of another model, optimiser or schedule."""
-        assert self._saved is not None
-        if self._saved["optimiser"] != words:
-            raise InputError(f"expected a state of {words}, got one of {self._saved['optimiser']}")
-        saved = {name: record["group"] for name, record in self._late.items()}
-        lacked, strange = sorted(new.keys() - saved), sorted(saved.keys() - new)
-        if (lacked and strange) or (self._fixed is not None and saved != groups):
-            raise InputError(
-                "expected a state of the parameters that are trained, in the same groups, got one that "
-                f"lacks {_some(lacked)} and names {_some(strange)} that this step does not use: "
-                "load the state saved with this model and guide"
-            )
+        for name in new.keys() & self._waiting.keys():
+            unpack(name, self._waiting[name]).check_shape(name, new[name])
 
     def _refuse(self, params: set[Tensor]) -> None:
         held = set(self._fixed or [])
@@ -387,9 +400,3 @@ def _by_name(params: Iterable[Tensor]) -> dict[str, Tensor]:
             f"{tuple(named[None].shape)} that is not in it: name it by pyro.param or pyro.module"
         )
     return dict(sorted(named.items()))
-
-
-def _some(names: list[str]) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return names[0] + more if names else "none"

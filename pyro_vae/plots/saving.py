@@ -8,10 +8,13 @@ from matplotlib.figure import Figure
 
 from pyro_vae.runs import write
 
+#: Dots per inch.
+DPI = 150
+
 
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` as a PNG, atomically."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     write(path, buffer.getvalue())
