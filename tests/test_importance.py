@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
 import pyro
@@ -151,8 +151,8 @@ def test_a_flat_graph_gives_the_same_estimate_up_to_rounding(
     runs = []
 
     class Recorded(FlatFunction):
-        def __call__(self, function: Callable[[Tensor], Tensor], x: Tensor, key: Hashable) -> Tensor:
-            result = super().__call__(function, x, key)
+        def __call__(self, function: Callable[..., Tensor], args: Sequence[Tensor], key: Hashable) -> Tensor:
+            result = super().__call__(function, args, key)
             runs.append((self.eager, self.fast, self.inductor))
             return result
 

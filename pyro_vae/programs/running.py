@@ -131,13 +131,13 @@ def buffers_kept() -> Iterator[None]:
     if get_proxy_mode() is not None:
         yield
         return
-    found: dict[int, tuple[Tensor, Tensor, int]] = {}
+    found: dict[int, tuple[Tensor, Tensor]] = {}
 
     def note(module: nn.Module, _: object) -> None:
         if module.training:
             for buffer in module._buffers.values():
                 if buffer is not None:
-                    found.setdefault(id(buffer), (buffer, buffer.clone(), buffer._version))
+                    found.setdefault(id(buffer), (buffer, buffer.clone()))
 
     handle = register_module_forward_pre_hook(note)
     try:
@@ -145,6 +145,6 @@ def buffers_kept() -> Iterator[None]:
     finally:
         handle.remove()
         with torch.no_grad():
-            for buffer, content, version in found.values():
-                if buffer._version != version:
+            for buffer, content in found.values():
+                if not torch.equal(buffer, content):  # batch norm counts no version
                     buffer.copy_(content)

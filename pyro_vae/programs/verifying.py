@@ -1,6 +1,7 @@
 """Whether, and how, a pair of programs can be run for many draws of many data at once."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -244,11 +245,12 @@ def _look_at_all(
         error: Raised where the guide cannot be run on all data, either.
     """
     one = Layout(1, len(batch), 0, repeated=True)
-    try:
+    drawn, models = [], []
+    with suppress(InputError):
         drawn = [pair.run_guide(batch, one, validate=True) for _ in range(num)]
         models = [pair.run_model(batch, one, guide, validate=True) for guide in drawn]
-    except InputError:
-        raise error from None
+    if not models:
+        raise error
     guide, model = drawn[0], models[0]
     _check_programs(guide, model, density)
     pair.depth = _depth(guide, model)
