@@ -111,6 +111,24 @@ def test_what_differs_for_other_numbers_of_draws_or_data_is_seen_where_they_come
         pv.log_weights(model, guide, torch.randn(4), 10)
 
 
+def test_data_that_lead_a_batch_elsewhere_are_seen() -> None:
+    """Large data change the mean of all that are beside them; those that are looked at are small."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z + 0.1 * (x.max() > 3), 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 1.0))
+
+    x = torch.linspace(-1.0, 1.0, 80)
+    x[41] = 5.0
+    with refused("depends on no other, got .* at the site 'x' of the model"):
+        pv.elbo(model, guide, x, rows=20)
+
+
 def test_statistics_of_batch_norm_stay_whether_it_is_refused_or_not(float64: None) -> None:
     norm = nn.BatchNorm1d(1).double()
 

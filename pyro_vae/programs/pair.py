@@ -134,7 +134,7 @@ class Pair:
             at = self.values(guide_trace, layouts[0])
         model_trace = self.run_model(batch, layouts[1], at, validate=validate)
         drawn = Drawn(guide_trace, model_trace, *layouts)
-        self.verified.check_shape(self, batch, drawn)
+        self.verified.check_run(self, batch, drawn, first=validate)
         return drawn
 
     def run_guide(
