@@ -47,6 +47,9 @@ class Batch:
             raise InputError(
                 f"expected data of shape (B, *data_shape) with B at least 1, got {tuple(self.x.shape)}"
             )
+        for tensor in self.tensors:
+            if tensor.layout is not torch.strided or tensor.is_meta:
+                raise InputError(f"expected dense tensors with data, got {tensor.layout} on {tensor.device}")
         if self.x.dtype in (torch.float16, torch.bfloat16):
             raise InputError(f"expected float32 or float64 data, got {self.x.dtype}: use .float()")
         for name, value in self.given.items():
@@ -79,6 +82,11 @@ class Batch:
     def tensors(self) -> list[Tensor]:
         """x, and all tensors given, in one order."""
         return [self.x, *(value for value in self.given.values() if isinstance(value, Tensor))]
+
+    @property
+    def per_datum(self) -> list[Tensor]:
+        """x, and the tensors given that are known for each datum."""
+        return [tensor for tensor in self.tensors if _is_per_datum(tensor)]
 
     @property
     def device(self) -> torch.device:

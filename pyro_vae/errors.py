@@ -60,7 +60,11 @@ def is_seed(seed: object) -> bool:
 
 def one_line(error: BaseException) -> str:
     """An error's text in one line, without the trace shapes that Pyro appends."""
-    return " ".join(str(error).split("Trace Shapes:")[0].split())
+    try:
+        text = str(error)
+    except Exception:  # of the error's own class
+        text = "an error without a text"
+    return " ".join(text.split("Trace Shapes:")[0].split())
 
 
 def make(role: str, maker: Callable[[Any], T], argument: object) -> T:

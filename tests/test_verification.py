@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.autoguide import AutoNormal
+from pyro.infer.autoguide.effect import AutoNormalMessenger
 from torch import Tensor, nn
 
 import pyro_vae as pv
@@ -72,7 +73,7 @@ def test_an_encoder_is_run_once_where_only_the_model_needs_repeated_data() -> No
 
     with pytest.warns(UserWarning, match="repeated data"):
         pv.log_weights(line(lambda z: 2 * z[:, 0]), guide, torch.randn(6), 50)
-    assert sizes[-3:] == [6, 1, 1]  # the draws, and two of them alone
+    assert sizes[-5:] == [6, 1, 1, 3, 3]  # the draws, two of them alone, and one of them in two parts
 
 
 @pytest.mark.parametrize("shift", [1e-3, 1e-5])
@@ -124,7 +125,7 @@ def test_data_that_lead_a_batch_elsewhere_are_seen() -> None:
             pyro.sample("z", dist.Normal(x / 2, 1.0))
 
     x = torch.linspace(-1.0, 1.0, 80)
-    x[41] = 5.0
+    x[21] = 5.0
     with refused("depends on no other, got .* at the site 'x' of the model"):
         pv.elbo(model, guide, x, rows=20)
 
@@ -278,3 +279,130 @@ def test_the_slower_way_has_no_note_where_it_is_not_taken() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pv.elbo(line(lambda z: 2 * z[..., 0]), exact_guide, torch.randn(3))
+
+
+def refuses(model: Program, guide: Program, x: Tensor, text: str, **options: Any) -> None:
+    with refused(text):
+        pv.log_evidence(model, guide, x, num_particles=20, **options)
+
+
+def test_sites_that_only_one_of_two_runs_has_are_compared(float64: None) -> None:
+    def together(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+            if (x > 0).all():
+                pyro.sample("more", dist.Normal(z, 1.0), obs=x)
+
+    def alone(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+            if z.ndim == 1:
+                pyro.sample("more", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 3 * 2, math.sqrt(1 / 3)))
+
+    x = torch.tensor([1.0, -1.0, 2.0])
+    refuses(together, guide, x, "got 0 beside other data and .* alone at the site 'more' of the model")
+    joint = dist.MultivariateNormal(torch.zeros(2), torch.eye(2) + 1).log_prob(torch.stack([x, x], -1))
+    with pytest.warns(UserWarning, match="model: run on repeated data, .* it has other sites"):
+        found = pv.log_evidence(alone, guide, x, num_particles=20)
+    torch.testing.assert_close(found.estimate, joint, rtol=0, atol=1e-9)
+
+
+def test_a_density_of_zero_is_another_one_than_any_number(float64: None) -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+            pyro.factor("near", torch.where(z**2 > (z**2).mean(-1, keepdim=True), -math.inf, 0.0))
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 1.0))
+
+    refuses(model, guide, torch.randn(6), "depends on no other, got .* at the site 'near' of the model")
+
+
+@pytest.mark.parametrize("rows", [None, 60])
+def test_a_hole_filled_by_the_mean_of_the_batch_is_seen(rows: int | None, float64: None) -> None:
+    """Those that are looked at first have none."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            whole = torch.where(x.isnan(), x.nanmean(0), x)
+            pyro.sample("x", dist.Normal(z[..., None], 1.0).expand((*z.shape, 3)).to_event(1), obs=whole)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.nanmean(-1), 1.0))
+
+    x = torch.randn(8, 3)
+    x[4, 0] = math.nan
+    refuses(model, guide, x, "depends on no other, got .* at the site 'x' of the model", rows=rows)
+
+
+def test_latent_sites_that_only_some_data_have_are_refused_by_annealing(float64: None) -> None:
+    def model(x: Tensor, seen: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            w = pyro.sample("w", dist.Normal(0.0, 1.0).mask(seen)) if seen.any() else 0.0
+            pyro.sample("x", dist.Normal(z + w * seen, 1.0), obs=x)
+
+    def guide(x: Tensor, seen: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 1.0))
+            if seen.any():
+                pyro.sample("w", dist.Normal(x / 2, 1.0).mask(seen))
+
+    x, seen = torch.randn(5), torch.tensor([False, False, True, False, False])
+    with refused(r"the same latent sites for all data, got \['w', 'z'\] for some and \['z'\] for others"):
+        pv.annealed_log_evidence(model, guide, x, given={"seen": seen}, num_chains=4, num_temperatures=4)
+
+
+def test_a_latent_that_the_model_computes_is_no_coordinate(float64: None) -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            double = pyro.sample("double", dist.Delta(2 * z))
+            pyro.sample("x", dist.Normal(double, 0.5), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(2 * x / 4.25, math.sqrt(1 / 17)))
+            pyro.sample("double", dist.Delta(2 * z))
+
+    x = torch.randn(4)
+    found = pv.annealed_log_evidence(model, guide, x, num_chains=4, num_temperatures=4, start="guide")
+    torch.testing.assert_close(found.estimate, exact(x), rtol=0, atol=1e-9)
+
+
+def test_a_call_inside_a_handler_and_a_guide_that_runs_the_model_are_refused() -> None:
+    x, model = torch.randn(4), line(lambda z: 2 * z[..., 0])
+    with pyro.plate("outer", 3, dim=-5), refused("a call outside of Pyro's handlers, got one in plate"):
+        pv.log_evidence(model, exact_guide, x)
+    messenger = AutoNormalMessenger(model)
+    refuses(model, messenger, x, "expected a guide that is a program of its own, got AutoNormalMessenger")
+
+    def both(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(len(x), 1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    refuses(model, both, x, r"a guide that draws the latent sites only, got one that observes \['x'\]")
+
+
+def test_refused_programs_leave_no_parameters(float64: None) -> None:
+    def guide(x: Tensor) -> None:
+        loc = pyro.param("one for each", lambda: torch.zeros(len(x), 1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
+
+    pyro.clear_param_store()
+    with pytest.raises(pv.InputError):
+        pv.elbo(line(lambda z: 2 * z[..., 0]), guide, torch.randn(7))
+    assert "one for each" not in pyro.get_param_store()

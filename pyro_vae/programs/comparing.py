@@ -1,6 +1,8 @@
 """Log densities of many draws at once, held against those of each draw of each datum alone."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from pyro_vae.programs.pair import Pair
 
 #: Steps of rounding by which two ways to one log density may differ, relative to the sum of its parts.
-_STEPS = 100
+_STEPS = 32
 #: A relative change of latents and data, in steps of rounding, that stands for all rounding before a density.
 _NUDGE = 4
+#: Times what that moves a density by which two ways to it may differ.
+_NOISE = 16
 
 
 class Densities(NamedTuple):
@@ -31,13 +35,10 @@ class Densities(NamedTuple):
     #: That it was computed in.
     dtype: torch.dtype
 
-    def at(self, k: int, b: int) -> "Densities":
-        """Those of one draw of one datum, (1, 1)."""
-        return self._replace(log_prob=self.log_prob[k, b].view(1, 1), size=self.size[k, b].view(1, 1))
-
-    def row(self, k: int) -> "Densities":
-        """Those of one draw of all data, (1, B)."""
-        return self._replace(log_prob=self.log_prob[k : k + 1], size=self.size[k : k + 1])
+    def at(self, k: int, where: slice = slice(None)) -> "Densities":
+        """Those of one draw of some data, (1, ·)."""
+        log_prob, size = (part[k : k + 1, where] for part in (self.log_prob, self.size))
+        return self._replace(log_prob=log_prob, size=size)
 
 
 def parts_of(
@@ -92,50 +93,60 @@ class Difference(NamedTuple):
     together: float
 
 
+#: Which draw of which data is run by itself.
+Pick = tuple[int, slice]
+
+
 def first_difference(
     pair: "Pair",
     batch: Batch,
     values: Mapping[str, Tensor],
     together: Mapping[str, Densities],
-    picks: list[tuple[int, int]],
+    picks: Iterable[Pick],
 ) -> Difference | None:
-    """The first part that has another log density where a draw of a datum is run alone.
+    """The first part that has another log density where one draw of some of the data is run by itself.
+
+    A site that one of the two runs has not, as of sequences longer than others, must have no density there.
 
     Args:
         pair: The programs.
         batch: Data.
         values: Of all latent sites, for draws of these data.
         together: The parts at these values.
-        picks: Which draw of which datum is run alone.
+        picks: What is run by itself.
     """
-    layout = Layout(1, 1, pair.depth, repeated=True)
-    for k, b in picks:
-        own = {name: layout.pick(value, pair.places[name], k, b) for name, value in values.items()}
-        one = batch[b : b + 1]
-        alone = _alone(pair, one, own)
-        for name, found in together.items():
-            new = found.at(k, b)
-            if name not in alone:  # a site of longer sequences, which must then be masked
-                alone[name] = Densities(torch.zeros(1, 1), torch.zeros(1, 1), found.dtype)
-            if not (close(alone[name], new) or close(alone[name], new, _noise(pair, one, own, alone, name))):
-                return Difference(name, float(alone[name].log_prob), float(new.log_prob))
+    layout = Layout(1, len(batch), pair.depth, repeated=True)
+    for k, where in picks:
+        own = {name: layout.pick(value, pair.places[name], k, where) for name, value in values.items()}
+        some = batch[where]
+        alone = _alone(pair, some, own)
+        for name in dict.fromkeys([*together, *alone]):
+            one = alone.get(name) or _nothing(len(some), together[name])
+            new = together[name].at(k, where) if name in together else _nothing(len(some), one)
+            if not (close(one, new) or close(one, new, noise(partial(_alone, pair), some, own, one, name))):
+                worst = int((one.log_prob - new.log_prob).abs().nan_to_num(torch.inf).argmax())
+                return Difference(name, float(one.log_prob[0, worst]), float(new.log_prob[0, worst]))
     return None
 
 
-def _alone(pair: "Pair", one: Batch, values: Mapping[str, Tensor]) -> dict[str, Densities]:
-    """The parts of one draw of one datum; as one of two equal data where a program refuses one."""
+def _nothing(size: int, like: Densities) -> Densities:
+    zero = torch.zeros(1, size, dtype=torch.float64, device=like.log_prob.device)
+    return Densities(zero, zero, like.dtype)
+
+
+def _alone(pair: "Pair", some: Batch, values: Mapping[str, Tensor]) -> dict[str, Densities]:
+    """The parts of one draw of some data; a datum that a program refuses alone comes twice."""
     try:
-        return _at(pair, one, values)
+        return _at(pair, some, values)
     except InputError as error:
-        twins = {
-            name: value.repeat_interleave(2, value.ndim + pair.places[name].data)
-            for name, value in values.items()
-        }
+        twins = {name: value.repeat_interleave(2, pair.places[name].data) for name, value in values.items()}
         try:
-            found = _at(pair, one.repeat(2), twins)
+            found = _at(pair, some.repeat(2), twins) if len(some) == 1 else {}
         except InputError:
+            found = {}
+        if not found:
             raise InputError(f"expected programs that can be run on one datum alone, but {error}") from error
-        return {name: each.at(0, 0) for name, each in found.items()}
+        return {name: each.at(0, slice(0, 1)) for name, each in found.items()}
 
 
 def _at(pair: "Pair", batch: Batch, values: Mapping[str, Tensor]) -> dict[str, Densities]:
@@ -149,28 +160,43 @@ def _at(pair: "Pair", batch: Batch, values: Mapping[str, Tensor]) -> dict[str, D
 def close(one: Densities, other: Densities, noise: float = 0.0) -> bool:
     """Whether two log densities are equal up to the rounding of their type, and to `noise`."""
     steps = min(_STEPS * torch.finfo(one.dtype).eps, 0.02)
-    tolerance = steps * (1 + torch.maximum(one.size, other.size)) + noise
-    equal = one.log_prob == other.log_prob
-    both_nan = one.log_prob.isnan() & other.log_prob.isnan()
-    return bool((equal | both_nan | ((one.log_prob - other.log_prob).abs() <= tolerance)).all())
+    size = torch.maximum(one.size, other.size)
+    size = torch.where(size.isfinite(), size, torch.maximum(one.log_prob.abs(), other.log_prob.abs()))
+    same = (one.log_prob == other.log_prob) | (one.log_prob.isnan() & other.log_prob.isnan())
+    finite = one.log_prob.isfinite() & other.log_prob.isfinite()
+    near = (one.log_prob - other.log_prob).abs() <= steps * (1 + size) + noise
+    return bool((same | (finite & near)).all())
 
 
-def _noise(
-    pair: "Pair", one: Batch, values: Mapping[str, Tensor], alone: Mapping[str, Densities], name: str
+def noise(
+    run: Callable[[Batch, Mapping[str, Tensor]], Mapping[str, Densities]],
+    batch: Batch,
+    values: Mapping[str, Tensor],
+    old: Densities,
+    name: str,
 ) -> float:
-    """How far the rounding of data and latents can move a log density that is sensitive to them."""
+    """How far the rounding of data and latents can move a log density that is sensitive to them.
+
+    Args:
+        run: Gives the parts of a run.
+        batch: Its data.
+        values: Its latents.
+        old: What it has given for the part.
+        name: Of the part.
+    """
 
     def nudged(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        return tensor * (1 + _NUDGE * torch.finfo(alone[name].dtype).eps)
+        return tensor * (1 + _NUDGE * torch.finfo(old.dtype).eps) if tensor.is_floating_point() else tensor
 
-    batch = one.with_tensors([nudged(tensor) for tensor in one.tensors])
     try:
-        if not close(alone[name], _alone(pair, one, values)[name]):
-            return 0.0  # it changes from run to run
-        moved = _alone(pair, batch, {site: nudged(value) for site, value in values.items()})[name]
+        again = run(batch, values).get(name)
+        moved = run(
+            batch.with_tensors([nudged(tensor) for tensor in batch.tensors]),
+            {site: nudged(value) for site, value in values.items()},
+        ).get(name)
     except InputError:
         return 0.0
-    change = float((moved.log_prob - alone[name].log_prob).abs().max())
-    return _STEPS * change if change == change else 0.0
+    if again is None or moved is None or not close(old, again):
+        return 0.0  # it changes from run to run
+    change = float((moved.log_prob - old.log_prob).abs().max())
+    return _NOISE * change if math.isfinite(change) else 0.0

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
+from pyro.distributions import Delta
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -15,9 +16,9 @@ from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import first_difference, parts_of
 from pyro_vae.programs.enumeration import Summation
 from pyro_vae.programs.layout import Layout, Place
-from pyro_vae.programs.pair import Pair, Spread
+from pyro_vae.programs.pair import Drawn, Pair, Spread
 from pyro_vae.programs.running import Program, refusals
-from pyro_vae.programs.sites import imputed, is_masked, plain, sites, unmasked
+from pyro_vae.programs.sites import core, imputed, is_masked, plain, sites, unmasked
 
 
 class LogProbs(NamedTuple):
@@ -103,13 +104,17 @@ class Latents:
         with torch.no_grad(), own_draws(batch.device):
             layout = self.pair.layout("model", 3, len(ends))
             trace = self.pair.run_model(ends, layout, self._guide_draws(ends, 3), validate=True)
+        #: Sites at which the model has a value and no density over others.
+        self._computed: set[str] = set()
         #: Entries of x that are left open, which count nowhere.
         self._imputed = imputed(trace)
         if self._imputed:
             self._hold_imputed(ends, layout, trace)
         start = 0
         for name in sites(trace, observed=False):
-            if name not in self.pair.summed and name not in imputed(trace):
+            if isinstance(core(trace.nodes[name]["fn"]), Delta):
+                self._computed.add(name)
+            elif name not in self.pair.summed and name not in imputed(trace):
                 with refusals("model"):
                     self._numbers[name] = self._laid_out(trace, name, layout, start)
                 start = self._numbers[name].stop
@@ -148,7 +153,7 @@ class Latents:
         held, pair.guide_is_held = pair.guide_is_held, False
         try:
             parts = parts_of(pair, None, pair.run_model(ends, layout, values), layout, layout)
-            picks = [(0, 0), (2, len(ends) - 1)]
+            picks = [(0, slice(0, 1)), (2, slice(len(ends) - 1, len(ends)))]
             if first_difference(pair, ends, values, parts, picks) is not None:
                 raise InputError(
                     f"expected a model in which {sorted(pair.summed)} can be summed out at given latents, "
@@ -213,8 +218,13 @@ class Latents:
 
     def from_guide(self, batch: Batch, num: int) -> Tensor:
         """Draws of u from the guide: (num, B, n)."""
-        layout = self.pair.layout("model", num, len(batch))
-        trace = self.pair.run_model(batch, layout, self._guide_draws(batch, num))
+        pair = self.pair
+        guide_layout, layout = (pair.layout(what, num, len(batch)) for what in ("guide", "model"))
+        guide_trace = pair.run_guide(batch, guide_layout, summing=False)
+        trace = pair.run_model(batch, layout, pair.values(guide_trace, guide_layout))
+        if not pair.summed:
+            drawn = Drawn(guide_trace, trace, guide_layout, layout)
+            pair.verified.check_run(pair, batch, drawn, first=False)
         return self.pack(trace, layout)
 
     def from_prior(self, batch: Batch, num: int) -> Tensor:
@@ -240,6 +250,7 @@ class Latents:
 
     def pack(self, trace: Trace, layout: Layout) -> Tensor:
         """The values of a trace of the model as u: (C, B, n)."""
+        self._check_sites(trace)
         parts = []
         for name, numbers in self._numbers.items():
             site = trace.nodes[name]
@@ -250,7 +261,15 @@ class Latents:
 
     def values(self, batch: Batch, u: Tensor) -> dict[str, Tensor]:
         """The constrained values at u (C, B, n), by site."""
-        return self._values(self.model_at(batch, u)[0], self._layout(u))
+        trace, _ = self.model_at(batch, u)
+        self._check_sites(trace)
+        return self._values(trace, self._layout(u))
+
+    def _all_values(self, trace: Trace, layout: Layout) -> dict[str, Tensor]:
+        """Those, and those of entries of x that are left open."""
+        places = {name: self.pair.place(trace, name) for name in self._imputed}
+        left_open = {name: layout.unfold(trace.nodes[name]["value"], place) for name, place in places.items()}
+        return {**left_open, **self._values(trace, layout)}
 
     def _values(self, trace: Trace, layout: Layout) -> dict[str, Tensor]:
         """The constrained values of a trace of the model."""
@@ -262,6 +281,8 @@ class Latents:
         """The log densities at u (C, B, n); with `guide`, that of the guide, too."""
         trace, log_det = self.model_at(batch, u)
         layout, pair = self._layout(u), self.pair
+        self._check_sites(trace)
+        pair.verified.check_model(pair, batch, trace, layout, lambda: self._all_values(trace, layout))
         if pair.summed:
             summation = Summation(None, trace, layout, pair.plate)
             log_pz = summation.log_prior()
@@ -279,6 +300,16 @@ class Latents:
             masked_qz = self._masked(guide_trace, guide_layout) if self.is_masked else None
         return LogProbs(log_px, log_pz, log_qz, log_det, masked_pz, masked_qz)
 
+    def _check_sites(self, trace: Trace) -> None:
+        """Refuse a model whose latent sites are others for these data than for those that were looked at."""
+        drawn = {n for n in sites(trace, observed=False) if not trace.nodes[n]["infer"].get("was_observed")}
+        latent = drawn - self.pair.summed - self._imputed - self._computed
+        if latent != set(self._numbers):
+            raise InputError(
+                f"expected the same latent sites for all data, got {sorted(latent)} for some and "
+                f"{sorted(self._numbers)} for others: use log_evidence"
+            )
+
     def log_guide(self, batch: Batch, values: Mapping[str, Tensor]) -> Tensor:
         """Log q(z|x) at constrained values of all latent sites, as `values` gives them: (C, B)."""
         return self._log_guide(*self._guide_at(batch, values))
@@ -295,7 +326,7 @@ class Latents:
     def _log_guide(self, trace: Trace, layout: Layout) -> Tensor:
         if self.pair.summed:
             return Summation(trace, None, layout, self.pair.plate).log_guide()
-        drawn = set(sites(trace, observed=False)) - set(self._numbers) - self._imputed
+        drawn = set(sites(trace, observed=False)) - set(self._numbers) - self._imputed - self._computed
         if drawn:
             raise InputError(f"{_UNKNOWN}, got one that draws {sorted(drawn)} besides: use log_evidence")
         return self.pair.total(trace, layout, [name for name in sites(trace) if name not in self._imputed])

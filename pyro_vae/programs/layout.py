@@ -11,7 +11,7 @@ from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
 
 #: The plate of particles around a program; a name that no user's plate has.
-PARTICLES = "_particles"
+PARTICLES = "_particles of pyro_vae"
 
 
 class Place(NamedTuple):
@@ -82,10 +82,10 @@ class Layout:
         value = value.movedim(self.particles(place), data - 1).flatten(data - 1, data)
         return value if enumerated else value.reshape(value.shape[value.ndim - place.ndim :])
 
-    def pick(self, value: Tensor, place: Place, k: int, b: int) -> Tensor:
-        """One draw of one datum from a value that `unfold` gave."""
-        particles, data = self.particles(place), place.data
-        return value.narrow(particles, k, 1).narrow(data, b, 1)
+    def pick(self, value: Tensor, place: Place, k: int, where: slice) -> Tensor:
+        """One draw of some data from a value that `unfold` gave."""
+        start, stop, _ = where.indices(value.shape[place.data])
+        return value.narrow(self.particles(place), k, 1).narrow(place.data, start, stop - start)
 
     def particles(self, place: Place) -> int:
         """The axis of the particles in a value that `unfold` gave, from the right."""

@@ -21,6 +21,7 @@ from pyro_vae.programs.sites import (
     check_delta,
     check_density,
     check_latents,
+    check_observed,
     check_precision,
     check_subsampling,
     plates,
@@ -64,6 +65,7 @@ def _check_programs(guide: Trace, model: Trace, density: bool) -> None:
         check_subsampling(trace)
     if density:
         check_density(model)
+    check_observed(model, guide)
     check_latents(model, guide, marked(guide, model))
     if density:
         check_delta(model, guide)
@@ -159,7 +161,7 @@ def _hold_guide_of_all(
     try:
         found = parts_of(pair, pair.run_guide(batch, layout, values), None, layout, layout)
         same = all(
-            close(part.row(k), parts[name]) for k, parts in enumerate(alone) for name, part in found.items()
+            close(part.at(k), parts[name]) for k, parts in enumerate(alone) for name, part in found.items()
         )
     except InputError as error:
         raise InputError(

@@ -1,8 +1,8 @@
 """A model and a guide, run together."""
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self
 
 import pyro
@@ -10,10 +10,12 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
+from pyro_vae.errors import InputError
 from pyro_vae.programs.data_plate import DataPlate, Plated
 from pyro_vae.programs.enumeration import Marked, Summation, Terms, enumerating
 from pyro_vae.programs.layout import PARTICLES, Layout, Place
@@ -60,6 +62,11 @@ class Pair:
         data_plate: str | None = None,
     ) -> None:
         self.model, self.guide = model, guide
+        if _PYRO_STACK:
+            raise InputError(
+                f"expected a call outside of Pyro's handlers, got one in {type(_PYRO_STACK[0]).__name__}: "
+                "put the handler around model and guide"
+            )
         for what, program in (("guide", guide), ("model", model)):
             check_signature(what, program, batch)
         self.depth = 0
@@ -80,7 +87,8 @@ class Pair:
         self.places: dict[str, Place] = {}
         self.around_guide: Messenger | None = None
         self.verified = Verified()
-        verify(self, batch, density, data_plate)
+        with _store_kept_where_refused():
+            verify(self, batch, density, data_plate)
         device = batch.device.type
         numbers = self.verified.numbers
         #: Draws that fit a CPU's cache, by the numbers of one p(x|z).
@@ -264,6 +272,19 @@ class Pair:
             # with its factors, as in Pyro's ELBOs
             self.total(drawn.guide, drawn.guide_layout, sites(drawn.guide)),
         )
+
+
+@contextmanager
+def _store_kept_where_refused() -> Iterator[None]:
+    """Take parameters that a look has made out of Pyro's store where the programs are refused."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    except InputError:
+        for name in set(store.keys()) - before:
+            del store[name]
+        raise
 
 
 class Given(Messenger):

@@ -110,7 +110,7 @@ def check_signature(what: str, program: Program, batch: Batch) -> None:
     """Refuse what is given where the program's signature does not take it."""
     try:
         signature = inspect.signature(program)
-    except (TypeError, ValueError):  # of C, or of nothing that can be called
+    except Exception:  # of C, of nothing that can be called, or of the program's own
         return
     try:
         signature.bind(batch.x, **batch.given)

@@ -124,7 +124,8 @@ def _entries(latents: Latents, template: Batch, names: list[str]) -> tuple[dict[
     """
     one = template[:1]
     numbers = torch.arange(one.x.numel(), device=one.device).reshape(one.x.shape)
-    traces = [_observed_trace(latents, Batch(n.to(one.x.dtype), one.given)) for n in (numbers, -1 - numbers)]
+    exact = one.x.dtype if one.x.is_floating_point() else torch.int64  # of few bits, it could not hold them
+    traces = [_observed_trace(latents, Batch(n.to(exact), one.given)) for n in (numbers, -1 - numbers)]
     known = all(trace is not None for trace in traces)
     entries = {name: _as_entries(traces, name, numbers) for name in names if known}
     actual = _observed_trace(latents, one)

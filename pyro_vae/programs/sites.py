@@ -141,6 +141,16 @@ def check_latents(model_trace: Trace, guide_trace: Trace, summed: Collection[str
         )
 
 
+def check_observed(model_trace: Trace, guide_trace: Trace) -> None:
+    """Refuse a guide that observes what the model does, whose density would count twice."""
+    both = set(sites(model_trace, observed=True)) & set(sites(guide_trace, observed=True))
+    if both:
+        raise InputError(
+            f"expected a guide that draws the latent sites only, got one that observes {sorted(both)} as the "
+            "model does: leave these out of it"
+        )
+
+
 def imputed(model_trace: Trace) -> set[str]:
     """The sites at which `pyro.sample(..., obs_mask=)` draws what is not observed."""
     nodes = model_trace.nodes

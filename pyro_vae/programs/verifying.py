@@ -1,17 +1,21 @@
 """Whether, and how, a pair of programs can be run for many draws of many data at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro.infer.autoguide import AutoGuide
+from pyro.poutine import Trace
+from pyro.poutine.guide import GuideMessenger
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
-from pyro_vae.programs.comparing import Densities, close, first_difference, parts_of
+from pyro_vae.programs.comparing import Densities, Pick, close, first_difference, noise, parts_of
 from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.looking import Look, check_shape, look, look_at_all, values_of
 from pyro_vae.programs.running import say
@@ -20,6 +24,12 @@ from pyro_vae.randomness import random_state, set_random_state
 
 if TYPE_CHECKING:
     from pyro_vae.programs.pair import Drawn, Pair
+
+
+Values = Mapping[str, Tensor]
+
+#: Draws of a batch beside which one more costs little.
+_MANY = 16
 
 
 class Verified:
@@ -38,24 +48,57 @@ class Verified:
 
     @torch.no_grad()
     def check_run(self, pair: "Pair", batch: Batch, drawn: "Drawn", *, first: bool) -> None:
-        """Hold a run against two of its data, run alone.
+        """Hold a run against two of its data, run alone, and one of its draws against that of two parts.
 
-        That is the first run of each number of draws and data, and of the first runs of batches the 1st, 2nd,
-        4th, 8th, …, since data can lead a program elsewhere than those that were looked at.
+        Data are run alone in the first run of each number of draws and data. The first run of each batch is
+        held against the same data in two parts, since some data can lead a program elsewhere than those that
+        were looked at; where there are few draws, that of the 1st, 2nd, 4th, 8th, … batch only, for its cost.
         """
-        num, size = drawn.model_layout.num, drawn.model_layout.size
-        self._batches += first
-        due = first and self._batches & (self._batches - 1) == 0
-        if self._all or ((num, size) in self._shapes and not due):
+        if self._all or get_proxy_mode() is not None:
             return
-        self._shapes.add((num, size))
-        guide = drawn.guide if pair.guide_is_held else None
-        together = parts_of(pair, guide, drawn.model, drawn.guide_layout, drawn.model_layout, detailed=False)
-        values = values_of(pair, drawn.guide, drawn.model, drawn.guide_layout, drawn.model_layout)
-        picks = {(num - 1, size - 1), (num // 2, (size // 2 + self._batches) % size)}
-        problem = first_difference(pair, batch, values, together, sorted(picks))
-        if problem is not None:
-            raise InputError(_coupled(*problem))
+        num, size = drawn.model_layout.num, drawn.model_layout.size
+        picks: list[Pick] = []
+        if (num, size) not in self._shapes:
+            self._shapes.add((num, size))
+            picks += [(num - 1, slice(0, 1)), (num // 2, slice(size - 1, size))]
+        self._batches += first
+        if first and size > 1 and (num >= _MANY or self._batches & (self._batches - 1) == 0):
+            half = size // 2
+            picks += [(0, slice(0, half)), (0, slice(half, size))]
+        if picks:
+            guide = drawn.guide if pair.guide_is_held else None
+            parts = parts_of(pair, guide, drawn.model, drawn.guide_layout, drawn.model_layout, detailed=False)
+            values = values_of(pair, drawn.guide, drawn.model, drawn.guide_layout, drawn.model_layout)
+            _refuse_difference(pair, batch, values, parts, picks)
+
+    @torch.no_grad()
+    def check_model(
+        self, pair: "Pair", batch: Batch, trace: Trace, layout: Layout, values: Callable[[], Values]
+    ) -> None:
+        """Hold the first run of the model at given latents, of each number of draws and data, likewise."""
+        key = (-layout.num, layout.size)
+        if self._all or key in self._shapes or get_proxy_mode() is not None:
+            return
+        self._shapes.add(key)
+        held, pair.guide_is_held = pair.guide_is_held, False
+        try:
+            with own_draws(batch.device):
+                parts = parts_of(pair, None, trace, layout, layout, detailed=False)
+                picks = [
+                    (layout.num - 1, slice(0, 1)),
+                    (layout.num // 2, slice(layout.size - 1, layout.size)),
+                ]
+                _refuse_difference(pair, batch, values(), parts, picks)
+        finally:
+            pair.guide_is_held = held
+
+
+def _refuse_difference(
+    pair: "Pair", batch: Batch, values: Values, parts: Mapping[str, Densities], picks: list[Pick]
+) -> None:
+    problem = first_difference(pair, batch, values, parts, picks)
+    if problem is not None:
+        raise InputError(_coupled(*problem))
 
 
 @torch.no_grad()
@@ -68,16 +111,17 @@ def verify(pair: "Pair", batch: Batch, density: bool, data_plate: str | None) ->
         density: Refuse what has no density.
         data_plate: The plate's name, where the user gives it.
     """
-    _check_made(pair.guide)
-    places = _different(batch.x)
+    _check_guide(pair.guide)
+    places = _different(batch)
     few = batch[places]
     num = 3 if len(few) < 3 else 2
+    num += num * len(few) == len(batch)  # else a guide of these very data would pass for one of any
     with own_draws(few.device):
         try:
             found = look(pair, few, num, density, data_plate)
         except InputError as error:
             found = look_at_all(pair, batch, places, num, density, data_plate, error)
-        picks = [(b % num, b) for b in range(len(few))]
+        picks = [(b % num, slice(b, b + 1)) for b in range(len(few))]
         _hold(pair, found, picks)
         _find_ways(pair, found)
     observed = [found.model.nodes[name]["fn"] for name in sites(found.model, observed=True)]
@@ -85,22 +129,31 @@ def verify(pair: "Pair", batch: Batch, density: bool, data_plate: str | None) ->
     pair.verified.numbers = max([few.x[0].numel(), 1, *(_largest(fn) // rows for fn in observed)])
 
 
-def _check_made(guide: object) -> None:
-    """Refuse an autoguide that has not been run, since a first run on a few data would make it for these."""
+def _check_guide(guide: object) -> None:
+    """Refuse an autoguide that has not been run, or that is no program."""
+    if isinstance(guide, GuideMessenger):
+        raise InputError(
+            f"expected a guide that is a program of its own, got {type(guide).__name__}, which runs the "
+            "model: use AutoNormal or the like"
+        )
     if isinstance(guide, AutoGuide) and guide.prototype_trace is None:
+        # a first run on a few data would make it for these
         raise InputError(
             f"expected a trained guide, got {type(guide).__name__} that has not been run yet: train it, or "
             "call it once on the data"
         )
 
 
-def _different(x: Tensor) -> Tensor:
-    """Places of up to three data: the first, one that differs from it, and the last."""
-    others = (x != x[:1]).reshape(len(x), -1).any(1).nonzero().flatten()
-    return torch.tensor(sorted({0, *others[:1].tolist(), len(x) - 1}), device=x.device)
+def _different(batch: Batch) -> Tensor:
+    """Places of up to three data: the first, one that differs from it in x or in what is given, the last."""
+    differs = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
+    for tensor in batch.per_datum:
+        differs |= (tensor != tensor[:1]).reshape(len(batch), -1).any(1).to(differs.device)
+    others = differs.nonzero().flatten()[:1].tolist()
+    return torch.tensor(sorted({0, *others, len(batch) - 1}), device=batch.device)
 
 
-def _hold(pair: "Pair", look: Look, picks: list[tuple[int, int]]) -> None:
+def _hold(pair: "Pair", look: Look, picks: list[Pick]) -> None:
     """Refuse programs whose densities are others where a datum is run alone, or change from run to run."""
     try:
         problem = first_difference(pair, look.few, look.values, look.parts, picks)
@@ -132,18 +185,30 @@ def _check_neighbours(pair: "Pair", look: Look, error: InputError) -> None:
     """Refuse a guide whose draws of a datum, by the same random numbers, change with the data beside it."""
     layout = Layout(look.num, len(look.few), pair.depth, repeated=True)
     state = random_state(look.few.device)
-    first = _guide_run(pair, look.few, layout, state)
+    parts, values = _guide_run(pair, look.few, layout, state)
     for b in range(len(look.few)):
-        other = _guide_run(pair, look.few[b : b + 1].repeat(len(look.few)), layout, state)
-        for name, found in first.items():
-            own, alone = (part.at(b % look.num, b) for part in (found, other[name]))
+        where = slice(b, b + 1)
+        others, other_values = _guide_run(pair, look.few[where].repeat(len(look.few)), layout, state)
+        for name, found in parts.items():
+            own, alone = (part.at(b % look.num, where) for part in (found, others[name]))
             if not close(own, alone):
                 raise InputError(_coupled(name, float(alone.log_prob), float(own.log_prob))) from error
+        for name, value in values.items():
+            place = pair.places[name]
+            one, other = (layout.pick(v, place, b % look.num, where) for v in (value, other_values[name]))
+            if not torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True):
+                raise InputError(
+                    f"expected draws of each datum that depend on no other, got others at the site {name!r} "
+                    "of the guide with the data beside it: put modules in evaluation mode by .eval()"
+                ) from error
 
 
-def _guide_run(pair: "Pair", batch: Batch, layout: Layout, state: list[Tensor]) -> dict[str, Densities]:
+def _guide_run(
+    pair: "Pair", batch: Batch, layout: Layout, state: list[Tensor]
+) -> tuple[dict[str, Densities], dict[str, Tensor]]:
     set_random_state(state, batch.device)
-    return parts_of(pair, pair.run_guide(batch, layout), None, layout, layout)
+    trace = pair.run_guide(batch, layout)
+    return parts_of(pair, trace, None, layout, layout), pair.values(trace, layout)
 
 
 def _of_model(parts: Mapping[str, Densities]) -> dict[str, Densities]:
@@ -152,12 +217,8 @@ def _of_model(parts: Mapping[str, Densities]) -> dict[str, Densities]:
 
 def _changes(pair: "Pair", look: Look) -> str:
     """The refusal of programs whose densities change from run to run; empty where they do not."""
-    layout = Layout(look.num, len(look.few), pair.depth, repeated=True)
-    guide = pair.run_guide(look.few, layout, look.values) if pair.guide_is_held else None
-    at = look.values if guide is None or not pair.summed else guide
-    again = parts_of(pair, guide, pair.run_model(look.few, layout, at), layout, layout)
-    for name, part in again.items():
-        if not close(look.parts[name], part):
+    for name, part in _repeated(pair, look.num, look.few, look.values).items():
+        if name not in look.parts or not close(look.parts[name], part):
             return (
                 f"expected one density at given latents, got another one at each run at {name}: put the "
                 "modules in evaluation mode by .eval(), and draw by pyro.sample only"
@@ -194,17 +255,30 @@ def _find_ways(pair: "Pair", look: Look) -> None:
 
 def _reason(pair: "Pair", look: Look, what: str | None) -> str:
     """Why a program cannot be run in a plate of particles; empty where it can. None is for both."""
-    layout = Layout(look.num, len(look.few), pair.depth, repeated=False)
+    few, num, values = look.few, look.num, look.values
+    layout = Layout(num, len(few), pair.depth, repeated=False)
     try:
         found = _in_particles(pair, look, layout, what)
     except InputError as error:
         return f"it is refused ({error})"
+    expected = [name for name in look.parts if what is None or name.endswith(f"of the {what}")]
+    if set(found) != set(expected):
+        return "it has other sites"
     for name, part in found.items():
-        if name not in look.parts:
-            return f"it has {name}, which it has not else"
-        if not close(look.parts[name], part):
+        old = look.parts[name]
+        if not (
+            close(old, part) or close(old, part, noise(partial(_repeated, pair, num), few, values, old, name))
+        ):
             return f"{name} has another log density"
     return ""
+
+
+def _repeated(pair: "Pair", num: int, batch: Batch, values: Mapping[str, Tensor]) -> dict[str, Densities]:
+    """The parts of a run on repeated data."""
+    layout = Layout(num, len(batch), pair.depth, repeated=True)
+    guide = pair.run_guide(batch, layout, values) if pair.guide_is_held else None
+    at = values if guide is None or not pair.summed else guide
+    return parts_of(pair, guide, pair.run_model(batch, layout, at), layout, layout)
 
 
 def _in_particles(pair: "Pair", look: Look, layout: Layout, what: str | None) -> dict[str, Densities]:
