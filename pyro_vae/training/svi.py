@@ -68,8 +68,9 @@ def fit(
     Any other model and guide are trained where they are. Their parameters are those that the first step
     finds or creates in Pyro's store, by `pyro.module`, `pyro.param`, a `PyroModule` or an autoguide. There
     they start from what they are, and there they stay; nothing else in the store is touched. A parameter
-    that only a later step creates is refused. The objective is made as by `objective(num_particles=K)`, so
-    that plates are found out and particles follow one another, unless it is a `partial` that says
+    that only a later step creates is refused, and one that gets no gradient in a step stays as it is, where
+    Pyro's optimisers may move it on by momentum. The objective is made as by `objective(num_particles=K)`,
+    so that plates are found out and particles follow one another, unless it is a `partial` that says
     otherwise. A checkpoint holds the parameters, unconstrained, by their names in the store, and the buffers
     of all modules that the programs reach. The validation ELBO is that of `elbo`; programs for which it
     cannot be told are refused before the first update, and train where there is no validation split.
