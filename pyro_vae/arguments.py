@@ -55,7 +55,7 @@ IF_NAMED = {"upper_network": "MLP"}
 FIT_OPTIONS = tuple(
     name
     for name in inspect.signature(fit).parameters
-    if name not in {"vae", "data", "checkpoints", "resume", "on_start", "callbacks", "progress"}
+    if name not in {"program", "data", "checkpoints", "resume", "on_start", "callbacks", "progress"}
 )
 
 EXAMPLES = """examples:

@@ -635,7 +635,7 @@ def test_options_that_cannot_be_used(options: dict[str, Any], text: str) -> None
 
 
 def test_models_that_cannot_be_trained() -> None:
-    with refused("fit expects a VAE or another JointProgram, got Digits"):
+    with refused("fit expects a module with a Pyro model and guide, or both as .model, guide., got Digits"):
         pv.fit(DATA, small())  # type: ignore[arg-type]
     frozen = small()
     frozen.requires_grad_(False)
@@ -651,7 +651,7 @@ class Flat(pv.StandardNormalPrior):
 
 
 def test_shapes_that_do_not_fit_are_refused_in_one_line_before_training(tmp_path: Path) -> None:
-    with refused("model or guide cannot be evaluated") as caught:
+    with refused("expected the log density of the site 'z' to have an axis for each plate") as caught:
         pv.fit(small(prior=Flat), DATA, checkpoints=tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

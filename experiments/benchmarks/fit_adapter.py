@@ -10,6 +10,8 @@ from torch import Tensor
 import pyro_vae as pv
 from pyro_vae.compiled import Compile, make_capturable
 from pyro_vae.data import shuffle
+from pyro_vae.training.joint import TrainedModule
+from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.steps import EAGER_STEPS, Precision, Steps, way_of
 
 
@@ -34,14 +36,18 @@ def fit_steps(
         precision: Likewise.
     """
     vae.train()
-    optimiser = torch.optim.Adam(vae.parameters(), lr=learning_rate, fused=True)
+    programs = TrainedModule(vae)
+    optimising = Optimising(
+        programs, lambda params: torch.optim.Adam(params, lr=learning_rate, fused=True), None
+    )
+    optimising.begin(list(vae.parameters()))
     way = way_of(compile, vae.device)
     if way.captured:
-        make_capturable(optimiser)
+        make_capturable(optimising.optimiser)
     split = data.train.to(vae.device)
     objective = Trace_ELBO(max_plate_nesting=1)
     steps = Steps(
-        vae, objective, None, optimiser, None, split, batch_size, way, precision, pv.NonFiniteLossError
+        programs, objective, None, optimising, split, batch_size, way, precision, pv.NonFiniteLossError
     )
 
     def batches() -> Iterator[Tensor]:

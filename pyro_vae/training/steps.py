@@ -3,15 +3,14 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Literal, NamedTuple
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
 from pyro_vae.compiled import Compile, FlatSteps, capture
 from pyro_vae.compiled.policy import STEPS
@@ -19,9 +18,10 @@ from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
 from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import Bound, ELBORecorder, KLWeight
-from pyro_vae.optimisers import SingleOptimiser
+from pyro_vae.programs import refusals
 from pyro_vae.randomness import random_state, set_random_state
-from pyro_vae.vae import JointProgram
+from pyro_vae.training.optimising import Optimising
+from pyro_vae.training.trained import Trained
 
 Precision = Literal["full", "bfloat16"]
 
@@ -71,11 +71,10 @@ class Steps:
     """Takes the steps of a training.
 
     Args:
-        vae: What is trained.
+        programs: What is trained.
         objective: Its loss.
         kl_weight: Handler that weights the KL term, or None.
         optimiser: Of all its parameters.
-        clip_norm: Bound on the norm of the whole gradient.
         split: The training data, on the device of the model.
         batch_size: Data of a full batch.
         way: How steps are taken.
@@ -85,32 +84,28 @@ class Steps:
 
     def __init__(
         self,
-        vae: JointProgram,
+        programs: Trained,
         objective: ELBO,
         kl_weight: KLWeight | None,
-        optimiser: Optimizer,
-        clip_norm: float | None,
+        optimiser: Optimising,
         split: Split,
         batch_size: int,
         way: Way,
         precision: Precision,
         not_finite: Callable[[str], NonFiniteLossError],
     ) -> None:
-        self.vae, self.objective = vae, objective
+        self.programs, self.objective, self.optimiser = programs, objective, optimiser
         self.split, self.batch_size = split, batch_size
         self.way, self.precision, self.not_finite = way, precision, not_finite
-        self.model, self.guide = vae.model, vae.guide
+        self.model, self.guide = programs.model, programs.guide
         if kl_weight is not None:
-            self.model, self.guide = kl_weight(vae.model), kl_weight(vae.guide)
+            self.model, self.guide = kl_weight(programs.model), kl_weight(programs.guide)
         elbos = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO)
         is_elbo = isinstance(objective, elbos) and not isinstance(objective, Bound) and kl_weight is None
         #: Gives the ELBO that is logged, where minus the loss of a step is none.
         self.recorder = None if is_elbo else ELBORecorder(objective)
         #: Of the order and the noise of the batches.
         self.generator = torch.Generator(split.values.device)
-        held = (tensor for group in optimiser.param_groups for tensor in group["params"])
-        self.trained = {tensor for tensor in held if tensor.requires_grad}
-        self.optimiser = SingleOptimiser(optimiser, clip_args={"clip_norm": clip_norm})
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
             self._loss_and_elbo,
@@ -120,14 +115,14 @@ class Steps:
             who="fit",
             watch=False,
         )
-        self.device, self.dtype = vae.device, vae.dtype
+        self.device = programs.device
         self.number = 0
         self.validated = False
         #: Full batches of this epoch by the flat graph, and the captured step with its input and result.
         self.flat_batches = 0
         self.replay: Callable[[], None] | None = None
         self.index = torch.zeros(0)
-        self.elbo = torch.zeros((), dtype=torch.float64, device=vae.device)
+        self.elbo = torch.zeros((), dtype=torch.float64, device=programs.device)
 
     def take(self, index: Tensor, number: int) -> Tensor:
         """Step `number`, on the data at `index`: their unweighted ELBO, summed.
@@ -155,7 +150,9 @@ class Steps:
         self.replay = None  # a whole step is captured anew
         self.flat_batches = 0
         with ExitStack() as stack:
-            stack.enter_context(in_bfloat16(self.vae, self.precision == "bfloat16"))
+            stack.enter_context(
+                in_bfloat16(nn.ModuleList(self.programs.modules), self.precision == "bfloat16")
+            )
             stack.enter_context(pyro.validation_enabled(False))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Encountered NaN")
@@ -163,14 +160,26 @@ class Steps:
             yield
 
     def _batch(self, index: Tensor) -> Tensor:
-        return self.split.batch(index, self.generator).to(self.dtype)
+        return self.programs.place(self.split.batch(index, self.generator))
 
-    def _first(self) -> AbstractContextManager[object]:
-        """Validation for the first step."""
+    def look(self, index: Tensor) -> None:
+        """Let the programs create their parameters as in a first step, which is not taken."""
+        x = self._batch(index)
+        with self.epoch(), self._first(), poutine.trace(param_only=True) as capture:
+            self._loss_and_elbo(x)
+        with self._first():
+            self.optimiser.meet(_parameters(capture.trace))
+        self.programs.drop_gradients()
+
+    @contextmanager
+    def _first(self) -> Iterator[None]:
+        """Validation for the first step, and what its programs raise in one line."""
         if self.validated:
-            return nullcontext()
+            yield
+            return
         self.validated = True
-        return pyro.validation_enabled(True)
+        with pyro.validation_enabled(True), _in_words():
+            yield
 
     def _by_svi(self, x: Tensor) -> Tensor:
         with self._first():
@@ -178,13 +187,13 @@ class Steps:
         return torch.tensor(-loss, dtype=torch.float64) if self.recorder is None else self.recorder.take()
 
     def _by_flat_graph(self, x: Tensor) -> Tensor:
-        state, used = random_state(self.device), self.trained
+        state, used = random_state(self.device), self.optimiser.held
         if self.validated:
             loss, elbo = self.flat(x)
         else:  # the optimiser refuses other parameters than its own
             with self._first(), poutine.trace(param_only=True) as capture:
                 loss, elbo = self.flat(x)
-            used = {site["value"].unconstrained() for site in capture.trace.nodes.values()}
+            used = _parameters(capture.trace)
         if not self.way.captured:
             self._check_finite(float(loss), x, state)
         self.optimiser(used)
@@ -214,7 +223,7 @@ class Steps:
             try:
                 self.replay = capture(self._whole_step, self.device, [self.generator])
             except Exception as error:  # of CUDA, or of an optimiser that is not made for it
-                for parameter in self.trained:
+                for parameter in self.optimiser.held:
                     parameter.grad = None
                 self.way = self.way._replace(captured=False)
                 warnings.warn(f"fit takes steps that are no CUDA graph: {one_line(error)}", stacklevel=2)
@@ -223,7 +232,7 @@ class Steps:
     def _whole_step(self) -> None:
         """Batch, noise, loss, gradients and optimiser, from `index` to `elbo`, both in place."""
         _, elbo = self.flat(self._batch(self.index))
-        self.optimiser(self.trained)
+        self.optimiser(self.optimiser.held)
         self.elbo.copy_(elbo)
 
     def _by_replay(self, index: Tensor) -> Tensor:
@@ -231,6 +240,23 @@ class Steps:
         self.index.copy_(index)
         self.replay()
         return self.elbo.clone()
+
+
+def _parameters(trace: poutine.Trace) -> set[Tensor]:
+    """The parameters of Pyro's store that a run has used."""
+    return {site["value"].unconstrained() for site in trace.nodes.values()}
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What programs raise as one line, but for what `fit` says itself."""
+    try:
+        with refusals():
+            yield
+    except InputError as error:
+        if isinstance(error.__cause__, NonFiniteLossError | InputError):
+            raise error.__cause__ from error.__cause__.__cause__
+        raise
 
 
 def non_finite_site(model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> str:

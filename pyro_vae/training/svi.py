@@ -1,14 +1,13 @@
-"""`fit`: stochastic variational inference for any model and guide in one module."""
+"""`fit`: stochastic variational inference for any model and guide."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-import pyro
 import torch
-from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
-from torch import nn
+from pyro.infer import ELBO, Trace_ELBO
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
@@ -16,18 +15,17 @@ from tqdm import tqdm
 from pyro_vae.compiled import Compile
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
-from pyro_vae.importance import elbo
-from pyro_vae.objectives import check_mean_field
+from pyro_vae.programs import Program
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import History
+from pyro_vae.training.programs import HasPrograms, what_is_trained
 from pyro_vae.training.steps import Precision
 from pyro_vae.training.trainer import Callback, Trainer
-from pyro_vae.vae import JointProgram
 
 
 def fit(
-    vae: JointProgram,
-    data: Dataset,
+    program: HasPrograms | tuple[Program, Program],
+    data: Dataset | Tensor,
     *,
     epochs: int = 100,
     steps: int | None = None,
@@ -55,23 +53,42 @@ def fit(
 ) -> History:
     """Train a model and guide by stochastic variational inference.
 
-    Each step is that of `pyro.infer.SVI(vae.model, vae.guide, optimiser, objective(num_particles)).step(x)`
-    on a batch x, both programs under `KLWeight` where β is not 1, with one torch optimiser over all
-    parameters, and with Pyro's validation on for the first step and off after; `compile` says by which way.
-    The data lie in memory on the device. Epoch e takes its order and its binarisation noise from
-    `data.batches(..., seed=seed, epoch=e)`, and all draws of z come from torch's global generator, seeded
-    once with `seed` and given back as it was found. On a CPU, the same seed gives the same parameters, to the
-    last bit.
+    Each step is that of `pyro.infer.SVI(model, guide, optimiser, objective(num_particles=K)).step(x)` on a
+    batch x, both programs under `KLWeight` where β is not 1, with one torch optimiser over all parameters,
+    and with Pyro's validation on for the first step and off after; `compile` says by which way. The data lie
+    in memory on the device. Epoch e takes its order and its binarisation noise from
+    `data.batches(..., seed=seed, epoch=e)`; where all data are one batch they keep their own order. All draws
+    of z come from torch's global generator, seeded once with `seed` and given back as it was found. On a
+    CPU, the same seed gives the same parameters, to the last bit.
 
-    `vae` is moved to the device, trained in place, and left in evaluation mode.
+    A `JointProgram`, as a `VAE`, is moved to the device and trained in place. Its parameters are those of
+    the module, its objective is made for one plate and several particles at once, and Pyro's parameter store
+    is left as it was found.
+
+    Any other model and guide are trained where they are. Their parameters are those that the first step
+    finds or creates in Pyro's store, by `pyro.module`, `pyro.param`, a `PyroModule` or an autoguide. There
+    they start from what they are, and there they stay; nothing else in the store is touched. A parameter
+    that only a later step creates is refused, and one that gets no gradient in a step stays as it is, where
+    Pyro's optimisers may move it on by momentum. The objective is made as by `objective(num_particles=K)`,
+    so that plates are found out and particles follow one another, unless it is a `partial` that says
+    otherwise. A checkpoint holds the parameters, unconstrained, by their names in the store, and the buffers
+    of all modules that the programs reach. The validation ELBO is that of `elbo`; programs for which it
+    cannot be told are refused before the first update, and train where there is no validation split.
+
+    In both cases modules are in training mode for the steps, in evaluation mode for validation, and left in
+    evaluation mode.
 
     Args:
-        vae: Module with a Pyro `model` and `guide`.
-        data: Training data; its validation split is used to choose the best epoch.
+        program: A module or another object with a Pyro `model` and `guide`, or both as (model, guide).
+        data: Training data; its validation split is used to choose the best epoch. A tensor (N, …) is
+            training data without a validation split, and used as it is. Batches are cast to the type of the
+            parameters, except that whole numbers in a tensor stay whole for any programs but a
+            `JointProgram`.
         epochs: Passes over the training data.
         steps: Steps in all, instead of `epochs`; the last epoch may then be a part of one.
         batch_size: Data per step; the last batch of an epoch may be smaller.
-        optimiser: Makes a torch optimiser from the parameters; by default Adam at 1e-3.
+        optimiser: Makes a torch optimiser from the parameters, those of Pyro's store in the order of their
+            names; by default Adam at 1e-3.
         schedule: Makes a learning-rate schedule from the optimiser; it is stepped once per epoch.
         objective: Makes what is maximised from the number of particles: an ELBO of Pyro's, as `Trace_ELBO`
             or `TraceMeanField_ELBO` (analytic KL), or of this package, as `ImportanceWeightedELBO` or
@@ -95,16 +112,19 @@ def fit(
             matrix products and convolutions with 8 significant bits. Parameters, densities, sums and the
             optimiser keep their type, and validation is in full.
         seed: Of the order, the binarisation noise and the draws of z.
-        device: Where to train, as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
+        device: Where to train, as `cpu` or `cuda:1`; `auto` takes a GPU where there is one. Programs that are
+            no `JointProgram` are not moved: their data are.
         checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
         resume: Go on from last.pt in `checkpoints`, if it is there, ending as if never stopped (on a CPU,
             to the last bit).
         on_start: Called when model, data and options have been checked, before checkpoints are read.
-        callbacks: Called as callback(vae, history) after each epoch; training ends where one returns True.
+        callbacks: Called as callback(program, history) after each epoch; training ends where one returns
+            True.
         progress: Show a progress bar; by default on a terminal only.
 
     Raises:
-        InputError: where an argument cannot be used, or the data do not fit the model.
+        InputError: where an argument cannot be used, or the data do not fit the model; where there is nothing
+            to train, or a parameter gets a gradient but is not one of those that are optimised.
         NonFiniteLossError: where the loss is NaN or infinite, the parameters then being those before
             that step; or where a step has made a parameter so, which is noticed after the epoch.
 
@@ -113,17 +133,30 @@ def fit(
     >>> history = fit(assemble(data), data, epochs=2)
     >>> history.epochs[1].train_elbo > history.epochs[0].train_elbo
     True
+
+    Any Pyro script:
+
+    >>> import pyro
+    >>> import pyro.distributions as dist
+    >>> def model(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+    >>> def guide(x):
+    ...     weight = pyro.param("weight", torch.tensor(0.1))
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("z", dist.Normal(weight * x, 0.7))
+    >>> history = fit((model, guide), torch.randn(200), epochs=5)
+    >>> history.ended_by
+    'budget'
     """
-    if not isinstance(vae, JointProgram):
-        raise InputError(f"fit expects a VAE or another JointProgram, got {type(vae).__name__}")
     if keep not in ("best", "last"):
         raise InputError(f"keep expects 'best' or 'last', got {keep!r}")
-    place = resolve_device(device)
-    check(vae, data)
+    splits, trained = what_is_trained(program, data, device)
+    trained.check(splits)
     trainer = Trainer(
-        vae.to(place),
-        data,
-        place,
+        trained,
+        splits,
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,
@@ -140,17 +173,14 @@ def fit(
         seed=seed,
         folder=None if checkpoints is None else Path(checkpoints),
     )
-    if isinstance(trainer.objective, TraceMeanField_ELBO):
-        with pyro.get_param_store().scope(), own_randomness(0, place):
-            check_mean_field(vae.model, vae.guide, vae.place(trainer.train.batch(slice(0, 2))))
     if on_start is not None:
         on_start()
-    trainer.drop_gradients()
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(pyro.get_param_store().scope())
-            stack.enter_context(own_randomness(seed, place))
+            stack.enter_context(trained.gradients_aside())
+            stack.enter_context(trained.store())
+            stack.enter_context(own_randomness(seed, trained.device))
             stack.enter_context(trainer.steps.recorder or nullcontext())
             bar = stack.enter_context(_bar(trainer, progress))
             if resume:
@@ -160,30 +190,10 @@ def fit(
                 _check_free(trainer.folder)
             trainer.run(callbacks, bar)
     finally:
-        trainer.drop_gradients()
-        vae.eval()
+        trained.eval()
     if keep == "best":
         trainer.restore_best()
     return trainer.history
-
-
-def check(vae: JointProgram, data: Dataset) -> None:
-    """Hold all splits of `data`, as they will be used, against the model, and run both programs once.
-
-    Raises:
-        InputError: where the data's shape or values do not fit, or the programs' shapes do not.
-    """
-    was_training = vae.training
-    vae.eval()
-    try:
-        with pyro.get_param_store().scope(), own_randomness(0, vae.device):
-            for split in (data.train, data.valid, data.test):
-                for start in range(0, len(split), 1000):
-                    x = split.batch(slice(start, start + 1000))
-                    vae.check(vae.place(x))
-            elbo(vae.model, vae.guide, vae.place(data.train.batch(slice(0, 2))))
-    finally:
-        vae.train(was_training)
 
 
 def _check_free(folder: Path | None) -> None:
@@ -192,25 +202,6 @@ def _check_free(folder: Path | None) -> None:
         raise InputError(
             f"{folder} holds the checkpoints of a training: go on with resume=True, or give another folder"
         )
-
-
-def resolve_device(device: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one, else the CPU.
-
-    >>> resolve_device("cpu")
-    device(type='cpu')
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.zeros(1, device=device)
-        place.item()  # a device without data, such as meta, cannot train
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"expected a device such as auto, cpu or cuda:0, got {device!r} ({reason})"
-        ) from error
-    return place.device
 
 
 def _bar(trainer: Trainer, progress: bool | None) -> "tqdm[Any]":

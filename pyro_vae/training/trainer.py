@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from pyro.infer import ELBO
+from pyro.infer import ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -15,19 +15,21 @@ from tqdm import tqdm
 
 from pyro_vae.batch import Batch
 from pyro_vae.compiled import Compile, make_capturable
-from pyro_vae.data import Dataset, batches, shuffle
+from pyro_vae.data import batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_number
 from pyro_vae.importance.bound import elbo_of
-from pyro_vae.objectives import KLWeight, in_words, make_objective
-from pyro_vae.optimisers import make_optimiser
+from pyro_vae.objectives import KLWeight, check_mean_field, in_words, make_objective
 from pyro_vae.programs import Pair
+from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
+from pyro_vae.training.data import Splits
 from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.steps import Precision, Steps, Way, way_of
-from pyro_vae.vae import JointProgram
+from pyro_vae.training.optimising import MakeOptimiser, Optimising
+from pyro_vae.training.steps import Precision, Steps, way_of
+from pyro_vae.training.trained import Trained
 
-Callback = Callable[[JointProgram, History], bool | None]
+Callback = Callable[[Any, History], bool | None]
 
 
 class Trainer:
@@ -35,14 +37,13 @@ class Trainer:
 
     def __init__(
         self,
-        vae: JointProgram,
-        data: Dataset,
-        device: torch.device,
+        programs: Trained,
+        data: Splits,
         *,
         epochs: int,
         steps: int | None,
         batch_size: int,
-        optimiser: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimiser: MakeOptimiser,
         schedule: Callable[[Optimizer], LRScheduler] | None,
         objective: Callable[..., ELBO],
         num_particles: int,
@@ -55,33 +56,35 @@ class Trainer:
         seed: int,
         folder: Path | None,
     ) -> None:
-        self.vae = vae
-        self.device = device
-        self.train = data.train.to(device)
-        self.valid = data.valid.to(device)
+        self.programs = programs
+        self.device = programs.device
+        self.train = data.train.to(self.device)
+        self.valid = data.valid.to(self.device)
         self.batch_size = count("batch_size", batch_size)
         self.seed = seed_number(seed)
         self.total_steps, self.patience = self._budget(epochs, steps, patience)
         self.kl_weight = self._make_kl_weight(kl_weight, kl_warm_up)
-        self.optimiser = make_optimiser(optimiser, vae)
-        self.schedule = self._make_schedule(schedule)
-        self.objective = make_objective(objective, num_particles)
-        self.way = self._make_way(compile)
+        self.objective = make_objective(programs.objective(objective), num_particles)
+        self._objective_in_words = in_words(self.objective)
         if precision not in ("full", "bfloat16"):
             raise InputError(f"precision expects 'full' or 'bfloat16', got {precision!r}")
+        programs.check_precision(precision)
+        programs.check_last_batch(self.batch_size, len(self.train), self.total_steps)
+        self._schedule_maker = schedule
+        self.schedule: LRScheduler | None = None
+        self.optimising = Optimising(programs, optimiser, clip_norm, self._ready)
         self.steps = Steps(
-            vae,
+            programs,
             self.objective,
             self.kl_weight,
-            self.optimiser,
-            clip_norm,
+            self.optimising,
             self.train,
             batch_size,
-            self.way,
+            way_of(compile, self.device),
             precision,
             self.not_finite,
         )
-        self.settings = self._settings(clip_norm)
+        self.settings: dict[str, int | float | str | None] = {}
         self.folder = folder
         self.saved_epoch = 0
         self.history = History()
@@ -89,6 +92,40 @@ class Trainer:
         self.step = 0
         #: The programs as they are measured, looked into at the first validation.
         self.pair: Pair | None = None
+        if programs.known is not None:
+            self.optimising.begin(programs.known)
+            self._ready()
+
+    @property
+    def optimiser(self) -> Optimizer:
+        """The torch optimiser, once the parameters are known."""
+        return self.optimising.optimiser
+
+    def _ready(self) -> None:
+        """Make what depends on the optimiser, and refuse what the parameters had to be known for."""
+        self.schedule = self._make_schedule(self._schedule_maker)
+        way = self.steps.way
+        self.steps.way = way._replace(captured=way.captured and make_capturable(self.optimiser))
+        self.settings = self._settings()
+        programs = self.programs
+        if isinstance(self.objective, TraceMeanField_ELBO):
+            with programs.store(), own_randomness(0, self.device), buffers_kept():
+                x = programs.place(self.train.batch(slice(0, self.batch_size)))
+                check_mean_field(programs.model, programs.guide, x)
+        programs.check_places(self.batch_size, len(self.train))
+        if not programs.has_run:
+            self._try_validation()
+            programs.train()
+
+    def _try_validation(self) -> None:
+        """Refuse programs whose validation ELBO cannot be told, before a parameter is changed."""
+        try:
+            self.validate()
+        except InputError as error:
+            raise InputError(
+                f"there is no validation ELBO of these programs: {error}; to train without it, give no valid "
+                "split"
+            ) from error
 
     @property
     def steps_per_epoch(self) -> int:
@@ -123,25 +160,20 @@ class Trainer:
         self.full_kl_weight, self.kl_warm_up = kl_weight, kl_warm_up
         if kl_weight == 1 and not kl_warm_up:
             return None
-        return KLWeight(torch.tensor(float(kl_weight), device=self.device, dtype=self.vae.dtype))
+        return KLWeight(torch.tensor(float(kl_weight), device=self.device, dtype=self.programs.dtype))
 
-    def _make_way(self, compile: Compile) -> Way:
-        """How steps are taken, by what the optimiser allows."""
-        way = way_of(compile, self.device)
-        return way._replace(captured=way.captured and make_capturable(self.optimiser))
-
-    def _settings(self, clip_norm: float | None) -> dict[str, int | float | str | None]:
+    def _settings(self) -> dict[str, int | float | str | None]:
         """What must be the same for a continuation to be exact."""
         schedule = self.schedule
         return {
             "batch_size": self.batch_size,
-            "objective": in_words(self.objective),
+            "objective": self._objective_in_words,
             "kl_weight": self.full_kl_weight,
             "kl_warm_up": self.kl_warm_up,
             "seed": self.seed,
-            "clip_norm": clip_norm,
+            **self.optimising.clip_args,
             "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
-            "rounding": self.way.rounding,
+            "rounding": self.steps.way.rounding,
             "precision": self.steps.precision,
             "schedule": f"{type(schedule).__name__} {schedule.state_dict()}" if schedule else "none",
             "training data": self.train.hash(),
@@ -164,17 +196,16 @@ class Trainer:
     def call(self, callbacks: Sequence[Callback]) -> None:
         """Call every callback; what they draw changes nothing in training."""
         with own_randomness(self.seed, self.device):
-            if any([callback(self.vae, self.history) for callback in callbacks]):
+            if any([callback(self.programs.given, self.history) for callback in callbacks]):
                 self.history.ended_by = self.history.ended_by or "callback"
-        self.drop_gradients()
+        self.programs.drop_gradients()
 
     def run_epoch(self, bar: "tqdm[Any]") -> None:
         """One pass over the training data, and the validation after it."""
         start, epoch = time.perf_counter(), len(self.history.epochs) + 1
-        learning_rate = float(self.optimiser.param_groups[0]["lr"])
         elbo, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
-        self.vae.train()
-        order = shuffle(self.train, self.steps.generator, seed=self.seed, epoch=epoch)
+        self.programs.train()
+        order = self.order(epoch)
         with self.steps.epoch():
             for index in order.split(self.batch_size):
                 if self.step >= self.total_steps:
@@ -183,6 +214,7 @@ class Trainer:
                 elbo, seen = elbo + batch_elbo, seen + len(index)
                 self.show(bar, epoch, batch_elbo, len(index))
         self.check_parameters()
+        learning_rate = float(self.optimiser.param_groups[0]["lr"])
         if self.schedule is not None:
             self.schedule.step()
         valid = self.validate()
@@ -192,6 +224,11 @@ class Trainer:
             Epoch(epoch, self.step, float(elbo) / seen, *valid, learning_rate, beta, seconds)
         )
         self.remember_best()
+
+    def order(self, epoch: int) -> Tensor:
+        """The order of the data in an epoch: a random one, or their own where all are one batch."""
+        order = shuffle(self.train, self.steps.generator, seed=self.seed, epoch=epoch)
+        return order.sort().values if self.batch_size == len(self.train) else order
 
     def take_step(self, index: Tensor) -> Tensor:
         """One step; returns the unweighted ELBO of the batch, summed over its data."""
@@ -214,11 +251,11 @@ class Trainer:
         """Validation ELBO, reconstruction and KL by the same draws in every epoch."""
         if not len(self.valid):
             return math.nan, math.nan, math.nan
-        self.vae.eval()
+        self.programs.eval()
         with own_randomness(self.seed, self.device):
-            data = Batch(self.vae.place(self.valid.batch()))
+            data = Batch(self.programs.place(self.valid.batch()))
             if self.pair is None:
-                self.pair = Pair(self.vae.model, self.vae.guide, data)
+                self.pair = Pair(self.programs.model, self.programs.guide, data)
             terms = elbo_of(self.pair, data)
         means = [float(part.mean()) for part in terms]
         return means[0], means[1], means[2]
@@ -228,7 +265,7 @@ class Trainer:
         latest = self.history.epochs[-1]
         if latest.valid_elbo > self.history.best_valid_elbo:
             self.history.best_epoch = latest.epoch
-            self.best = {name: tensor.clone() for name, tensor in self.vae.state_dict().items()}
+            self.best = {name: tensor.clone() for name, tensor in self.programs.state_dict().items()}
             self.save_best()
 
     def save_best(self) -> None:
@@ -245,11 +282,12 @@ class Trainer:
     def restore_best(self) -> None:
         """Give the model the parameters of the best epoch, where there is one."""
         if self.best is not None:
-            self.vae.load_state_dict(self.best)
+            self.programs.load_state_dict(self.best)
 
     def check_parameters(self) -> None:
         """Stop before a checkpoint of parameters that the last steps have made non-finite."""
-        for name, parameter in self.vae.named_parameters():
+        self.programs.check_store(self.optimising.held)
+        for name, parameter in self.programs.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise self.not_finite(f"the parameter {name} is not finite after step {self.step}")
 
@@ -265,7 +303,7 @@ class Trainer:
         if self.folder is None:
             return
         state = {
-            "model": self.vae.state_dict(),
+            "model": self.programs.state_dict(),
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule is not None else {},
@@ -290,7 +328,10 @@ class Trainer:
         state = load_checkpoint(
             path, ("model", "optimiser", "schedule", "random_state", "epochs", "settings")
         )
-        load_parameters(self.vae, state, path)
+        if self.programs.known is None:
+            self.programs.train()
+            self.steps.look(self.order(1)[: self.batch_size])
+        load_parameters(cast(nn.Module, self.programs), state, path)
         check_settings(state["settings"], self.settings, path)
         self.optimiser.load_state_dict(state["optimiser"])
         if self.schedule is not None:
@@ -302,11 +343,6 @@ class Trainer:
         self.saved_epoch = len(epochs)
         self.best = state["best"]
         self.save_best()
-
-    def drop_gradients(self) -> None:
-        """Leave no gradient behind, nor take one over."""
-        for parameter in self.vae.parameters():
-            parameter.grad = None
 
 
 def check_nothing_is_lost(best: Path) -> None:

@@ -18,8 +18,10 @@ class JointProgram(nn.Module, ABC):
 
     Contract for the author of the next one: both programs take x of shape (B, *data_shape), call
     `register` with the components they use, open the plate "data" of size B at axis −1, and the model
-    observes x. Whatever has this form can be trained by `fit` and measured by `log_evidence`; `sample`,
-    `encode`, `decode`, `reconstruct` and `code_prior` are what the commands of these names look at.
+    observes x. `fit` and `log_evidence` take any other model and guide as well; what this class adds is that
+    the parameters are those of the module, whatever is in Pyro's store, that data are held against the model
+    before training (`check`), and what the commands look at: `sample`, `encode`, `decode`, `reconstruct` and
+    `code_prior`.
     """
 
     #: Why there is no log p(x) to estimate; empty where there is one.

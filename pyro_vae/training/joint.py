@@ -1,0 +1,100 @@
+"""A `JointProgram` in training: its parameters are those of the module."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from pyro_vae.errors import InputError
+from pyro_vae.importance import elbo
+from pyro_vae.randomness import own_randomness
+from pyro_vae.training.data import Splits
+from pyro_vae.training.trained import Trained
+from pyro_vae.vae import JointProgram
+
+
+class TrainedModule(Trained):
+    """A `JointProgram`: its parameters are those of the module, and the store is left as it was.
+
+    Args:
+        vae: The module.
+        device: Where `check` moves it; by default where it is.
+
+    Raises:
+        InputError: where it has no parameters.
+    """
+
+    def __init__(self, vae: JointProgram, device: torch.device | None = None) -> None:
+        super().__init__(vae, vae.model, vae.guide)
+        if next(vae.parameters(), None) is None:
+            raise InputError(
+                "expected a model with parameters to train, got none: give "
+                f"{type(vae).__name__} its networks as attributes"
+            )
+        self.vae = vae
+        self.device = vae.device if device is None else device
+        self.dtype = vae.dtype
+        self.modules = [vae]
+        self.known = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+
+    def check(self, splits: Splits) -> None:
+        """Hold all data, as they will be used, against the model, run both programs once, and move them.
+
+        Raises:
+            InputError: where the data's shape or values do not fit, or the programs' shapes do not.
+        """
+        vae = self.vae
+        was_training = vae.training
+        vae.eval()
+        try:
+            with self.store(), own_randomness(0, vae.device):
+                for split in splits:
+                    for start in range(0, len(split), 1000):
+                        x = split.batch(slice(start, start + 1000))
+                        vae.check(vae.place(x))
+                elbo(vae.model, vae.guide, vae.place(splits.train.batch(slice(0, 2))))
+        finally:
+            vae.train(was_training)
+        vae.to(self.device)
+        self.has_run = True
+
+    def objective(self, objective: Callable[..., ELBO]) -> Callable[..., ELBO]:
+        """For one plate, several particles at once."""
+        return objective
+
+    def store(self) -> AbstractContextManager[object]:
+        """An empty store."""
+        scope: AbstractContextManager[object] = pyro.get_param_store().scope()
+        return scope
+
+    def place(self, x: Tensor) -> Tensor:
+        """Data on the device and in the type of the parameters."""
+        return x.to(device=self.device, dtype=self.dtype)
+
+    def meet(self, params: Iterable[Tensor]) -> list[Tensor]:
+        """All parameters that are not frozen."""
+        assert self.known is not None
+        return self.known
+
+    def used(self, params: set[Tensor], held: set[Tensor]) -> set[Tensor]:
+        """All; the optimiser refuses others than its own."""
+        return params
+
+    def named_parameters(self) -> Iterable[tuple[str, Tensor]]:
+        """All parameters of the module."""
+        return self.vae.named_parameters()
+
+    def leaves(self) -> Iterable[Tensor]:
+        """All parameters of the module."""
+        return self.vae.parameters()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """That of the module."""
+        return self.vae.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> object:
+        """That of the module."""
+        return self.vae.load_state_dict(state)
