@@ -117,8 +117,45 @@ def _trained(case: Case, *, compiled: bool) -> tuple[list[float], dict[str, Tens
         for _ in range(STEPS):
             losses.append(svi.step(case.x, **case.given))
             optimiser.step()
-        store = pyro.get_param_store()
-        return losses, {name: store[name].detach().clone() for name in store}
+        return losses, _parameters()
+
+
+def fit(case: Case, again: Case) -> None:
+    """`pv.fit` by flat graphs against plain SVI: the same parameters to the last bit.
+
+    Args:
+        case: For plain SVI.
+        again: The same programs, made anew.
+    """
+    epochs, kind = 6, getattr(pyro.infer, case.settings["loss"])
+    with fresh_store():
+        torch.manual_seed(1)
+        svi = pyro.infer.SVI(case.model, case.guide, pyro.optim.Adam({"lr": 0.01}), kind())
+        losses = torch.tensor([svi.step(case.x) for _ in range(epochs)], dtype=torch.float64)
+        plain = _parameters()
+    with fresh_store():
+        history = pv.fit(
+            program=(again.model, again.guide),
+            data=again.x,
+            epochs=epochs,
+            batch_size=len(again.x),
+            optimiser=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+            objective=kind,
+            compile="flat",
+            keep="last",
+            seed=1,
+            progress=False,
+        )
+        fitted = _parameters()
+    elbos = torch.tensor(history.column("train_elbo"), dtype=torch.float64)
+    torch.testing.assert_close(-elbos * len(case.x), losses, rtol=1e-12, atol=1e-12)
+    assert plain.keys() == fitted.keys()
+    assert all(torch.equal(plain[name], fitted[name]) for name in plain)
+
+
+def _parameters() -> dict[str, Tensor]:
+    store = pyro.get_param_store()
+    return {name: store[name].detach().clone() for name in store}
 
 
 @contextlib.contextmanager
@@ -136,6 +173,7 @@ COLUMNS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose,
     "calibrate": calibrate,
     "CompiledELBO": compiled,
+    "fit": fit,
 }
 
 
@@ -143,6 +181,6 @@ def run(build: Callable[[], Case], column: str) -> None:
     """One cell; the note that a slower way is taken, and Pyro's own warnings, are left aside."""
     with fresh_store(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cases = [build() for _ in range(2 if column == "CompiledELBO" else 1)]
+        cases = [build() for _ in range(2 if column in ("CompiledELBO", "fit") else 1)]
         torch.manual_seed(0)
         COLUMNS[column](*cases)

@@ -3,17 +3,18 @@
 import re
 
 from . import PROGRAMS
-from .cells import CENTRAL, REFUSED, UNTRAINED
+from .cells import CENTRAL, REFUSED, UNFITTED, UNTRAINED
 from .columns import COLUMNS
 
 HEAD = """# Programs in other people's styles
 
 What `pv.log_evidence` and the others give for Pyro programs that nobody wrote for this package. *right*
 is held in the tests (`tests/test_foreign_programs.py`) against a closed form, an enumeration or a
-quadrature that shares no code with the program; *bit-equal* is 30 steps of plain `SVI` against
-`CompiledELBO` and `FusedAdam`, under a learning rate that falls from step 12 on. A refusal is one line;
-its reason is below the table. An empty cell is not tested: after the first two columns, a choice of
-programs is. `python -m tests.foreign` writes this.
+quadrature that shares no code with the program; *bit-equal* is plain `SVI` against `CompiledELBO` and
+`FusedAdam`, 30 steps under a learning rate that falls from step 12 on, and against `fit`. A refusal is
+one line; its reason is below the table. An empty cell is not tested: after the first two columns, a
+choice of programs is, and programs without parameters are not trained. `python -m tests.foreign` writes
+this.
 
 """
 
@@ -37,6 +38,7 @@ REASONS = {
     "NOT_X": "the model observes something else than x",
     "OWN_DATA": "the guide has parameters for these very data, and knows no simulated ones",
     "OWN_DRAWS": "the guide knows the density of its own draws only",
+    "UNREGISTERED": "a parameter gets a gradient and is in no store, so SVI would not train it",
     "MANY_DATA": "the guide has parameters for these very data; at least eight are asked for",
 }
 
@@ -62,6 +64,8 @@ def _cell(program: str, column: str, names: dict[str, str], numbers: dict[str, i
     refusal = REFUSED.get(program, {}).get(column)
     if refusal is not None:
         return f"refused ({numbers[names[refusal]]})"
-    if column != "CompiledELBO":
-        return "right"
-    return "no parameters" if program in UNTRAINED else "bit-equal"
+    if column == "CompiledELBO":
+        return "" if program in UNTRAINED else "bit-equal"
+    if column == "fit":
+        return "" if program in UNFITTED else "bit-equal"
+    return "right"
