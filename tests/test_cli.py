@@ -457,7 +457,7 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     ),
     "own class of the wrong shape": (
         lambda: own(OWN.replace(".to_event(1)", "")),
-        "model or guide cannot be evaluated on these data: ",
+        "the model cannot be evaluated on these data: Shape mismatch inside plate",
     ),
     "own class that forgets an attribute": (
         lambda: own(OWN.replace("self.latent_dim =", "other =")),

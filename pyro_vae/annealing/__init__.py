@@ -1,4 +1,4 @@
-"""Log p(x) by annealing, for any Pyro model and guide with a plate "data" and continuous latents."""
+"""Log p(x) by annealing, for any Pyro model and guide with latents of each datum."""
 
 from pyro_vae.annealing.bidirectional import BidirectionalGap, bidirectional_gap
 from pyro_vae.annealing.evidence import AnnealedEvidence, annealed_log_evidence

@@ -57,19 +57,28 @@ class Store:
         self.tensors = dict(pyro.get_param_store().named_parameters())
         self.versions = {name: tensor._version for name, tensor in self.tensors.items()}
 
-    def overwritten(self) -> str:
-        """What a run has put in the place of something else, as the running average of a baseline."""
-        now = Store()
+    def overwritten(self, known: Iterable[Tensor]) -> str:
+        """What a run has put in the place of something else, as the running average of a baseline.
+
+        Not where it is a tensor of the programs themselves, as a module that takes the names of another one.
+        """
+        now, held = Store(), {id(tensor) for tensor in known}
         for name, tensor in self.tensors.items():
-            if now.tensors.get(name) is not tensor or now.versions[name] != self.versions[name]:
+            new = now.tensors.get(name)
+            if id(new) in held and new is not tensor:
+                continue
+            if new is not tensor or now.versions[name] != self.versions[name]:
                 return f"the parameter {name!r} of Pyro's store"
         return ""
 
     def created(self, known: Iterable[Tensor]) -> str:
-        """What a run has put into the store and is not among the tensors that were known."""
+        """What a run has put into the store anew, or in the place of what was there under its name."""
         held = {id(tensor) for tensor in known}
-        new = (name for name, p in Store().tensors.items() if name not in self.tensors and id(p) not in held)
-        return next(new, "")
+        for name, tensor in Store().tensors.items():
+            before = self.tensors.get(name)
+            if (before is None and id(tensor) not in held) or (before is not None and before is not tensor):
+                return name
+        return ""
 
 
 class EagerRun:
@@ -112,7 +121,7 @@ class EagerRun:
         self.created = before.changed() or store.created(before.tensors)
         if before.unprepared:
             self.created = "an autoguide"
-        elif overwritten := before.overwritten() or store.overwritten():
+        elif overwritten := before.overwritten() or store.overwritten(before.tensors):
             self.problem = f"{overwritten} changes as it runs"
         elif versions != [arg._version for arg in args if isinstance(arg, Tensor)]:
             self.problem = "an argument changes as it runs"

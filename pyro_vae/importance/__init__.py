@@ -1,4 +1,4 @@
-"""The ELBO and log p(x) by importance sampling, for any Pyro model and guide with a plate "data".
+"""The ELBO and log p(x) by importance sampling, for any Pyro model and guide with latents of each datum.
 
 All is computed on the pair of programs by trace and replay, so it needs nothing of this package's
 components. Units are nats per datum.
