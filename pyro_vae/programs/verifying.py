@@ -48,8 +48,8 @@ class Verified:
         """Hold a run against two of its data, run alone, and one of its draws against that of two parts.
 
         Data are run alone in the first run of each number of draws and data. The first run of the 1st, 2nd,
-        4th, 8th batch and of every eighth after it is held against the same data in two parts, since some data
-        can lead a program elsewhere than those that were looked at; that of each would take a tenth longer.
+        4th, 8th batch and of every eighth after it is held against the same data in two parts, since some
+        data can lead a program elsewhere than those that were looked at; each would take a tenth longer.
         """
         if self._all or get_proxy_mode() is not None:
             return
