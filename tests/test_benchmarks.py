@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks import annealing, bfloat16, cases
+import pyro_vae as pv
+from experiments.benchmarks import annealing, bfloat16, cases, ways
 from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
@@ -201,3 +202,15 @@ def test_the_bare_gradient_is_that_of_the_log_joint() -> None:
     z = u.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(z), z)
     torch.testing.assert_close(path.force(u, torch.ones(3)), -gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_programs_on_repeated_data_give_the_same_log_p() -> None:
+    found = {}
+    for name, work in ways.contenders(pv.MLP((10,)), 3, 400).items():
+        torch.manual_seed(0)
+        found[name] = work()
+    estimates = [result.estimate for result in found.values() if isinstance(result, pv.LogEvidence)]
+    assert len(estimates) == 3
+    for estimate in estimates[1:]:
+        torch.testing.assert_close(estimate, estimates[0], rtol=0, atol=0.5)
+    assert ways.table({"case": {name: [1.0] for name in found}}).count("1.00") == 3
