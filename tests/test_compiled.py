@@ -948,3 +948,18 @@ def test_inductor_agrees_up_to_rounding_with_the_same_random_numbers() -> None:
         assert torch.equal(fast_state, state)
     assert_flat(compiled)
     assert steps_of(compiled).ways[0]["inductor"]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_inductor_takes_gradients_that_are_zero_but_for_their_rounding() -> None:
+    torch.manual_seed(0)
+    layers = nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 9)
+    decoder = pv.Network(nn.Sequential(*layers), (2,), (9,))
+    x = (torch.rand(50, 9) < 0.5).float()
+    likelihood = pv.BernoulliLikelihood(decoder, (9,))
+    posterior = pv.DiagonalNormalPosterior(pv.MLP((8,)).encoder((9,)), 2)
+    vae = pv.VAE(pv.StandardNormalPrior(2), likelihood, posterior)
+    compiled = pv.CompiledELBO(TRACE, "inductor")
+    for _ in range(3):
+        compiled.loss_and_grads(vae.model, vae.guide, x)
+    assert steps_of(compiled).ways[0]["inductor"]

@@ -46,6 +46,8 @@ SAME_ON_GPU = 1e2
 OTHER_OPERATIONS = 1e3
 #: A loss and its gradients, sums over a batch as well.
 OTHER_OPERATIONS_IN_SUMS = 1e4
+#: The share of the largest gradient below which another may be what is left of numbers that cancel.
+CANCELLED = 1e-3
 #: No difference counts as rounding that is larger than this share, as in bfloat16.
 _AT_MOST = 0.1
 
@@ -100,9 +102,16 @@ def agree(new: Tensor | None, old: Tensor | None, tolerance: float, size: float 
         new, old = torch.view_as_real(new), torch.view_as_real(old)
     new, old = new.double(), old.double()
     if size is None:
-        size = float(old.nan_to_num(1.0, 0.0, 0.0).abs().max())
+        size = size_of(old)
     close: bool = torch.allclose(new, old, rtol=tolerance, atol=tolerance * size, equal_nan=True)
     return close
+
+
+def size_of(numbers: Tensor) -> float:
+    """The largest finite size of some numbers; 0 of none."""
+    if numbers.is_complex():
+        numbers = torch.view_as_real(numbers)
+    return float(numbers.nan_to_num(1.0, 0.0, 0.0).abs().max()) if numbers.numel() else 0.0
 
 
 class Speaker:
