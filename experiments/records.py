@@ -10,7 +10,7 @@ import yaml
 
 import pyro_vae as pv
 from pyro_vae.reports.markdown import insert
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 
 class Records:

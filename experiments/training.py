@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyro_vae as pv
-from pyro_vae.arguments import train_parser, with_defaults
 from pyro_vae.cli import load, main
+from pyro_vae.cli.parser import train_parser, with_defaults
 from pyro_vae.cli.train import configuration
 from pyro_vae.data import Dataset
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 from pyro_vae.vae import VAE, JointProgram
 
 #: Two steps on the embedded digits instead of the whole.

@@ -513,7 +513,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     calls: int, tmp_path: Path, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the pilot, in forward chains, in reverse chains of a later batch."""
-    monkeypatch.setattr("pyro_vae.checkpoints.Resumable.interval", 0.0)
+    monkeypatch.setattr("pyro_vae.storage.resumable.Resumable.interval", 0.0)
     ppca = PPCA()
     kept = tmp_path / "annealing.pt"
 
@@ -546,7 +546,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_vae.checkpoints.Resumable.interval", 0.0)
+    monkeypatch.setattr("pyro_vae.storage.resumable.Resumable.interval", 0.0)
     ppca = PPCA()
     kept = tmp_path / "annealing.pt"
     options: dict[str, Any] = {"num_chains": 2, "num_temperatures": 9, "compile": "off", "checkpoint": kept}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyro_vae.checkpoints import Resumable, fingerprint
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
+from pyro_vae.storage.resumable import Resumable, fingerprint
 from tests.components import refused
 
 CPU = torch.device("cpu")

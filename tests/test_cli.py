@@ -21,7 +21,8 @@ import torch
 import yaml
 from PIL import Image
 
-from pyro_vae.arguments import PARTS, SKIPPED, subclasses
+from pyro_vae.cli.messages import subclasses
+from pyro_vae.cli.parser import PARTS, SKIPPED
 from tests.commands import SMALL, Run
 
 

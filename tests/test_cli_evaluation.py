@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 import pyro_vae as pv
-from pyro_vae.checkpoints import Resumable
 from pyro_vae.cli import load
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import Diagnosing, diagnosing
-from pyro_vae.runs import load_arrays
+from pyro_vae.storage.files import load_arrays
+from pyro_vae.storage.resumable import Resumable
 from tests.commands import SMALL, Run
 
 ANNEALED = ("--method", "annealed", "--chains", 3, "--temperatures", 6, "--num_data", 20, "--simulated", 2)

@@ -16,7 +16,7 @@ from scipy import stats
 import pyro_vae as pv
 from pyro_vae.comparison import Reference, paired_difference
 from pyro_vae.comparison.options import differing
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 
 Make = Callable[..., Path]
 RANDOM = np.random.RandomState(0)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 import pyro_vae as pv
-from pyro_vae.checkpoints import Resumable
 from pyro_vae.importance.pareto import pareto_k, tail_length
 from pyro_vae.importance.running import Running, levels_of
 from pyro_vae.importance.sampling import rounds_of
+from pyro_vae.storage.resumable import Resumable
 from tests.components import refused
 from tests.test_importance import PPCA, D, L, N, Numbered
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import pyro_vae as pv
-from pyro_vae.arguments import PARTS, subclasses, train_parser, with_defaults
+from pyro_vae.cli.messages import subclasses
+from pyro_vae.cli.parser import PARTS, train_parser, with_defaults
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from pyro_vae.errors import InputError
-from pyro_vae.runs import Run, load_arrays, load_checkpoint, load_parameters, save_checkpoint, write
+from pyro_vae.storage.checkpoints import load_checkpoint, load_parameters, save_checkpoint
+from pyro_vae.storage.files import load_arrays, write
+from pyro_vae.storage.runs import Run
 
 
 def test_a_new_run_has_its_configuration(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyro_vae.errors import InputError
-from pyro_vae.stages import Stages
+from pyro_vae.storage.stages import Stages
 from tests.components import refused
 
 SETTINGS = {"seed": 0, "split": "test"}

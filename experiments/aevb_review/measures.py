@@ -10,7 +10,7 @@ from torch import Tensor
 import pyro_vae as pv
 from experiments.aevb_review.zoom import zoomed_log_evidence
 from pyro_vae.randomness import own_randomness
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 
 #: Pixels by the share of training images in which they differ from their most frequent level.
 GROUPS = {"constant": 0.0, "up to 0.1 %": 0.001, "up to 1 %": 0.01, "up to 10 %": 0.1, "others": 1.0}

@@ -12,7 +12,7 @@ from experiments.autoencoder_vs_vae.judge import Judge, labels_of
 from experiments.grid import grid_log_evidence
 from pyro_vae.data import Dataset, Split
 from pyro_vae.networks import Network
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 
 Model = pv.VAE | pv.Autoencoder
 

@@ -39,7 +39,7 @@ from experiments.training import summary_of, trained
 from pyro_vae import plots
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import circumstances
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 
 HERE = Path(__file__).parent
 

@@ -30,7 +30,7 @@ from pyro_vae.annealing.path import Path as Densities
 from pyro_vae.compiled import Compile
 from pyro_vae.programs import Latents
 from pyro_vae.reports.markdown import insert, markdown
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
 #: Hidden layers and length of z of a model of 28×28 pixels, and how many data.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from experiments.benchmarks.race import Row
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 PACKAGES = ("pyro_vae", "torch", "pyro-ppl", "numpyro", "jax", "jaxlib", "pythae", "numpy")
 

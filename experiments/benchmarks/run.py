@@ -21,7 +21,7 @@ from tqdm import tqdm
 import pyro_vae as pv
 from pyro_vae import plots
 from pyro_vae.errors import count, one_line
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))

@@ -26,7 +26,7 @@ import pyro_vae as pv
 from experiments.benchmarks.annealing import Work, race
 from experiments.benchmarks.results import circumstances
 from pyro_vae.reports.markdown import insert, markdown
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
 NETWORKS: dict[str, pv.MLP | pv.Convolutional] = {

@@ -28,7 +28,8 @@ from pyro_vae.cli import main as pyro_vae
 from pyro_vae.data import Dataset
 from pyro_vae.reports import circumstances
 from pyro_vae.reports.markdown import markdown
-from pyro_vae.runs import Run, write
+from pyro_vae.storage.files import write
+from pyro_vae.storage.runs import Run
 from pyro_vae.vae import VAE
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyro_vae as pv
 from experiments.swap.cells import Cell, Protocol, Record, settings
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 
 class Results:

@@ -15,11 +15,11 @@ from pyro_vae.annealing.kernels import Kernels, pilot_transitions, tune
 from pyro_vae.annealing.options import Options
 from pyro_vae.annealing.path import Path
 from pyro_vae.batch import Batch
-from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
+from pyro_vae.storage.resumable import Resumable, fingerprint
 
 
 def resumable(

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from pyro_vae import comparison, plots
 from pyro_vae.errors import InputError
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 
 def compare(runs: list[Path], *, reference: comparison.Reference, out: Path) -> None:

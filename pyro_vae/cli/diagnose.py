@@ -11,8 +11,8 @@ from pyro_vae.cli.loading import load
 from pyro_vae.cli.pictures import save
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.reports.diagnosing import calibration_of
-from pyro_vae.runs import Run
-from pyro_vae.stages import Stages
+from pyro_vae.storage.runs import Run
+from pyro_vae.storage.stages import Stages
 
 
 def diagnose(

@@ -7,11 +7,11 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from pyro_vae.arguments import Parser, compare_parser, train_parser, with_defaults
 from pyro_vae.cli.compare import compare
 from pyro_vae.cli.diagnose import diagnose
 from pyro_vae.cli.evaluate import evaluate
 from pyro_vae.cli.experiments import experiments
+from pyro_vae.cli.parser import Parser, compare_parser, train_parser, with_defaults
 from pyro_vae.cli.pictures import reconstruct, sample, scatter, traverse
 from pyro_vae.cli.train import train
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.checkpoints import fingerprint
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, count
 from pyro_vae.reports import Estimator, Method
 from pyro_vae.reports.estimators import OPTIONS
-from pyro_vae.stages import Stages
+from pyro_vae.storage.resumable import fingerprint
+from pyro_vae.storage.stages import Stages
 from pyro_vae.vae import JointProgram
 
 

@@ -13,8 +13,8 @@ from pyro_vae.data import Split
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.importance import LogEvidence
 from pyro_vae.randomness import own_randomness
-from pyro_vae.runs import Run
-from pyro_vae.stages import Stages
+from pyro_vae.storage.runs import Run
+from pyro_vae.storage.stages import Stages
 from pyro_vae.vae import JointProgram
 
 #: Pictures of importance sampling.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pyro_vae.reports.experiments import listing, read_experiments, summary_table
 from pyro_vae.reports.markdown import insert
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 
 def experiments(*, folder: Path = Path("experiments"), write_readme: bool = False) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pyro_vae import plots, reports
 from pyro_vae.cli.loading import load
 from pyro_vae.errors import seed_number
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 from pyro_vae.vae import check_axes
 
 

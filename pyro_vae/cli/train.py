@@ -9,11 +9,11 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from pyro_vae import plots, reports
-from pyro_vae.arguments import Parser, settings_of, train_parser
 from pyro_vae.cli.loading import build
+from pyro_vae.cli.parser import Parser, settings_of, train_parser
 from pyro_vae.data import Dataset
 from pyro_vae.errors import count
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 from pyro_vae.training import Epoch, History, fit
 from pyro_vae.vae import JointProgram
 

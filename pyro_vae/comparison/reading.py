@@ -10,7 +10,8 @@ import numpy as np
 import yaml
 
 from pyro_vae.errors import InputError, one_line
-from pyro_vae.runs import Run, load_arrays
+from pyro_vae.storage.files import load_arrays
+from pyro_vae.storage.runs import Run
 
 #: Results of two runs are compared only where these are equal.
 SAME = ("data", "split", "num_data", "units", "protocol", "data_hash", "binarisation seed", "method")

@@ -9,7 +9,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.checkpoints import Resumable, fingerprint
 from pyro_vae.compiled import Compile
 from pyro_vae.errors import InputError, count
 from pyro_vae.importance.results import LogEvidence, warn_of_zeros
@@ -17,6 +16,7 @@ from pyro_vae.importance.sampling import Sampling
 from pyro_vae.importance.summary import summarise
 from pyro_vae.programs import Pair, Program, one_at_a_time, say
 from pyro_vae.randomness import own_randomness
+from pyro_vae.storage.resumable import Resumable, fingerprint
 
 
 @one_at_a_time

@@ -8,7 +8,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_vae.batch import Batch
-from pyro_vae.checkpoints import Resumable
 from pyro_vae.compiled import FlatFunction
 from pyro_vae.compiled.policy import WEIGHTS, Compile, choose
 from pyro_vae.errors import InputError
@@ -17,6 +16,7 @@ from pyro_vae.importance.pareto import pareto_k, tail_length
 from pyro_vae.importance.running import Running, levels_of
 from pyro_vae.importance.summary import standard_error
 from pyro_vae.programs import Pair
+from pyro_vae.storage.resumable import Resumable
 
 #: Draws per datum in the first round of a stopping rule; the second makes them 2000, the third 4000.
 FIRST_ROUND = 1000

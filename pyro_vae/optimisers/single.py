@@ -24,7 +24,7 @@ from pyro_vae.optimisers.clipping import clip_bounds
 from pyro_vae.optimisers.gradients import had_gradient, has_begun, note_gradients
 from pyro_vae.optimisers.made import checked, groups_of, load_states
 from pyro_vae.optimisers.states import Saved, check_names, load_saved, pack, unpack
-from pyro_vae.runs import load_checkpoint, save_checkpoint
+from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
 
 Options = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pyro_vae.runs import write
+from pyro_vae.storage.files import write
 
 #: Dots per inch.
 DPI = 150

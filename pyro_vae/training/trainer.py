@@ -22,7 +22,7 @@ from pyro_vae.objectives import KLWeight, check_mean_field, in_words, make_objec
 from pyro_vae.programs import Pair
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
-from pyro_vae.runs import check_settings, load_checkpoint, load_parameters, save_checkpoint
+from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, load_parameters, save_checkpoint
 from pyro_vae.training.data import Splits
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimising import MakeOptimiser, Optimising

@@ -1,17 +1,11 @@
-"""The options of the command line, built by jsonargparse from the constructors' signatures.
+"""The options of the command line, built by jsonargparse from the constructors' signatures."""
 
-An error is one line, with the close matches of a misspelt name.
-"""
-
-import difflib
 import inspect
 import json
 import re
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterable
 from pathlib import Path
-from pydoc import locate as import_object
 from typing import Any, NoReturn
 
 import torch
@@ -19,15 +13,16 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from pyro.infer import ELBO
 
+from pyro_vae.cli.messages import hint, readable
 from pyro_vae.comparison import Reference
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, one_line
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.networks import Architecture
-from pyro_vae.objectives import PLUMBING, UNUSABLE
+from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
-from pyro_vae.runs import Run
+from pyro_vae.storage.runs import Run
 from pyro_vae.training import fit
 from pyro_vae.vae import FACTS, JointProgram
 
@@ -97,100 +92,9 @@ class Parser(ArgumentParser):
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         line = " ".join(message.split())
-        hint = (
-            close_commands(line)
-            or close_options(parser, line)
-            or close_classes(parser, line)
-            or close_parameters(line)
-        )
-        sys.stderr.write(f"pyro-vae: error: {readable(line)}{hint}\n")
+        options = [option for action in parser._actions for option in action.option_strings]
+        sys.stderr.write(f"pyro-vae: error: {readable(line)}{hint(line, options, parser.bases)}\n")
         sys.exit(2)
-
-
-#: What the parser says, and the same in a user's words.
-WORDS = (
-    (r"<class '([\w.]+)'>", r"\1"),
-    (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
-    (r"NoneType", r"null"),
-    (r", tuple\[int, \.\.\.\]", r" or a list as [1,2]"),
-    (r"Does not validate .*? Subtypes: \[(.*?)\] Errors:.* Given value: (.*)", r"expected \1, got \2"),
-    (
-        r"expected \S*Callable.*, got Namespace\(class_path='[\w.]*?(\w+)'.*",
-        r"\1 lacks an option (see .help)",
-    ),
-    (r"Expected an? tuple(?:\[.*?\])?\. Got value: (.*)", r"expected a list as [1,2], got \1"),
-    (r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2"),
-    (
-        r"- Expected a path but (\S+) either not accessible or invalid",
-        r"Expected a dot import path string: \1",
-    ),
-    (r"(Expected a dot import path string: \S+) - \1", r"\1"),
-    (r"Expected a dot import path string: (\S+)", r"expected a class or its import path, got \1"),
-    (r"Problem with given class_path '[\w.]*?(\w+)':", r"\1:"),
-    (r"[Oo]ption '(\w+)' is not accepted", r"there is no option \1"),
-    (r"[Pp]arser key \"([\w.]+)\":", r"--\1:"),
-    (r"(evaluate|diagnose|sample|reconstruct|traverse)\.run", r"RUN, the folder of a run"),
-    (r"compare\.runs", r"RUN RUN, the folders of runs"),
-)
-
-
-def readable(line: str) -> str:
-    """The parser's message in a user's words.
-
-    >>> readable('Parser key "epochs": Expected a int. Got value: x')
-    '--epochs: expected int, got x'
-    """
-    for pattern, words in WORDS:
-        line = re.sub(pattern, words, line)
-    return line
-
-
-def close_commands(line: str) -> str:
-    """A hint for an unknown command."""
-    found = re.search(r"COMMAND: invalid choice: '(\w+)' \(choose from (.*)\)", line)
-    return _did_you_mean(found[1], re.findall(r"\w+", found[2])) if found else ""
-
-
-def close_options(parser: Parser, line: str) -> str:
-    """A hint for unknown options."""
-    found = re.search(r"[Uu]nrecognized arguments: (--[\w.]+)", line)
-    known = [option for action in parser._actions for option in action.option_strings]
-    known = [option for option in known if not option.endswith((".help", "_config"))]
-    return _did_you_mean(found[1], known) if found else ""
-
-
-def close_classes(parser: Parser, line: str) -> str:
-    """A hint for an unknown class of an exchangeable part."""
-    found = re.search(r'"(\w+)":(?: - Expected a path but| Expected a dot import path string:) (\S+)', line)
-    if not found or found[1] not in parser.bases:
-        return ""
-    names = [each.__name__ for each in subclasses(parser.bases[found[1]])]
-    return _did_you_mean(found[2], names) or f": choose among {', '.join(names)}, or give an import path"
-
-
-def close_parameters(line: str) -> str:
-    """A hint for an unknown option of a class."""
-    found = re.search(r"class_path '([\w.]+)': Option '(\w+)' is not accepted", line)
-    if not found:
-        return ""
-    known = list(inspect.signature(import_object(found[1])).parameters)  # type: ignore[arg-type]
-    if found[2] in known:
-        return ", since it is filled in"
-    return _did_you_mean(found[2], known) or "; name the class that has it, as --prior CLASS"
-
-
-def subclasses(base: type) -> list[type]:
-    """All that can be chosen: the concrete classes that derive from `base`."""
-    below: list[type] = []
-    child: type
-    for child in base.__subclasses__():
-        below += [child, *subclasses(child)]
-    return [each for each in below if not (inspect.isabstract(each) or issubclass(each, UNUSABLE))]
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def train_parser() -> Parser:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
 from pyro_vae.randomness import random_state, set_random_state
-from pyro_vae.runs import check_settings, load_checkpoint, save_checkpoint
+from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, save_checkpoint
 
 
 class Resumable:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pyro_vae.errors import InputError
-from pyro_vae.runs import load_checkpoint, save_checkpoint
+from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
 
 
 class Stages:

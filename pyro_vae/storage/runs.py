@@ -19,17 +19,15 @@ import csv
 import io
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import torch
 
 from pyro_vae.errors import InputError
+from pyro_vae.storage.files import write
 
 #: All that a run writes into its folder.
 OWNED = (
@@ -144,105 +142,3 @@ def _finite(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: _finite(value) for key, value in content.items()}
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file atomically: to a temporary name beside it, flushed, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)  # a full disk does not say where
-        raise
-
-
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """A checkpoint of tensors, numbers and strings, written atomically."""
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    write(path, buffer.getvalue())
-
-
-def load_checkpoint(path: Path, keys: Iterable[str] = ("model",)) -> dict[str, Any]:
-    """A checkpoint, loaded onto the CPU without executing any code in it.
-
-    Raises:
-        InputError: where it is missing, truncated, of another kind than `keys` say, or would need code
-            to be executed.
-    """
-    if not path.is_file():
-        raise InputError(f"expected a checkpoint at {path}, found none: train first")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise InputError(
-            f"the checkpoint {path} holds more than tensors and numbers, so loading it could execute code: "
-            "refused; use a checkpoint written by pyro-vae"
-        ) from error
-    except PermissionError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"the checkpoint {path} is truncated or corrupt: train anew or use another"
-        ) from error
-    missing = set(keys) - set(state) if isinstance(state, dict) else set(keys)
-    if missing:
-        raise InputError(f"expected a checkpoint at {path} with {', '.join(sorted(missing))}, got none of it")
-    return dict(state)
-
-
-def load_arrays(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
-    """The arrays of an .npz, loaded without executing any code in it.
-
-    Raises:
-        InputError: where it is truncated or no .npz, holds Python objects, or lacks one of `keys`.
-    """
-    content = io.BytesIO(path.read_bytes())
-    try:
-        with np.load(content, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:
-        raise InputError(
-            f"expected arrays in {path}, got a file that is truncated or corrupt: evaluate the run anew"
-        ) from error
-    missing = set(keys) - set(arrays)
-    if missing:
-        raise InputError(
-            f"expected {path} with {', '.join(sorted(missing))}, got none of it: evaluate the run anew"
-        )
-    return arrays
-
-
-def load_parameters(module: torch.nn.Module, state: Mapping[str, Any], path: Path) -> None:
-    """Load the parameters of a checkpoint into `module`.
-
-    Raises:
-        InputError: where they are those of another model, naming the first difference.
-    """
-    wanted, given = module.state_dict(), state.get("model", {})
-    for name in (*wanted, *given):
-        expected, got = (
-            tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (wanted, given)
-        )
-        if expected != got:
-            raise InputError(
-                f"the checkpoint {path} was made for another model: {name} expects {expected}, got {got}"
-            )
-    module.load_state_dict(given)
-
-
-def check_settings(made_with: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on with other settings or data than those of a checkpoint."""
-    for name, value in given.items():
-        if made_with.get(name) != value:
-            raise InputError(
-                f"the checkpoint {path} was made with {name} {made_with.get(name)}, got {value}: "
-                "go on with the same settings and data"
-            )

@@ -1,0 +1,1 @@
+"""What is kept on disk: files, checkpoints, the folders of runs, and long computations that go on."""
