@@ -7,8 +7,8 @@ from typing import Any
 
 import pyro_vae as pv
 from pyro_vae.cli import load, main
+from pyro_vae.cli.configuration import text_of
 from pyro_vae.cli.parser import train_parser, with_defaults
-from pyro_vae.cli.train import configuration
 from pyro_vae.data import Dataset
 from pyro_vae.storage.runs import Run
 from pyro_vae.vae import VAE, JointProgram
@@ -38,7 +38,8 @@ def trained(folder: Path, *options: str, smoke: bool = False) -> tuple[Run, Data
         words += ["--out", str(folder)]
     if not (folder / "summary.json").exists() and (status := main(["train", *words])):
         raise SystemExit(status)
-    return load(folder)
+    opened = load(folder)
+    return opened.run, opened.data(), opened.vae
 
 
 def trained_variants(
@@ -61,7 +62,6 @@ def summary_of(run: Run) -> dict[str, Any]:
 
 def _check(folder: Path, words: list[str]) -> None:
     """Refuse a run that was trained with other options."""
-    parser = train_parser()
-    asked = configuration(parser, parser.parse_args(with_defaults(words)))
+    asked = text_of(train_parser().parse_args(with_defaults(words)))
     if asked != (folder / "config.yaml").read_text():
         raise pv.InputError(f"{folder} holds a run with other options: choose another folder with --runs")

@@ -38,6 +38,17 @@ def count(name: str, value: int) -> int:
     return index(value)
 
 
+#: Of one datum: hours of them at the fastest.
+_MOST_DRAWS = 10**9
+
+
+def draws(name: str, value: int) -> int:
+    """`value` as a number of draws of each datum, refused where it is no such number or beyond any use."""
+    if count(name, value) > _MOST_DRAWS:
+        raise InputError(f"{name} expects at most {_MOST_DRAWS:,} draws of each datum, got {value:,}")
+    return index(value)
+
+
 def counts(name: str, values: Iterable[int]) -> tuple[int, ...]:
     """`values` as a tuple, refused where one is not a positive whole number."""
     values = tuple(values)
@@ -65,6 +76,21 @@ def one_line(error: BaseException) -> str:
     except Exception:  # of the error's own class
         text = "an error without a text"
     return " ".join(text.split("Trace Shapes:")[0].split())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory, on a CPU or a GPU."""
+    said = f"{type(error).__name__} {error}"
+    return isinstance(error, MemoryError) or any(
+        words in said
+        for words in ("OutOfMemory", "not enough memory", "can't allocate memory", "out of memory")
+    )
+
+
+def shortened(value: object) -> str:
+    """A value as text, its beginning where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def make(role: str, maker: Callable[[Any], T], argument: object) -> T:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.storage.files import write
-from pyro_vae.storage.resumable import Resumable, fingerprint
+from pyro_vae.storage.hashing import fingerprint
+from pyro_vae.storage.resumable import Resumable
 from tests.components import refused
 
 CPU = torch.device("cpu")

@@ -90,7 +90,8 @@ def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) ->
     options = ("--particles", 40, "--num_data", 20, "--seed", 3)
     status, out, err = pyro_vae("evaluate", trained, *options)
     assert (status, err) == (0, "")
-    _, data, vae = load(trained)
+    opened = load(trained)
+    data, vae = opened.data(), opened.vae
     part = data.test.subset(20)
     with own_randomness(3, vae.device):
         terms = pv.elbo(vae.model, vae.guide, part.batch(), num_particles=10)
@@ -125,7 +126,8 @@ def test_annealing_has_its_own_numbers_and_words(pyro_vae: Run, trained: Path) -
     pyro_vae("evaluate", trained, "--particles", 40)
     status, out, err = pyro_vae("evaluate", trained, *ANNEALED, "--start", "guide")
     assert (status, err) == (0, "")
-    _, data, vae = load(trained)
+    opened = load(trained)
+    data, vae = opened.data(), opened.vae
     x = data.test.subset(20).batch()
     with own_randomness(0, vae.device):
         pv.elbo(vae.model, vae.guide, x, num_particles=10)
@@ -308,7 +310,8 @@ def test_methods_are_not_compared_with_each_other(pyro_vae: Run, trained: Path) 
 def test_diagnose(pyro_vae: Run, trained: Path) -> None:
     status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE, "--seed", 2)
     assert (status, err) == (0, "")
-    _, data, vae = load(trained)
+    opened = load(trained)
+    data, vae = opened.data(), opened.vae
     x, model, guide = data.test.subset(20).batch(), vae.model, vae.guide
     with own_randomness(2, vae.device):
         train = data.train.subset(2000).batch()

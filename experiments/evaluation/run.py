@@ -96,7 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help="few draws and temperatures")
     parser.add_argument("--only", nargs="*", help="the names of some estimates")
     options = parser.parse_args(arguments)
-    _, data, vae = load(options.run, "auto")
+    opened = load(options.run, device="auto")
+    data, vae = opened.data(), opened.vae
     part = data.test.subset(options.num_data)
     x = vae.place(part.batch())
     about = {"data": data.name, "protocol": data.protocol, "hash": part.hash(), "num_data": len(x)}

@@ -19,7 +19,8 @@ from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
-from pyro_vae.storage.resumable import Resumable, fingerprint
+from pyro_vae.storage.hashing import fingerprint
+from pyro_vae.storage.resumable import Resumable
 
 
 def resumable(

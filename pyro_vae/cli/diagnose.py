@@ -11,6 +11,7 @@ from pyro_vae.cli.loading import load
 from pyro_vae.cli.pictures import save
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.reports.diagnosing import calibration_of
+from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
 
@@ -63,18 +64,24 @@ def diagnose(
     options = {"split": split, "num_steps": count("num_steps", num_steps), "seed": seed_number(seed)}
     if nuts:
         count("nuts", nuts)
-    opened, data, vae = load(run, device)
+    opened = load(run, device=device)
+    data, vae = opened.data(), opened.vae
     parts = reports.Diagnosing(
         vae, data, split=split, num_data=num_data, seed=seed, progress=sys.stderr.isatty()
     )
-    with stages_of(opened.checkpoints / "diagnosis", vae, parts.part, estimator, options) as stages:
+    place = opened.run.checkpoints / "diagnosis"
+    with (
+        locked(opened.run.folder, shared=True),
+        stages_of(place, vae, parts.part, estimator, options) as stages,
+    ):
         found = _found(stages, parts, estimator, num_steps, nuts)
         content = parts.content(found, sum(stages.seconds.values()))
-        if (opened.folder / "diagnosis.json").exists():
-            print(f"replacing the earlier {opened.folder / 'diagnosis.json'}")
-        opened.write_json("diagnosis.json", content)
-        print(reports.diagnosis_table(content, found["nats"]["table"], opened.folder), end="\n\n")
-        _draw(opened, found, parts, content["units"])
+        path = opened.run.folder / "diagnosis.json"
+        if path.exists():
+            print(f"replacing the earlier {path}")
+        opened.run.write_json(path.name, {**content, **opened.identity})
+        print(reports.diagnosis_table(content, found["nats"]["table"], opened.run.folder), end="\n\n")
+        _draw(opened.run, found, parts, content["units"])
 
 
 def _found(

@@ -4,36 +4,55 @@ import inspect
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 
 from pyro_vae.cli.compare import compare
 from pyro_vae.cli.diagnose import diagnose
 from pyro_vae.cli.evaluate import evaluate
 from pyro_vae.cli.experiments import experiments
-from pyro_vae.cli.parser import Parser, compare_parser, train_parser, with_defaults
-from pyro_vae.cli.pictures import reconstruct, sample, scatter, traverse
+from pyro_vae.cli.export import export
+from pyro_vae.cli.new_data import encode, score
+from pyro_vae.cli.parser import (
+    Parser,
+    compare_parser,
+    going_on,
+    own_modules,
+    settings_of,
+    train_parser,
+    with_defaults,
+)
+from pyro_vae.cli.pictures import interpolate, reconstruct, sample, scatter, traverse
 from pyro_vae.cli.train import train
-from pyro_vae.errors import InputError, NonFiniteLossError, one_line
+from pyro_vae.cli.trust import check_classes, consent, consented, only_trusted
+from pyro_vae.errors import InputError, NonFiniteLossError, one_line, out_of_memory
+from pyro_vae.storage.runs import Run
 
 #: What can be done with a trained run.
 VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "diagnose": diagnose,
+    "score": score,
+    "encode": encode,
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,
+    "interpolate": interpolate,
     "scatter": scatter,
+    "export": export,
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit status.
 
-    0, or 2 for bad input, 1 for a loss that is not finite, 130 where it was interrupted.
+    0, or 2 for bad input, 1 for a loss that is not finite, 130 where it was interrupted. An error that none
+    of this foresees is one line, too; with PYRO_VAE_TRACEBACK=1 in the environment it is a traceback.
     """
-    sys.path.append(os.getcwd())  # a user's own classes in a file of the current folder
     try:
+        sys.path.append(os.getcwd())  # a user's own classes in a file of the current folder
         with warnings.catch_warnings():
             warnings.showwarning = _note
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
@@ -53,6 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
         how = f"; {end}" if str(end) else ""
         print(f"\npyro-vae: interrupted{how}", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Exception as error:
+        if out_of_memory(error):
+            return _refuse(
+                "out of memory: lower --batch_size, --num_data, --chains or the sizes of the networks"
+            )
+        if os.environ.get("PYRO_VAE_TRACEBACK"):
+            raise
+        return _refuse(_unforeseen(error))
 
 
 def _note(message: Warning | str, *_: object, **__: object) -> None:
@@ -61,8 +88,22 @@ def _note(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _refuse(line: str) -> int:
-    print(f"pyro-vae: error: {line}", file=sys.stderr)
+    print(f"pyro-vae: error: {_printable(line)}", file=sys.stderr)
     return 2
+
+
+def _printable(line: str) -> str:
+    """A line without the control characters that a file's name, or content, may hold."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One line of an error of a user's own class, or of this package."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+    return (
+        f"{type(error).__name__}: {one_line(error)} ({where}); PYRO_VAE_TRACEBACK=1 shows how it came about"
+    )
 
 
 def _description(verb: Callable[..., None]) -> str:
@@ -70,13 +111,24 @@ def _description(verb: Callable[..., None]) -> str:
     return inspect.cleandoc(verb.__doc__ or "").split("\n\nArgs:")[0]
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _usage(name: str, verb: Callable[..., None]) -> str:
+    """The words before the options."""
+    required = [
+        each.name.upper()
+        for each in inspect.signature(verb).parameters.values()
+        if each.default is each.empty
+    ]
+    return " ".join(["pyro-vae", name, *required, "[options]"])
+
+
+def _parser() -> Parser:
     parser = Parser(prog="pyro-vae", description="Train, evaluate and look at variational autoencoders.")
+    parser.add_argument("--version", action="version", version=f"pyro_vae {version('pyro_vae')}")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     commands.add_subcommand("train", train_parser(), help="Train a VAE and report its test log-likelihood.")
     for name, verb in VERBS.items():
         description = _description(verb)
-        verb_parser = Parser(description=description, usage=f"pyro-vae {name} RUN [options]")
+        verb_parser = Parser(description=description, usage=_usage(name, verb), epilog=_TRUST)
         verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True)
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
     description = _description(compare)
@@ -85,12 +137,46 @@ def _dispatch(arguments: list[str]) -> int:
     experiments_parser = Parser(description=description)
     experiments_parser.add_function_arguments(experiments, nested_key=None)
     commands.add_subcommand("experiments", experiments_parser, help=description.split("\n")[0])
-    if arguments[:1] == ["train"]:
-        arguments = ["train", *with_defaults(arguments[1:])]
-    settings = parser.parse_args(arguments)
-    chosen = settings[settings.command]
-    if settings.command == "train":
-        return train(chosen)
-    verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "experiments": experiments}
-    verbs[settings.command](**chosen.as_dict())
+    return parser
+
+
+#: Of the commands that open a run.
+_TRUST = """with classes of your own in the run:
+  --trust MODULE    import them from this module; a run may come from anywhere, so read it before
+"""
+
+
+def _dispatch(arguments: list[str]) -> int:
+    arguments, trusted = _trusted(arguments)
+    with consent(trusted):
+        if arguments[:1] == ["train"] and not {"-h", "--help"} & {*arguments}:
+            resumed = going_on(arguments[1:])
+            if resumed is not None:
+                folder, changes = resumed
+                return train(settings_of(Run(folder), changes), folder)
+            arguments = ["train", *with_defaults(arguments[1:])]
+        parser = _parser()
+        with only_trusted({*consented(), *own_modules(arguments)}):
+            settings = parser.parse_args(arguments)
+            check_classes(settings)
+        chosen = settings[settings.command]
+        if settings.command == "train":
+            return train(chosen)
+        verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "experiments": experiments}
+        verbs[settings.command](**parser.instantiate(settings)[settings.command].as_dict())
     return 0
+
+
+def _trusted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The words without --trust MODULE, and these modules."""
+    others, modules, words = [], [], iter(arguments)
+    for word in words:
+        option, joined, value = word.partition("=")
+        if option != "--trust":
+            others.append(word)
+            continue
+        value = value if joined else next(words, "")
+        if not value.replace(".", "_").isidentifier():
+            raise InputError(f"--trust expects the name of a module, got {value!r}")
+        modules.append(value)
+    return others, modules

@@ -1,6 +1,5 @@
 """What `evaluate` and `diagnose` share: the options of log p(x), and how an interrupted command goes on."""
 
-import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pyro_vae.data import Split
-from pyro_vae.errors import InputError, count
+from pyro_vae.errors import InputError, count, draws
 from pyro_vae.reports import Estimator, Method
 from pyro_vae.reports.estimators import OPTIONS
-from pyro_vae.storage.resumable import fingerprint
+from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.stages import Stages
 from pyro_vae.vae import JointProgram
 
@@ -32,7 +31,7 @@ def estimator_of(command: Callable[..., None], *, method: Method, **options: Any
                     "choose the other method"
                 )
     for name in ("particles", "chains", "temperatures"):
-        count(name, options[name])
+        draws(name, options[name])
     if options.get("simulated"):
         count("simulated", options["simulated"])
     return Estimator(method, **options)
@@ -49,17 +48,9 @@ def stages_of(
         "num_data": len(part),
         "data": part.hash(),
         "device": vae.device.type,
-        "parameters": _hash(vae),
+        "parameters": fingerprint_of(vae),
     }
     with Stages(folder, settings) as stages:
         if stages.resumed:
             print(f"pyro-vae: note: going on from {folder}", file=sys.stderr)
         yield stages
-
-
-def _hash(vae: JointProgram) -> str:
-    """The first 16 hex digits of a SHA-256 of all parameters and buffers."""
-    state = sorted(vae.state_dict().items())
-    return hashlib.sha256(" ".join(name + fingerprint(each) for name, each in state).encode()).hexdigest()[
-        :16
-    ]

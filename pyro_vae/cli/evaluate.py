@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from pyro_vae import plots, reports
 from pyro_vae.cli.estimating import estimator_of, stages_of
-from pyro_vae.cli.loading import load
+from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.cli.pictures import save
-from pyro_vae.data import Split
+from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.importance import LogEvidence
 from pyro_vae.randomness import own_randomness
+from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
 from pyro_vae.vae import JointProgram
@@ -32,11 +33,15 @@ def evaluate(
     start: Literal["prior", "guide"] = "prior",
     simulated: int = 20,
     num_data: int | None = None,
-    split: Literal["train", "valid", "test"] = "test",
+    split: Literal["train", "valid", "test", "all"] | None = None,
+    data: Dataset | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
     """ELBO and log p(x) of a trained run, into its evaluation.json, and of each datum into per_datum.npz.
+
+    New data, as by `--data ArrayFile --data.path new.npy`, are evaluated likewise, and nothing is written:
+    `score` keeps the numbers of each datum of a file.
 
     Importance sampling takes seconds, and a Pareto k-hat above 0.7 tells the data whose estimates are likely
     too low. Annealing takes minutes to hours, and from the prior does not rest on q(z|x). Both are lower
@@ -55,7 +60,8 @@ def evaluate(
         simulated: On how many data drawn from the model annealing is certified, by bounds from below and
             above (bidirectional Monte Carlo); 0 for none. Each takes twice the time of a datum.
         num_data: How many data, by a fixed choice; null for all.
-        split: Which data.
+        split: Which data; by default test, and all of new data.
+        data: New data, a class and its options as in `train`; by default those of the training.
         seed: Of all random numbers.
         device: Where to compute; `auto` takes a GPU where there is one.
     """
@@ -69,10 +75,14 @@ def evaluate(
         start=start,
         simulated=simulated,
     )
+    split = split or ("test" if data is None else "all")
     options = {"split": split, "seed": seed_number(seed)}
-    opened, data, vae = load(run, device)
+    opened = load(run, device=device)
+    new, vae = data is not None, opened.vae
+    data = opened.data() if data is None else opened.like(data)
     part = reports.part_of(data, split, num_data)
-    with stages_of(opened.checkpoints / "evaluation", vae, part, estimator, options) as stages:
+    place = opened.run.checkpoints / ("evaluation of new data" if new else "evaluation")
+    with locked(opened.run.folder, shared=True), stages_of(place, vae, part, estimator, options) as stages:
         found = reports.evaluation(
             vae,
             data,
@@ -84,12 +94,20 @@ def evaluate(
             checkpoint=stages.within("log_evidence"),
             progress=sys.stderr.isatty(),
         )
-        if (opened.folder / "evaluation.json").exists():
-            print(f"replacing the earlier {opened.folder / 'evaluation.json'}")
-        opened.write_arrays("per_datum.npz", found.per_datum)
-        opened.write_json("evaluation.json", found.content)
-        print(reports.table(found.content, opened.folder))
-        _draw(opened, found)
+        if not new:
+            _keep(opened, found)
+        print(reports.table(found.content, opened.run.folder))
+        if not new:
+            _draw(opened.run, found)
+
+
+def _keep(opened: TrainedRun, found: reports.Evaluation) -> None:
+    """evaluation.json and per_datum.npz."""
+    path = opened.run.folder / "evaluation.json"
+    if path.exists():
+        print(f"replacing the earlier {path}")
+    opened.run.write_arrays("per_datum.npz", {**found.per_datum, **opened.identity})
+    opened.run.write_json("evaluation.json", {**found.content, **opened.identity})
 
 
 def _certificate(

@@ -1,7 +1,7 @@
 """Data and models from the settings of a run."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +9,171 @@ import torch
 from jsonargparse import Namespace
 from pyro.infer import ELBO
 
-from pyro_vae.cli.parser import FIT_OPTIONS, Parser, settings_of, train_parser
-from pyro_vae.data import Dataset
-from pyro_vae.errors import seed_number
+from pyro_vae.cli.configuration import check_options, options_of
+from pyro_vae.cli.parser import FIT_OPTIONS, settings_of, train_parser
+from pyro_vae.data import DataFacts, Dataset
+from pyro_vae.errors import InputError, seed_number
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
-from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, load_parameters
+from pyro_vae.storage.checkpoints import check_settings, load_parameters
+from pyro_vae.storage.files import read_json, read_text
+from pyro_vae.storage.hashing import fingerprint_of
+from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
-from pyro_vae.training import resolve_device
-from pyro_vae.vae import JointProgram, assemble
+from pyro_vae.training import History, resolve_device
+from pyro_vae.training.saved import history_of, load_best, load_last
+from pyro_vae.vae import JointProgram, NeedsDataError, assemble
 
 
-def load(folder: Path, device: str = "cpu") -> tuple[Run, Dataset, JointProgram]:
-    """A trained run: its folder, its data, and its model with the parameters that were kept."""
-    run, parser = Run(folder), train_parser()
-    settings = settings_of(run)
-    data, vae, _ = build(parser, settings)
-    path = run.checkpoints / ("best.pt" if settings.keep == "best" and len(data.valid) else "last.pt")
-    state = load_checkpoint(path, ("model", "settings"))
-    load_parameters(vae, state, path)
-    check_settings(state["settings"], {"training data": data.train.hash()}, path)
-    return run, data, vae.to(resolve_device(device)).eval()
+class TrainedRun:
+    """A trained run, opened: its model with the parameters that were kept, and what is known of it.
+
+    The data of the training are not needed: what the model must know of them is kept in the run.
+
+    Args:
+        folder: Of the run.
+        device: Where the model is put; `auto` takes a GPU where there is one.
+        trust: Modules with classes of your own that the run's config.yaml may name. They are imported, and
+            a run may come from anywhere, so this is a consent to run what they hold.
+
+    Raises:
+        InputError: where the folder is none of a run, its checkpoint is damaged or was made with another
+            configuration, or its configuration names a class that is not allowed.
+    """
+
+    def __init__(self, folder: Path | str, *, device: str = "cpu", trust: Iterable[str] = ()) -> None:
+        self.run = Run(folder)
+        #: The options of `pyro-vae train` by which it was made.
+        self.settings = settings_of(self.run, trust=trust)
+        #: All that the training depends on, by option, as `prior.components`.
+        self.config = options_of(self.settings)
+        self.path, state = self._kept()
+        about = state["about"]
+        check_options(about.get("configuration"), self.config, self.path, self.run.config)
+        #: What the model must know of the data.
+        self.facts = DataFacts.from_plain(about.get("data"))
+        self._training_data = state["settings"].get("training data")
+        self.vae = self._model()
+        load_parameters(self.vae, state, self.path)
+        self.vae.to(resolve_device(device)).eval()
+
+    def _kept(self) -> tuple[Path, dict[str, Any]]:
+        """The checkpoint of the best epoch, or of the last where that was asked for or none was the best."""
+        folder = self.run.checkpoints
+        best, last = folder / "best.pt", folder / "last.pt"
+        if self.settings.keep == "best" and (best.exists() or load_last(last)["best"] is not None):
+            return best, load_best(best)
+        return last, load_last(last)
+
+    def _model(self) -> JointProgram:
+        """The model, without its parameters."""
+        try:
+            return model_of(self.settings, self.facts)
+        except NeedsDataError:
+            return model_of(self.settings, self.data())
+
+    def data(self) -> Dataset:
+        """The data of the training, read anew.
+
+        Raises:
+            InputError: where they are not where they were, or are others.
+        """
+        data = data_of(self.settings)
+        check_settings(
+            {"training data": self._training_data}, {"training data": data.train.hash()}, self.path
+        )
+        return data
+
+    def like(self, data: Dataset) -> Dataset:
+        """New data, refused where they are of another form than those of the training."""
+        for name in ("data_shape", "levels", "bin_width"):
+            wanted, got = getattr(self.facts, name), getattr(data, name)
+            if wanted != got:
+                raise InputError(
+                    f"expected data with {name} {_plain(wanted)} as in training, got {_plain(got)}: "
+                    "give data of that form"
+                )
+        return data
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What is kept in all results: format, configuration and parameters."""
+        return identity(self.config, fingerprint_of(self.vae))
+
+    @cached_property
+    def history(self) -> History:
+        """All epochs of the training."""
+        return history_of(load_last(self.run.checkpoints / "last.pt"))
+
+    @cached_property
+    def summary(self) -> dict[str, Any] | None:
+        """The numbers at the end of the training, those of summary.json; None before it has ended."""
+        path = self.run.folder / "summary.json"
+        return dict(read_json(read_text(path))) if path.exists() else None
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({str(self.run.folder)!r}, {type(self.vae).__name__} of {self.facts.name})"
+        )
 
 
-def build(parser: Parser, settings: Namespace) -> tuple[Dataset, JointProgram, dict[str, Any]]:
-    """Data, untrained model, and the options of `fit` that the settings name."""
+def _plain(value: object) -> object:
+    return tuple(value) if isinstance(value, torch.Size) else value
+
+
+def load(folder: Path | str, *, device: str = "cpu", trust: Iterable[str] = ()) -> TrainedRun:
+    """Open a trained run, without its data: `vae`, `config`, `history`, `summary`, and `data()`.
+
+    Args:
+        folder: Of the run, as `runs/mnist`.
+        device: Where the model is put; `auto` takes a GPU where there is one.
+        trust: Modules with classes of your own that the run names: see `TrainedRun`.
+
+    Raises:
+        InputError: as `TrainedRun`.
+
+    >>> import os, tempfile
+    >>> from pyro_vae.cli import main
+    >>> folder = os.path.join(tempfile.mkdtemp(), "digits")
+    >>> main(["train", "--epochs", "1", "--out", folder])  # doctest: +ELLIPSIS
+    nats per datum ...
+    0
+    >>> run = load(folder)
+    >>> run.vae.sample(3).shape
+    torch.Size([3, 1, 8, 8])
+    >>> len(run.history.epochs), run.config["prior"]
+    (1, 'pyro_vae.priors.StandardNormalPrior')
+    """
+    return TrainedRun(folder, device=device, trust=trust)
+
+
+def data_of(settings: Namespace) -> Dataset:
+    """The data set that the settings name."""
+    data: Dataset = _instantiate(settings, ("data",))["data"]
+    return data
+
+
+def model_of(settings: Namespace, data: Dataset | DataFacts) -> JointProgram:
+    """The untrained model that the settings name."""
+    names = ("program", "latent_dim", "network", "upper_network", "prior", "likelihood", "posterior")
+    parts = _instantiate(settings, names)
+    torch.manual_seed(seed_number(settings.seed))
+    return assemble(data, **parts)
+
+
+def options_for_fit(settings: Namespace) -> dict[str, Any]:
+    """The options of `fit` that the settings name."""
+    return _instantiate(settings, FIT_OPTIONS)
+
+
+def _instantiate(settings: Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The objects that settings of these names stand for; those that must know more wait to be called."""
 
     def wait(component: Callable[..., object], **choices: object) -> Callable[..., object]:
         return partial(component, **choices)  # `assemble` calls it with what it must know
 
     late = [(wait, base, True) for base in (JointProgram, Prior, Likelihood, Posterior, ELBO)]
-    made = parser.instantiate(settings, instantiators=late)
-    torch.manual_seed(seed_number(settings.seed))
-    names = ("program", "latent_dim", "network", "upper_network", "prior", "likelihood", "posterior")
-    vae = assemble(made.data, **{name: made[name] for name in names})
-    return made.data, vae, {name: made[name] for name in FIT_OPTIONS}
+    chosen = Namespace({name: settings[name] for name in names})
+    made: Mapping[str, Any] = train_parser().instantiate(chosen, instantiators=late)
+    return {name: made[name] for name in names}

@@ -5,23 +5,25 @@ import json
 import re
 import sys
 from argparse import RawDescriptionHelpFormatter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from pyro.infer import ELBO
 
 from pyro_vae.cli.messages import hint, readable
+from pyro_vae.cli.trust import check_classes, consented, named_in, only_trusted
 from pyro_vae.comparison import Reference
 from pyro_vae.data import Dataset
-from pyro_vae.errors import InputError, one_line
+from pyro_vae.errors import InputError, one_line, shortened
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.networks import Architecture
 from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
+from pyro_vae.storage.files import read_text, read_yaml
 from pyro_vae.storage.runs import Run
 from pyro_vae.training import fit
 from pyro_vae.vae import FACTS, JointProgram
@@ -50,7 +52,7 @@ IF_NAMED = {"upper_network": "MLP"}
 FIT_OPTIONS = tuple(
     name
     for name in inspect.signature(fit).parameters
-    if name not in {"program", "data", "checkpoints", "resume", "on_start", "callbacks", "progress"}
+    if name not in {"program", "data", "checkpoints", "resume", "about", "on_start", "callbacks", "progress"}
 )
 
 EXAMPLES = """examples:
@@ -142,7 +144,9 @@ def train_parser() -> Parser:
     group.add_argument("--out", type=Path | None, help="Run folder; by default a new one in runs/.")
     group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
     group.add_argument(
-        "--resume", type=Path | None, help="Go on with the run in this folder; no other options."
+        "--resume",
+        type=Path | None,
+        help="Go on with the run in this folder, by its options; only budget and patience may change.",
     )
     return parser
 
@@ -163,9 +167,62 @@ def compare_parser(description: str) -> Parser:
     return parser
 
 
-def settings_of(run: Run) -> Namespace:
-    """The settings of a run's config.yaml, with the default of each part that it does not name."""
-    return train_parser().parse_args(with_defaults([f"--config={run.config}"]))
+#: Options of `train` that may be given with --resume; all others are those of the run.
+RESUMABLE = ("epochs", "steps", "patience", "particles", "num_data", "device")
+
+#: Options that say where to write, which no file may say for the user.
+_OF_THE_COMMAND = ("config", "out", "overwrite", "resume")
+
+
+def settings_of(run: Run, changes: Sequence[str] = (), trust: Iterable[str] = ()) -> Namespace:
+    """The settings of a run's config.yaml, with the default of each part that it does not name.
+
+    Args:
+        run: The run.
+        changes: Options in place of those in the file.
+        trust: Modules that the user consents to.
+
+    Raises:
+        InputError: where the file cannot be read, or names a class that is not allowed.
+    """
+    with only_trusted({*trust, *consented()}, run.folder):
+        settings = train_parser().parse_args(with_defaults([f"--config={run.config}", *changes]))
+    check_classes(settings)
+    return settings
+
+
+def own_modules(arguments: Sequence[str]) -> set[str]:
+    """Modules that the user names in words of the command line, not in a file."""
+    words = (word.partition("=")[2] or word for word in arguments if not word.startswith("--config"))
+    return named_in([*words])
+
+
+def going_on(arguments: Sequence[str]) -> tuple[Path, list[str]] | None:
+    """The run that `train --resume RUN` goes on with, and the options beside it; None without --resume.
+
+    Raises:
+        InputError: where an option is one that a run does not change.
+    """
+    folder: str | None = None
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        option, joined, value = word.partition("=")
+        if option == "--resume":
+            folder = value if joined else next(words, "")
+        else:
+            others += [word] if joined or not option.startswith("--") else [f"{word}={next(words, '')}"]
+    if folder is None:
+        return None
+    if not folder:
+        raise InputError("--resume expects the folder of a run, got none")
+    for option in (word.partition("=")[0] for word in others):
+        if option.removeprefix("--") not in RESUMABLE:
+            raise InputError(
+                f"--resume RUN goes on with the options of the run's config.yaml, got {option} too: "
+                f"only {', '.join(f'--{name}' for name in RESUMABLE)} may change"
+            )
+    return Path(folder), others
 
 
 def with_defaults(arguments: list[str]) -> list[str]:
@@ -175,10 +232,6 @@ def with_defaults(arguments: list[str]) -> list[str]:
     come first, without the parts that the command line names; then the class of each part, by default that
     of `PARTS`; then all other options.
     """
-    if "--resume" in arguments or any(argument.startswith("--resume=") for argument in arguments):
-        if len(arguments) > 1 + ("--resume" in arguments):
-            raise InputError("--resume RUN takes no other options: those of the run's config.yaml are used")
-        return arguments
     content, classes, others = _sorted_out(arguments)
     parts = {*DEFAULTS, *IF_NAMED}
     content = {
@@ -225,9 +278,12 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
 def _read(file: str) -> dict[str, Any]:
     """The content of a YAML file of options."""
     try:
-        content = yaml.safe_load(Path(file).expanduser().read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = read_yaml(read_text(Path(file).expanduser()))
+    except (OSError, ValueError) as error:  # an InputError is a ValueError
         raise InputError(f"--config expects a YAML file, cannot read {file!r}: {one_line(error)}") from error
     if not isinstance(content, dict):
-        raise InputError(f"--config expects a YAML file of options, got {file!r} with {content!r}")
+        raise InputError(f"--config expects a YAML file of options, got {file!r} with {shortened(content)}")
+    for name in _OF_THE_COMMAND:
+        if name in content:
+            raise InputError(f"expected --{name} on the command line, got it in {file!r}: leave it out there")
     return content

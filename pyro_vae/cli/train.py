@@ -3,39 +3,67 @@
 import shlex
 import signal
 import sys
-from itertools import count as numbers
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 
 from pyro_vae import plots, reports
-from pyro_vae.cli.loading import build
-from pyro_vae.cli.parser import Parser, settings_of, train_parser
-from pyro_vae.data import Dataset
-from pyro_vae.errors import count
+from pyro_vae.cli.configuration import check_options, options_of, text_of
+from pyro_vae.cli.loading import data_of, model_of, options_for_fit
+from pyro_vae.cli.trust import named_in, remember
+from pyro_vae.data import DataFacts, Dataset
+from pyro_vae.errors import count, draws
+from pyro_vae.storage.files import write
+from pyro_vae.storage.hashing import fingerprint_of
+from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
 from pyro_vae.training import Epoch, History, fit
+from pyro_vae.training.saved import load_last
 from pyro_vae.vae import JointProgram
 
 
-def train(settings: Namespace) -> int:
-    """`pyro-vae train`: returns the exit status."""
-    parser = train_parser()
-    resume: Path | None = settings.resume
-    if resume is not None:
-        settings = settings_of(Run(resume))
-    count("particles", settings.particles)
+def train(settings: Namespace, resume: Path | None = None) -> int:
+    """`pyro-vae train`: returns the exit status.
+
+    Args:
+        settings: All options.
+        resume: The folder of the run to go on with.
+    """
+    draws("particles", settings.particles)
     if settings.num_data is not None:
         count("num_data", settings.num_data)
-    data, vae, options = build(parser, settings)
-    folder: Path = resume or settings.out or _free_folder(data.name)
-    started = resume is not None
+    data, options = data_of(settings), options_for_fit(settings)
+    vae = model_of(settings, data)
+    folder: Path = resume or settings.out or Run.reserve(data.name)
+    with Run.written(folder):
+        return _trained(settings, folder, data, vae, options, going_on=resume is not None)
+
+
+def _trained(
+    settings: Namespace,
+    folder: Path,
+    data: Dataset,
+    vae: JointProgram,
+    options: dict[str, Any],
+    *,
+    going_on: bool,
+) -> int:
+    """Train in a folder, evaluate, and keep everything there."""
+    started, text = going_on, text_of(settings)
+    about = {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
+    if going_on:
+        _check_identity(folder, about["configuration"])
 
     def start() -> None:
         nonlocal started
-        if not started:  # only now, so that bad input never costs the run that is overwritten
-            Run.create(folder, configuration(parser, settings), overwrite=settings.overwrite)
-            started = True
+        if going_on:
+            write(Run(folder).config, text.encode())  # with the new budget
+        else:  # only now, so that bad input never costs the run that is overwritten
+            Run.create(folder, text, overwrite=settings.overwrite)
+        started = True
+        remember(named_in(about["configuration"]))
 
     try:
         history = fit(
@@ -43,11 +71,12 @@ def train(settings: Namespace) -> int:
             data,
             **options,
             checkpoints=folder / "checkpoints",
-            resume=resume is not None,
+            resume=going_on,
+            about=about,
             on_start=start,
             callbacks=[lambda _, history: _write_history(Run(folder), history)],
         )
-        _finish(Run(folder), vae, data, history, settings)
+        _finish(Run(folder), vae, data, history, settings, about["configuration"])
     except KeyboardInterrupt:
         if not started:
             raise
@@ -57,7 +86,21 @@ def train(settings: Namespace) -> int:
     return 0
 
 
-def _finish(run: Run, vae: JointProgram, data: Dataset, history: History, settings: Namespace) -> None:
+def _check_identity(folder: Path, here: Mapping[str, Any]) -> None:
+    """Refuse to go on where config.yaml is not that by which the run was made."""
+    path = folder / "checkpoints" / "last.pt"
+    if path.exists():
+        check_options(load_last(path)["about"].get("configuration"), here, path, folder / "config.yaml")
+
+
+def _finish(
+    run: Run,
+    vae: JointProgram,
+    data: Dataset,
+    history: History,
+    settings: Namespace,
+    options: Mapping[str, Any],
+) -> None:
     """The summary, its picture, and the table on the screen."""
     _write_history(run, history)
     columns = {name: history.column(name) for name in Epoch._fields}
@@ -71,8 +114,9 @@ def _finish(run: Run, vae: JointProgram, data: Dataset, history: History, settin
         seed=settings.seed,
         progress=sys.stderr.isatty(),
     )
-    content = reports.summary(vae, data, history, evaluated.content)
-    run.write_arrays("per_datum.npz", evaluated.per_datum)
+    belongs_to = identity(options, fingerprint_of(vae))
+    content = {**reports.summary(vae, data, history, evaluated.content), **belongs_to}
+    run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
     run.write_json("summary.json", content)
     print(reports.table(content, run.folder))
 
@@ -80,20 +124,3 @@ def _finish(run: Run, vae: JointProgram, data: Dataset, history: History, settin
 def _write_history(run: Run, history: History) -> None:
     """metrics.csv of all epochs so far."""
     run.write_metrics(Epoch._fields, history.epochs)
-
-
-def configuration(parser: Parser, settings: Namespace) -> str:
-    """The settings as YAML, without those that say where to write."""
-    kept = settings.clone()
-    where = kept.data.get("init_args", Namespace())
-    for name in ("root", "path"):  # so that the run can be used from any folder
-        if where.get(name) is not None:
-            where[name] = where[name].expanduser().absolute()
-    for name in ("config", "out", "overwrite", "resume"):
-        kept.pop(name, None)
-    return parser.dump(kept, skip_validation=True)
-
-
-def _free_folder(name: str) -> Path:
-    """The first of runs/NAME-1, runs/NAME-2, … that does not exist."""
-    return next(folder for n in numbers(1) if not (folder := Path("runs") / f"{name}-{n}").exists())

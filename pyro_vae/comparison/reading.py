@@ -1,23 +1,22 @@
 """What a run folder holds of its latest evaluation."""
 
-import json
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
-from pyro_vae.errors import InputError, one_line
-from pyro_vae.storage.files import load_arrays
+from pyro_vae.errors import InputError, one_line, shortened
+from pyro_vae.storage.files import load_arrays, read_json, read_text, read_yaml
+from pyro_vae.storage.identity import identity, options_in
 from pyro_vae.storage.runs import Run
 
 #: Results of two runs are compared only where these are equal.
 SAME = ("data", "split", "num_data", "units", "protocol", "data_hash", "binarisation seed", "method")
 
 #: What says to which result the numbers of each datum belong.
-_LABELS = ("data_hash", "particles", "seed", "split")
+_LABELS = ("data_hash", "particles", "seed", "split", "format", "configuration", "parameters")
 
 #: The method of results that name none, as all did before there were two.
 _METHOD = "importance"
@@ -67,6 +66,7 @@ def read(folder: Path) -> Result:
         raise InputError(
             f"expected the results of a run in {folder}, got some without {one_line(error)}: {_anew(folder)}"
         ) from error
+    _check_configuration(run, content)
     log_evidence = _finite(arrays["log_evidence"], folder)
     particles = int(arrays["particles"])
     return Result(
@@ -145,21 +145,31 @@ def _json(path: Path) -> dict[str, Any] | None:
     """The content of a result's file, None where there is none."""
     if not path.is_file():
         return None
-    return _mapping(path, json.loads, "JSON", "results", _anew(path.parent))
+    return _mapping(path, read_json, "JSON", "results", _anew(path.parent))
 
 
 def _config(run: Run) -> dict[str, Any]:
-    return _mapping(run.config, yaml.safe_load, "YAML", "options", "train anew")
+    return _mapping(run.config, read_yaml, "YAML", "options", "train anew")
 
 
-def _mapping(path: Path, parse: Callable[[bytes], Any], form: str, what: str, remedy: str) -> dict[str, Any]:
+def _check_configuration(run: Run, content: Mapping[str, Any]) -> None:
+    """Refuse results of another configuration than the one in the folder."""
+    now = identity(options_in(_config(run)), "")["configuration"]
+    if content["configuration"] != now:
+        raise InputError(
+            f"{run.config} was changed after the results in {run.folder} were made: put it "
+            "back, or train anew"
+        )
+
+
+def _mapping(path: Path, parse: Callable[[str], Any], form: str, what: str, remedy: str) -> dict[str, Any]:
     """The content of a file of a run, refused where it is damaged or of another kind."""
     try:
-        content = parse(path.read_bytes())
-    except (ValueError, yaml.YAMLError) as error:
+        content = parse(read_text(path))
+    except ValueError as error:
         raise InputError(
             f"expected {form} in {path}, cannot read it ({one_line(error)}): {remedy}"
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"expected the {what} of a run in {path}, got {content!r}: {remedy}")
+        raise InputError(f"expected the {what} of a run in {path}, got {shortened(content)}: {remedy}")
     return content

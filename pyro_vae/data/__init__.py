@@ -21,13 +21,16 @@ what was evaluated:
 """
 
 from pyro_vae.data.dataset import Binarization, Dataset, Sizes, Split, batches, shuffle
+from pyro_vae.data.facts import DataFacts
 from pyro_vae.data.files import ArrayFile, ImageFolder
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
+from pyro_vae.data.reading import array_in
 
 __all__ = [
     "MNIST",
     "ArrayFile",
     "Binarization",
+    "DataFacts",
     "Dataset",
     "Digits",
     "FashionMNIST",
@@ -37,6 +40,7 @@ __all__ = [
     "Sizes",
     "Split",
     "StaticMNIST",
+    "array_in",
     "batches",
     "shuffle",
 ]

@@ -249,6 +249,27 @@ class Dataset:
         return Split(draw(values, self._maximum, [self.seed, stream]), labels)
 
     @property
+    def all(self) -> Split:
+        """Train, valid and test, one after the other, as they are evaluated: each on its fixed draw."""
+        train = self.train
+        if train.resample:
+            train = Split(_fixed_draw(train.values, train.maximum, [self.seed, 0]), train.labels)
+        elif train.dequantise:
+            train = Split(_dequantised(train.values, train.maximum, [self.seed, 0]), train.labels)
+        parts = [part for part in (train, self.valid, self.test) if len(part)]
+        labels = [part.labels for part in parts if part.labels is not None]
+        return replace(
+            train,
+            values=torch.cat([part.values for part in parts]),
+            labels=torch.cat(labels) if len(labels) == len(parts) else None,
+        )
+
+    @property
+    def maximum(self) -> float:
+        """The value that means 1."""
+        return self._maximum
+
+    @property
     def name(self) -> str:
         """Name of the class."""
         return type(self).__name__

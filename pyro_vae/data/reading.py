@@ -59,6 +59,25 @@ def load_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
         return {name: loaded[name] for name in loaded.files}
 
 
+def array_in(path: Path) -> NDArray[Any]:
+    """Return the one array of a .npy, read where it is used, or of an .npz.
+
+    Raises:
+        InputError: The file is missing, damaged, or holds pickled objects or several arrays.
+    """
+    remedy = "save one plain array of numbers with numpy.save"
+    if path.suffix not in (".npy", ".npz"):
+        raise InputError(f"expected a .npy or .npz file, got {path}: {remedy}")
+    if path.suffix == ".npy":
+        with reading(existing(path, "check the path"), remedy):
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return array
+    arrays = load_arrays(existing(path, "check the path"), remedy)
+    if len(arrays) != 1:
+        raise InputError(f"expected one array in {path}, got {', '.join(arrays) or 'none'}: {remedy}")
+    return next(iter(arrays.values()))
+
+
 def load_mat(path: Path, names: tuple[str, ...], remedy: str) -> list[NDArray[Any]]:
     """Return the named arrays of a MATLAB file."""
     from scipy.io import loadmat  # slow to import

@@ -10,13 +10,14 @@ from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
-from pyro_vae.errors import InputError, count
+from pyro_vae.errors import InputError, count, draws
 from pyro_vae.importance.results import LogEvidence, warn_of_zeros
 from pyro_vae.importance.sampling import Sampling
 from pyro_vae.importance.summary import summarise
 from pyro_vae.programs import Pair, Program, one_at_a_time, say
 from pyro_vae.randomness import own_randomness
-from pyro_vae.storage.resumable import Resumable, fingerprint
+from pyro_vae.storage.hashing import fingerprint
+from pyro_vae.storage.resumable import Resumable
 
 
 @one_at_a_time
@@ -75,7 +76,7 @@ def log_evidence(
     >>> result.estimate.shape, result.pareto_k.shape, result.curve.num_particles
     (torch.Size([4]), torch.Size([4]), (1, 2, 5, 10, 20, 50))
     """
-    count("num_particles", num_particles)
+    draws("num_particles", num_particles)
     until = None if until_standard_error is None else _positive(until_standard_error)
     data = Batch.of(x, given)
     pair = Pair(model, guide, data, density=True, data_plate=data_plate)

@@ -1,6 +1,5 @@
 """The state of a long computation, kept in a file from which the same computation goes on."""
 
-import hashlib
 import signal
 import threading
 import time
@@ -12,7 +11,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
 from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, save_checkpoint
@@ -119,20 +117,6 @@ class Resumable:
             raise KeyboardInterrupt
         if kind is None and self.path is not None:
             self.path.unlink(missing_ok=True)
-
-
-def fingerprint(data: Tensor | Batch) -> str:
-    """The first 16 hex digits of a SHA-256 of shapes, types and values, and of the names of what is given."""
-    fields = sorted(data.given.items()) if isinstance(data, Batch) else []
-    digest = hashlib.sha256()
-    for name, value in (("", data.x if isinstance(data, Batch) else data), *fields):
-        if not isinstance(value, Tensor):
-            digest.update(f"{name} {value!r}".encode())
-            continue
-        values = value.detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(values.shape)} {values.dtype}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _without_tensors(settings: Mapping[str, Any]) -> dict[str, Any]:

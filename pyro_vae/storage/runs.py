@@ -20,14 +20,17 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyro_vae.errors import InputError
-from pyro_vae.storage.files import write
+from pyro_vae.storage.files import TEMPORARY, write
+from pyro_vae.storage.locks import locked
 
 #: All that a run writes into its folder.
 OWNED = (
@@ -60,6 +63,49 @@ class Run:
                 f"expected the folder of a run (with config.yaml), got {self.folder}: "
                 "make one with pyro-vae train --out FOLDER"
             )
+        for name in OWNED:
+            if (self.folder / name).is_symlink():  # through which one would read, or write, elsewhere
+                raise InputError(
+                    f"expected files of its own in the run {self.folder}, got {name} as a link: put "
+                    "there what it points to"
+                )
+
+    @classmethod
+    def reserve(cls, name: str, inside: Path = Path("runs")) -> Path:
+        """The first of inside/NAME-1, inside/NAME-2, … that does not exist, made by this call."""
+        for number in numbers(1):
+            folder = inside / f"{name}-{number}"
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)
+                return folder
+        raise AssertionError
+
+    @classmethod
+    @contextmanager
+    def written(cls, folder: Path) -> Iterator[None]:
+        """Hold the folder of a run as the only one that trains in it; it is made where it does not exist.
+
+        What a killed writer left half written is removed. A folder in which nothing is written is not left.
+
+        Raises:
+            InputError: where another process trains in it, or it cannot be made.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the output folder {folder} ({error.strerror}): choose another with --out"
+            ) from error
+        try:
+            with locked(folder):
+                for place in (folder, folder / "checkpoints", folder / "figures"):
+                    for left in place.glob(f"*{TEMPORARY}"):
+                        left.unlink(missing_ok=True)
+                yield
+        finally:
+            if not any_entry(folder):
+                with suppress(OSError):
+                    folder.rmdir()
 
     @classmethod
     def create(cls, folder: str | Path, config: str, *, overwrite: bool = False) -> "Run":

@@ -3,12 +3,14 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from pyro_vae.errors import InputError
-from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
+from pyro_vae.storage.checkpoints import is_text_keyed, load_checkpoint, save_checkpoint
+from pyro_vae.storage.locks import locked
 
 
 class Stages:
@@ -41,6 +43,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         #: Whether the command was begun before.
         self.resumed = False
+        self._lock = ExitStack()
 
     @property
     def begun(self) -> bool:
@@ -61,10 +64,20 @@ class Stages:
         return self.done[name]
 
     def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.enter_context(locked(self.folder))
+        try:
+            return self._entered()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _entered(self) -> Self:
         if self._file.exists():
             self._read()
-        elif self.folder.exists():
-            shutil.rmtree(self.folder)
+        else:
+            for left in self.folder.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         self.resumed = self.begun
         self._write()
         return self
@@ -72,6 +85,7 @@ class Stages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._lock.close()
         refused = kind is not None and issubclass(kind, InputError) and not self.resumed
         if kind is None or refused or not self.begun:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -88,7 +102,9 @@ class Stages:
 
     def _read(self) -> None:
         try:
-            content = load_checkpoint(self._file, ("settings", "done", "seconds"))
+            content = load_checkpoint(
+                self._file, dict.fromkeys(("settings", "done", "seconds"), is_text_keyed)
+            )
         except InputError as error:
             raise InputError(f"{self.folder} cannot be read: remove it to begin anew") from error
         self.done, self.seconds = content["done"], content["seconds"]

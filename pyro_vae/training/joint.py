@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pyro
 import torch
 from pyro.infer import ELBO
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo
@@ -87,6 +88,10 @@ class TrainedModule(Trained):
         """All parameters of the module."""
         return self.vae.named_parameters()
 
+    def named_modules(self) -> Iterable[tuple[str, nn.Module]]:
+        """The module and all parts of it."""
+        return self.vae.named_modules()
+
     def leaves(self) -> Iterable[Tensor]:
         """All parameters of the module."""
         return self.vae.parameters()
@@ -95,6 +100,6 @@ class TrainedModule(Trained):
         """That of the module."""
         return self.vae.state_dict()
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> object:
+    def load_state_dict(self, state: Any) -> object:
         """That of the module."""
         return self.vae.load_state_dict(state)

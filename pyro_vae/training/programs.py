@@ -144,7 +144,7 @@ class TrainedPrograms(Trained):
         return state
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor]) -> object:
+    def load_state_dict(self, state: Any) -> object:
         """Take over what `state_dict` gave, in place."""
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])

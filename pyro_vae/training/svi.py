@@ -1,6 +1,6 @@
 """`fit`: stochastic variational inference for any model and guide."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Program
 from pyro_vae.randomness import own_randomness
+from pyro_vae.storage.locks import locked
 from pyro_vae.training.history import History
 from pyro_vae.training.programs import HasPrograms, what_is_trained
 from pyro_vae.training.steps import Precision
@@ -47,6 +48,7 @@ def fit(
     device: str = "auto",
     checkpoints: Path | str | None = None,
     resume: bool = False,
+    about: Mapping[str, Any] | None = None,
     on_start: Callable[[], object] | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
@@ -116,7 +118,8 @@ def fit(
             no `JointProgram` are not moved: their data are.
         checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
         resume: Go on from last.pt in `checkpoints`, if it is there, ending as if never stopped (on a CPU,
-            to the last bit).
+            to the last bit); with more `epochs`, `steps` or `patience` than before, for longer.
+        about: What is kept in each checkpoint beside the parameters: numbers, words, lists and dictionaries.
         on_start: Called when model, data and options have been checked, before checkpoints are read.
         callbacks: Called as callback(program, history) after each epoch; training ends where one returns
             True.
@@ -172,11 +175,15 @@ def fit(
         precision=precision,
         seed=seed,
         folder=None if checkpoints is None else Path(checkpoints),
+        about=about or {},
     )
     if on_start is not None:
         on_start()
     try:
         with ExitStack() as stack:
+            if trainer.folder is not None:
+                trainer.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(trainer.folder))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(trained.gradients_aside())
             stack.enter_context(trained.store())

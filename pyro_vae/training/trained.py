@@ -70,6 +70,10 @@ class Trained(ABC):
     def named_parameters(self) -> Iterable[tuple[str, Tensor]]:
         """What is trained, by name."""
 
+    def named_modules(self) -> Iterable[tuple[str, nn.Module]]:
+        """The modules that a checkpoint describes, by name."""
+        return ()
+
     @abstractmethod
     def leaves(self) -> Iterable[Tensor]:
         """All tensors that may have a gradient."""
@@ -79,7 +83,7 @@ class Trained(ABC):
         """Parameters and buffers, by name."""
 
     @abstractmethod
-    def load_state_dict(self, state: dict[str, Tensor]) -> object:
+    def load_state_dict(self, state: Any) -> object:
         """Take over what `state_dict` gave, in place."""
 
     def train(self) -> None:

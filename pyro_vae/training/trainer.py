@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pyro.infer import ELBO, TraceMeanField_ELBO
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
@@ -22,10 +22,11 @@ from pyro_vae.objectives import KLWeight, check_mean_field, in_words, make_objec
 from pyro_vae.programs import Pair
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
-from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, load_parameters, save_checkpoint
+from pyro_vae.storage.checkpoints import check_settings, damaged, describe, load_parameters, save_checkpoint
 from pyro_vae.training.data import Splits
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.optimising import MakeOptimiser, Optimising
+from pyro_vae.training.saved import history_of, load_best, load_last
 from pyro_vae.training.steps import Precision, Steps, way_of
 from pyro_vae.training.trained import Trained
 
@@ -55,6 +56,7 @@ class Trainer:
         precision: Precision,
         seed: int,
         folder: Path | None,
+        about: Mapping[str, Any],
     ) -> None:
         self.programs = programs
         self.device = programs.device
@@ -85,6 +87,7 @@ class Trainer:
             self.not_finite,
         )
         self.settings: dict[str, int | float | str | None] = {}
+        self.about = dict(about)
         self.folder = folder
         self.saved_epoch = 0
         self.history = History()
@@ -268,6 +271,10 @@ class Trainer:
             self.best = {name: tensor.clone() for name, tensor in self.programs.state_dict().items()}
             self.save_best()
 
+    def _identity(self) -> dict[str, Any]:
+        """To what a checkpoint belongs."""
+        return {"settings": self.settings, "about": self.about, "description": describe(self.programs)}
+
     def save_best(self) -> None:
         """best.pt: the parameters of the best epoch, for use; last.pt holds them too, for going on."""
         if self.folder is not None and self.best is not None:
@@ -275,7 +282,7 @@ class Trainer:
                 "model": self.best,
                 "epoch": self.history.best_epoch,
                 "valid_elbo": self.history.best_valid_elbo,
-                "settings": self.settings,
+                **self._identity(),
             }
             save_checkpoint(self.folder / "best.pt", content)
 
@@ -312,7 +319,7 @@ class Trainer:
             "epochs": [list(epoch) for epoch in self.history.epochs],
             "best_epoch": self.history.best_epoch,
             "ended_by": self.history.ended_by,
-            "settings": self.settings,
+            **self._identity(),
         }
         save_checkpoint(self.folder / "last.pt", state)
         self.saved_epoch = len(self.history.epochs)
@@ -325,29 +332,36 @@ class Trainer:
         if not path.exists():
             check_nothing_is_lost(self.folder / "best.pt")
             return  # stopped before the end of its first epoch
-        state = load_checkpoint(
-            path, ("model", "optimiser", "schedule", "random_state", "epochs", "settings")
-        )
+        state = load_last(path)
         if self.programs.known is None:
             self.programs.train()
             self.steps.look(self.order(1)[: self.batch_size])
-        load_parameters(cast(nn.Module, self.programs), state, path)
+        load_parameters(self.programs, state, path)
         check_settings(state["settings"], self.settings, path)
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        set_random_state(state["random_state"], self.device)
+        with damaged(path):
+            self.optimiser.load_state_dict(state["optimiser"])
+            if self.schedule is not None:
+                self.schedule.load_state_dict(state["schedule"])
+            set_random_state(state["random_state"], self.device)
         self.step = state["step"]
-        epochs = [Epoch(*row) for row in state["epochs"]]
-        self.history = History(epochs, state["best_epoch"], state["ended_by"])
-        self.saved_epoch = len(epochs)
+        self.history = history_of(state)
+        self.saved_epoch = len(self.history.epochs)
         self.best = state["best"]
+        self._go_on()
         self.save_best()
+
+    def _go_on(self) -> None:
+        """Take up a training that had ended, where it is given a larger budget or more patience."""
+        ended, since = self.history.ended_by, max(self.history.best_epoch, self.kl_warm_up)
+        more_steps = ended == "budget" and self.step < self.total_steps
+        more_patience = ended == "patience" and len(self.history.epochs) - since < self.patience
+        if more_steps or more_patience:
+            self.history.ended_by = ""
 
 
 def check_nothing_is_lost(best: Path) -> None:
     """Refuse to start anew where epochs were trained and last.pt is gone."""
-    if best.exists() and load_checkpoint(best, ("epoch",))["epoch"] > 1:
+    if best.exists() and load_best(best)["epoch"] > 1:
         raise InputError(
             f"expected last.pt beside {best}, found none, so this training cannot go on: "
             "use best.pt as it is, or train anew in another folder"

@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 import torch
 from torch import Tensor
 
-from pyro_vae.data import Dataset
+from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, counts
 from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood
 from pyro_vae.networks import MLP, Architecture, Network
@@ -16,6 +16,11 @@ from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 from pyro_vae.vae.program import JointProgram
 from pyro_vae.vae.vae import VAE
+
+
+class NeedsDataError(InputError):
+    """A model cannot be made of facts about data alone."""
+
 
 T = TypeVar("T")
 P = TypeVar("P", bound=JointProgram)
@@ -34,7 +39,7 @@ FACTS: dict[str, frozenset[str]] = {
 
 @overload
 def assemble(
-    data: Dataset,
+    data: Dataset | DataFacts,
     *,
     latent_dim: int | tuple[int, ...] = ...,
     network: Architecture | None = ...,
@@ -47,7 +52,7 @@ def assemble(
 
 @overload
 def assemble(
-    data: Dataset,
+    data: Dataset | DataFacts,
     *,
     program: Callable[..., P],
     latent_dim: int | tuple[int, ...] = ...,
@@ -60,7 +65,7 @@ def assemble(
 
 
 def assemble(
-    data: Dataset,
+    data: Dataset | DataFacts,
     *,
     program: Callable[..., JointProgram] = VAE,
     latent_dim: int | tuple[int, ...] = 8,
@@ -77,7 +82,8 @@ def assemble(
     for programs `prior`, `likelihood`, `posterior`, `likelihoods` and `posteriors` (one for each layer).
 
     Args:
-        data: Gives the shape, the levels and the examples.
+        data: Gives the shape, the levels and the examples; facts give the first two, for a model whose
+            parameters are loaded afterwards.
         program: Makes the joint program: `VAE`, `HierarchicalVAE`, `Autoencoder`, or one of your own.
         latent_dim: L, the length of z; several for stochastic layers, from the data upwards.
         network: Kind of encoder and decoder between x and z_1; None for `MLP()`.
@@ -87,6 +93,7 @@ def assemble(
         posterior: Makes q(z|x), for each layer.
 
     Raises:
+        NeedsDataError: where a prior of your own asks for examples, and there are only facts.
         InputError: where a part asks for the number of levels, and the data have none; where several
             `latent_dim` are given to a program of one layer; where a network is a class and not an instance.
 
@@ -118,7 +125,7 @@ class _Parts:
 
     def __init__(
         self,
-        data: Dataset,
+        data: Dataset | DataFacts,
         dims: tuple[int, ...],
         network: Architecture,
         upper_network: Architecture,
@@ -212,6 +219,14 @@ class _Parts:
     def _examples(self) -> Tensor:
         """Training data as the uppermost posterior sees them: draws from those below it."""
         dtype = next(self.posteriors[-1].parameters()).dtype
+        if isinstance(self.data, DataFacts):
+            if not _class(self._prior).__module__.startswith("pyro_vae."):
+                raise NeedsDataError(
+                    f"{_name(self._prior)} starts from training data, got facts about them: give the data"
+                )
+            return torch.zeros((), dtype=dtype).expand(
+                self.data.sizes.train, *self.shapes[-2]
+            )  # to be replaced
         examples = []
         for x in self.data.train.batch().to(dtype).split(1000):
             for posterior in self.posteriors[:-1]:
@@ -229,7 +244,7 @@ class _Parts:
         return of_layers[0]
 
 
-def _levels(data: Dataset) -> int:
+def _levels(data: Dataset | DataFacts) -> int:
     """The number of grey levels, refused where there is none."""
     if data.levels is None:
         raise InputError(

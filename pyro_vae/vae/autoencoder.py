@@ -102,6 +102,11 @@ class Autoencoder(JointProgram):
         """The code of each datum: (B, L)."""
         return self.code(self.encoder(x))
 
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The code of each datum, and zeros, since it is a point: (B, L) each."""
+        code = self.encode(x)
+        return code, torch.zeros_like(code)
+
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """x̂ at codes z: (..., *data_shape)."""

@@ -100,6 +100,18 @@ class HierarchicalVAE(JointProgram):
         return x
 
     @torch.no_grad()
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z_T|x), by 1000 draws of all layers: (B, L_T) each."""
+        z = x
+        for layer, posterior in enumerate(self.posteriors):
+            z = (
+                posterior(z).sample((1000,))
+                if layer == 0
+                else posterior(z.flatten(0, 1)).sample().unflatten(0, z.shape[:2])
+            )
+        return z.mean(0), z.std(0)
+
+    @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """The mean of p(x|z_1), z_T to z_1 through the means: (..., *data_shape)."""
         return self._px(z, mean=True).mean

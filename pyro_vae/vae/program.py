@@ -1,7 +1,7 @@
 """What every joint program has: parameters registered with Pyro, and what can be looked at."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import ClassVar
 
@@ -92,6 +92,10 @@ class JointProgram(nn.Module, ABC):
         """A code of each datum: (B, L)."""
         raise self._missing("encode")
 
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z|x) in each latent axis: (B, L) each."""
+        raise self._missing("codes")
+
     def decode(self, z: Tensor) -> Tensor:
         """The mean datum of each code: (..., *data_shape)."""
         raise self._missing("decode")
@@ -144,6 +148,15 @@ class JointProgram(nn.Module, ABC):
 
     def _missing(self, what: str) -> InputError:
         return InputError(f"{type(self).__name__} has no {what}: define the method {what} in its class")
+
+
+def moments(qz: TorchDistribution, draws: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a distribution; those of draws (1000, B, L) where it has none."""
+    try:
+        return qz.mean, qz.stddev
+    except NotImplementedError:
+        drawn = draws()
+        return drawn.mean(0), drawn.std(0)
 
 
 def check_axes(axes: tuple[int, int], latent_dim: int) -> None:

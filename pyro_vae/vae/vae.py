@@ -10,7 +10,7 @@ from pyro_vae.likelihoods import Likelihood
 from pyro_vae.networks import declared_shape
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
-from pyro_vae.vae.program import JointProgram
+from pyro_vae.vae.program import JointProgram, moments
 
 
 class VAE(JointProgram):
@@ -87,6 +87,12 @@ class VAE(JointProgram):
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x): (B, L), that of a flow by 100 draws. q(z|x) itself is `posterior(x)`."""
         return self.posterior(x).mean
+
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z|x), those of a flow by 1000 draws: (B, L) each."""
+        qz = self.posterior(x)
+        return moments(qz, lambda: qz.sample((1000,)))
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""`pyro-vae score` and `pyro-vae encode`: a trained run on data of a file."""
+
+import io
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pyro_vae.cli.loading import TrainedRun, load
+from pyro_vae.data import Split, array_in
+from pyro_vae.errors import InputError, draws, seed_number
+from pyro_vae.importance import elbo, log_evidence
+from pyro_vae.randomness import own_randomness
+from pyro_vae.storage.files import write
+from pyro_vae.storage.stages import Stages
+
+#: Data worked on at once, after which the results are kept.
+_BLOCK = 1000
+
+#: What one block of data gives: a column of numbers, one of each datum, by its name.
+Columns = Mapping[str, torch.Tensor]
+
+
+def score(
+    run: Path,
+    file: Path,
+    *,
+    particles: int = 1000,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Log p(x) of each datum of a file, by importance sampling, with its error and Pareto k-hat.
+
+    A line for each datum: its number, log p(x) and Monte Carlo standard error in nats, k-hat, and the ELBO.
+    Where k-hat is above 0.7 the estimate is likely too low. The file is read by blocks of 1000 data, and
+    Ctrl-C or a kill costs one of them at the most: the same command goes on.
+
+    Args:
+        run: Folder of the run.
+        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape).
+        particles: Importance samples per datum.
+        out: A .csv for the results, or an .npz of one array for each column; by default CSV to the screen.
+        seed: Of all random numbers.
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    draws("particles", particles)
+    seed_number(seed)
+    opened = load(run, device=device)
+
+    def work(part: Split, number: int) -> Columns:
+        vae = opened.vae
+        with own_randomness((seed + number) % 2**32, vae.device):
+            x = vae.place(part.batch())
+            found = log_evidence(vae.model, vae.guide, x, num_particles=particles)
+            terms = elbo(vae.model, vae.guide, x, num_particles=10)
+        return {
+            "log_evidence": found.estimate,
+            "standard_error": found.standard_error,
+            "pareto_k": found.pareto_k,
+            "elbo": terms.elbo,
+        }
+
+    if opened.vae.no_evidence:
+        raise InputError(f"there is no log p(x) to score by: {opened.vae.no_evidence}")
+    _over(opened, file, "score", work, {"particles": particles, "seed": seed}, out)
+
+
+def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, device: str = "auto") -> None:
+    """Means and standard deviations of the codes q(z|x) of each datum of a file.
+
+    A line for each datum: its number, the means of all latent axes, then their standard deviations. Those of
+    a flow, and of layers below another, are by 1000 draws.
+
+    Args:
+        run: Folder of the run.
+        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape).
+        out: A .csv for the results, or an .npz of one array for each column; by default CSV to the screen.
+        seed: Of the draws.
+        device: Where to compute; `auto` takes a GPU where there is one.
+    """
+    seed_number(seed)
+    opened = load(run, device=device)
+
+    def work(part: Split, number: int) -> Columns:
+        with own_randomness((seed + number) % 2**32, opened.vae.device):
+            mean, scale = opened.vae.codes(opened.vae.place(part.batch()))
+        axes = range(mean.shape[1])
+        return {f"mean_{k}": mean[:, k] for k in axes} | {f"scale_{k}": scale[:, k] for k in axes}
+
+    _over(opened, file, "encode", work, {"seed": seed}, out)
+
+
+def _over(
+    opened: TrainedRun,
+    file: Path,
+    name: str,
+    work: Callable[[Split, int], Columns],
+    options: Mapping[str, int],
+    out: Path | None,
+) -> None:
+    """Work on all data of a file, block by block, and write the columns."""
+    if out is not None and out.suffix not in (".csv", ".npz"):
+        raise InputError(f"--out expects a .csv or an .npz file, got {out}")
+    values = array_in(file)
+    if not len(values):
+        raise InputError(f"expected data in {file}, got none")
+    status = file.stat()
+    settings = {**options, "size": status.st_size, "changed": status.st_mtime_ns, **opened.identity}
+    starts = range(0, len(values), _BLOCK)
+    folder = opened.run.checkpoints / f"{name} of {file.name}"
+    with Stages(folder, settings) as stages:
+        for start in tqdm(starts, unit="block", disable=not sys.stderr.isatty() or len(starts) == 1):
+            part = opened.facts.test(values[start : start + _BLOCK], str(file))
+
+            def found(part: Split = part, start: int = start) -> dict[str, torch.Tensor]:
+                return {key: column.double().cpu() for key, column in work(part, start // _BLOCK).items()}
+
+            stages(str(start), found)
+        blocks = [stages.done[str(start)] for start in starts]
+        columns = {key: torch.cat([block[key] for block in blocks]).numpy() for key in blocks[0]}
+        _write(columns, out)
+
+
+def _write(columns: Mapping[str, np.ndarray], out: Path | None) -> None:
+    """A CSV with a header and a line for each datum, or arrays."""
+    if out is not None and out.suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, **columns)  # type: ignore[arg-type]
+        write(out, buffer.getvalue())
+        return
+    text = io.StringIO()
+    text.write(",".join(["datum", *columns]) + "\n")
+    for number, row in enumerate(zip(*(column.tolist() for column in columns.values()), strict=True)):
+        text.write(f"{number}," + ",".join(repr(value) for value in row) + "\n")
+    if out is None:
+        print(text.getvalue(), end="")
+    else:
+        write(out, text.getvalue().encode())

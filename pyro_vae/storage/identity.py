@@ -1,0 +1,48 @@
+"""To what results belong: the options of a run, and its parameters."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pyro_vae.storage.checkpoints import FORMAT
+
+#: Options that say where something is, how long to go on, and what is printed in the end: two results that
+#: differ in these are of the same training.
+_FREE = {"epochs", "steps", "patience", "particles", "num_data", "device", "data.root", "data.path"}
+
+
+def options_in(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training depends on, by option as on the command line: plain values.
+
+    Args:
+        configuration: The content of a config.yaml.
+
+    >>> options_in({"seed": 0, "prior": {"class_path": "MixturePrior", "init_args": {"components": 20}}})
+    {'seed': 0, 'prior': 'MixturePrior', 'prior.components': 20}
+    """
+    return {name: value for name, value in _flat(configuration) if name not in _FREE}
+
+
+def _flat(content: Mapping[str, Any], inside: str = "") -> list[tuple[str, Any]]:
+    """Each value with the option that it is of; a class stands for the option that names it."""
+    options: list[tuple[str, Any]] = []
+    for key, value in content.items():
+        name = inside if key in ("class_path", "init_args") else f"{inside}.{key}".removeprefix(".")
+        options += _flat(value, name) if isinstance(value, Mapping) else [(name, value)]
+    return options
+
+
+def identity(options: Mapping[str, Any], parameters: str) -> dict[str, Any]:
+    """What is kept in all results of a run.
+
+    Args:
+        options: As `options_in` gives them.
+        parameters: A fingerprint of the parameters.
+    """
+    words = json.dumps(sorted(options.items()), default=str)
+    return {
+        "format": FORMAT,
+        "configuration": hashlib.sha256(words.encode()).hexdigest()[:16],
+        "parameters": parameters,
+    }
