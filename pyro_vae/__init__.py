@@ -5,6 +5,8 @@ p(x|z), `posterior(x)` is q(z|x). `VAE` makes a Pyro model and guide of the thre
 `log_evidence` estimates log p(x).
 """
 
+from importlib.metadata import version
+
 from pyro_vae.annealing import (
     AnnealedEvidence,
     BidirectionalGap,
@@ -12,6 +14,7 @@ from pyro_vae.annealing import (
     bidirectional_gap,
 )
 from pyro_vae.batch import Batch
+from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.comparison import Comparison, compare
 from pyro_vae.compiled import CompiledELBO
 from pyro_vae.data import (
@@ -79,8 +82,11 @@ from pyro_vae.priors import (
     StudentTPrior,
     VampPrior,
 )
+from pyro_vae.reports import Evaluation, evaluate
 from pyro_vae.training import Epoch, History, fit
 from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemble
+
+__version__ = version("pyro_vae")
 
 __all__ = [
     "ELBO",
@@ -112,6 +118,7 @@ __all__ = [
     "DiscretizedLogisticLikelihood",
     "DiscretizedLogisticMixtureLikelihood",
     "Epoch",
+    "Evaluation",
     "ExactPosterior",
     "FashionMNIST",
     "FlowPosterior",
@@ -148,6 +155,7 @@ __all__ = [
     "StandardNormalPrior",
     "StaticMNIST",
     "StudentTPrior",
+    "TrainedRun",
     "VampPrior",
     "agreement",
     "annealed_log_evidence",
@@ -158,9 +166,11 @@ __all__ = [
     "compare",
     "diagnose",
     "elbo",
+    "evaluate",
     "exact_posterior",
     "fit",
     "head",
+    "load",
     "log_evidence",
     "log_weights",
 ]

@@ -56,8 +56,8 @@ class Network(nn.Module):
                 f"the network expects inputs of shape {self.input_shape}, got a tensor of shape "
                 f"{tuple(x.shape)}: build the network for the shape of the data"
             )
-        leading = Size(x.shape[:axes])  # a plain tuple under TraceGraph_ELBO
-        inputs = x.reshape(leading.numel(), *self.input_shape)
+        leading = x.shape[:axes]
+        inputs = x.reshape(math.prod(leading), *self.input_shape)
         if self.in_bfloat16:
             with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
                 outputs = self.layers(inputs).to(x.dtype)

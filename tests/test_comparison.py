@@ -16,6 +16,7 @@ from scipy import stats
 import pyro_vae as pv
 from pyro_vae.comparison import Reference, paired_difference
 from pyro_vae.comparison.options import differing
+from pyro_vae.storage.identity import identity, options_in
 from pyro_vae.storage.runs import Run
 
 Make = Callable[..., Path]
@@ -59,9 +60,13 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
             "data_hash": "0123456789abcdef",
             "seed": 0,
             "training": {"parameters": 1234},
+            **identity(options_in(yaml.safe_load(run.config.read_text())), "f" * 16),
             **given,
         }
-        labels = {name: content[name] for name in ("data_hash", "seed", "split")}
+        labels = {
+            name: content[name]
+            for name in ("data_hash", "seed", "split", "format", "configuration", "parameters")
+        }
         if how:
             labels["method"] = how["method"]
         arrays = {"elbo": values - 1, "log_evidence": values, "particles": particles, **labels}

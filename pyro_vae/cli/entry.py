@@ -26,7 +26,8 @@ from pyro_vae.cli.parser import (
 )
 from pyro_vae.cli.pictures import interpolate, reconstruct, sample, scatter, traverse
 from pyro_vae.cli.train import train
-from pyro_vae.cli.trust import check_classes, consent, consented, only_trusted
+from pyro_vae.cli.trust import check_classes, consent, consented, only_trusted, safe_path
+from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line, out_of_memory
 from pyro_vae.storage.runs import Run
 
@@ -129,7 +130,10 @@ def _parser() -> Parser:
     for name, verb in VERBS.items():
         description = _description(verb)
         verb_parser = Parser(description=description, usage=_usage(name, verb), epilog=_TRUST)
-        verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True)
+        verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True, skip={"data"})
+        if "data" in inspect.signature(verb).parameters:
+            help = "New data, a class and its options as in train; by default those of the training."
+            verb_parser.add_subclass_arguments(Dataset, "data", required=False, help=help)
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
     description = _description(compare)
     commands.add_subcommand("compare", compare_parser(description), help=description.split("\n")[0])
@@ -155,7 +159,8 @@ def _dispatch(arguments: list[str]) -> int:
                 folder, changes = resumed
                 return train(settings_of(Run(folder), changes), folder)
             arguments = ["train", *with_defaults(arguments[1:])]
-        parser = _parser()
+        with safe_path():
+            parser = _parser()
         with only_trusted({*consented(), *own_modules(arguments)}):
             settings = parser.parse_args(arguments)
             check_classes(settings)

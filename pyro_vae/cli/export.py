@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyro
 import torch
 from torch import Tensor, nn
 
@@ -79,11 +80,13 @@ def _exported(module: nn.Module, example: Tensor, what: str) -> bytes:
     """A module as a program with a free number of data, as the bytes of its file."""
     size = torch.export.Dim("B")
     try:
-        program = torch.export.export(module.eval(), (example,), dynamic_shapes=({0: size},))
+        # validation reads numbers that are not known yet
+        with pyro.validation_enabled(False), torch.no_grad():
+            program = torch.export.export(module.eval(), (example,), dynamic_shapes=({0: size},))
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
     except Exception as error:  # torch has many words for a program that it cannot follow
-        raise InputError(f"the {what} cannot be exported: {one_line(error)[:300]}") from error
+        raise InputError(f"the {what} cannot be exported: {one_line(error)[:200]}") from error
     return buffer.getvalue()
 
 

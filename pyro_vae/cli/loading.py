@@ -11,6 +11,7 @@ from pyro.infer import ELBO
 
 from pyro_vae.cli.configuration import check_options, options_of
 from pyro_vae.cli.parser import FIT_OPTIONS, settings_of, train_parser
+from pyro_vae.cli.trust import safe_path
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.likelihoods import Likelihood
@@ -143,7 +144,7 @@ def load(folder: Path | str, *, device: str = "cpu", trust: Iterable[str] = ()) 
     >>> run.vae.sample(3).shape
     torch.Size([3, 1, 8, 8])
     >>> len(run.history.epochs), run.config["prior"]
-    (1, 'pyro_vae.priors.StandardNormalPrior')
+    (1, 'pyro_vae.StandardNormalPrior')
     """
     return TrainedRun(folder, device=device, trust=trust)
 
@@ -175,5 +176,6 @@ def _instantiate(settings: Namespace, names: Iterable[str]) -> dict[str, Any]:
 
     late = [(wait, base, True) for base in (JointProgram, Prior, Likelihood, Posterior, ELBO)]
     chosen = Namespace({name: settings[name] for name in names})
-    made: Mapping[str, Any] = train_parser().instantiate(chosen, instantiators=late)
+    with safe_path():
+        made: Mapping[str, Any] = train_parser().instantiate(chosen, instantiators=late)
     return {name: made[name] for name in names}

@@ -29,8 +29,20 @@ WORDS = (
     (r"Expected a dot import path string: (\S+)", r"expected a class or its import path, got \1"),
     (r"Problem with given class_path '[\w.]*?(\w+)':", r"\1:"),
     (r"[Oo]ption '(\w+)' is not accepted", r"there is no option \1"),
+    (
+        r"(?:\w+: )?Importing '((\w+)[\w.]*)' is not allowed, denied by the '\*' entry.*",
+        r"\1 is no class of pyro_vae, torch.nn, torch.optim, Pyro or zuko, and nothing else that a file "
+        r"names is imported without consent: read it, and allow it by --trust \2",
+    ),
+    (
+        r"(?:\w+: )?Importing '([\w.]+)' is not allowed, denied by.*",
+        r"\1 is not part of a model, so it is not imported",
+    ),
     (r"[Pp]arser key \"([\w.]+)\":", r"--\1:"),
-    (r"(evaluate|diagnose|sample|reconstruct|traverse)\.run", r"RUN, the folder of a run"),
+    (
+        r"(evaluate|diagnose|score|encode|sample|reconstruct|traverse|interpolate|scatter|export)\.run",
+        r"RUN, the folder of a run",
+    ),
     (r"compare\.runs", r"RUN RUN, the folders of runs"),
 )
 

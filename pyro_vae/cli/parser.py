@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -89,14 +88,13 @@ class Parser(ArgumentParser):
         return re.sub(r"(by\s+default\s+\w+\.\s+\(type:[^)]*?),\s+default:\s+null", r"\1", text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong in one line and exit with status 2."""
+        """What is wrong in one line, as an `InputError`."""
         if not self.exit_on_error:  # a parser inside the parser: the outer one reports
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         line = " ".join(message.split())
         options = [option for action in parser._actions for option in action.option_strings]
-        sys.stderr.write(f"pyro-vae: error: {readable(line)}{hint(line, options, parser.bases)}\n")
-        sys.exit(2)
+        raise InputError(f"{readable(line)}{hint(line, options, parser.bases)}") from ex
 
 
 def train_parser() -> Parser:

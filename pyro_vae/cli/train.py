@@ -36,8 +36,7 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
         count("num_data", settings.num_data)
     data, options = data_of(settings), options_for_fit(settings)
     vae = model_of(settings, data)
-    folder: Path = resume or settings.out or Run.reserve(data.name)
-    with Run.written(folder):
+    with Run.written(resume or settings.out, data.name) as folder:
         return _trained(settings, folder, data, vae, options, going_on=resume is not None)
 
 
@@ -58,12 +57,15 @@ def _trained(
 
     def start() -> None:
         nonlocal started
-        if going_on:
-            write(Run(folder).config, text.encode())  # with the new budget
-        else:  # only now, so that bad input never costs the run that is overwritten
+        if not going_on:  # only now, so that bad input never costs the run that is overwritten
             Run.create(folder, text, overwrite=settings.overwrite)
         started = True
         remember(named_in(about["configuration"]))
+
+    def note(_: object, history: History) -> None:
+        if going_on and Run(folder).config.read_text() != text:
+            write(Run(folder).config, text.encode())  # with the new budget
+        _write_history(Run(folder), history)
 
     try:
         history = fit(
@@ -74,8 +76,9 @@ def _trained(
             resume=going_on,
             about=about,
             on_start=start,
-            callbacks=[lambda _, history: _write_history(Run(folder), history)],
+            callbacks=[note],
         )
+        note(vae, history)
         _finish(Run(folder), vae, data, history, settings, about["configuration"])
     except KeyboardInterrupt:
         if not started:
@@ -102,7 +105,6 @@ def _finish(
     options: Mapping[str, Any],
 ) -> None:
     """The summary, its picture, and the table on the screen."""
-    _write_history(run, history)
     columns = {name: history.column(name) for name in Epoch._fields}
     plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
     evaluated = reports.evaluation(

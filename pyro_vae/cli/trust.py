@@ -57,9 +57,27 @@ def only_trusted(trusted: Iterable[str] = (), folder: Path | None = None) -> Ite
     denied = dict.fromkeys(["*", *_DENIED, *_common.default_import_path_denylist], False)
     settings.update(import_path_verdicts={**allowed, **denied}, import_paths_enforced=True)
     try:
-        yield
+        with safe_path():
+            yield
     finally:
         settings.update(before)
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Let no Python that is started within import out of the current folder.
+
+    One is started by the library that looks for stubs of signatures.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _check_module(name: str, folder: Path | None) -> None:

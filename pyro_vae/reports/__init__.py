@@ -2,6 +2,7 @@
 
 from pyro_vae.reports.diagnosing import Diagnosing, diagnosis_table
 from pyro_vae.reports.estimators import Estimator, Method
+from pyro_vae.reports.evaluating import evaluate
 from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, units
 from pyro_vae.reports.measuring import ELBO_PARTICLES, Evaluation, evaluation, summary
 from pyro_vae.reports.tables import table
@@ -15,6 +16,7 @@ __all__ = [
     "bits",
     "circumstances",
     "diagnosis_table",
+    "evaluate",
     "evaluation",
     "held_out",
     "is_mass",

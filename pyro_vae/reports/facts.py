@@ -2,7 +2,7 @@
 
 import platform
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
@@ -15,9 +15,10 @@ from pyro_vae.randomness import own_randomness
 from pyro_vae.vae import JointProgram
 
 
-def held_out(data: Dataset) -> str:
+def held_out(data: Dataset) -> Literal["train", "valid", "test"]:
     """The split to report on: test, or what is nearest to it where there is none."""
-    return next(name for name in ("test", "valid", "train") if len(getattr(data, name)))
+    names: tuple[Literal["train", "valid", "test"], ...] = ("test", "valid", "train")
+    return next(name for name in names if len(getattr(data, name)))
 
 
 def part_of(data: Dataset, split: str, num_data: int | None) -> Split:

@@ -13,6 +13,7 @@ from pyro_vae.importance import ELBO, LogEvidence, elbo
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.estimators import Estimator, arrays, tails
 from pyro_vae.reports.facts import bits, circumstances, is_mass, part_of, units
+from pyro_vae.reports.tables import table
 from pyro_vae.training import History
 from pyro_vae.vae import JointProgram
 
@@ -31,6 +32,9 @@ class Evaluation(NamedTuple):
     per_datum: dict[str, Any]
     #: Log p(x) as it was estimated; None where the program has none.
     evidence: LogEvidence | AnnealedEvidence | None
+
+    def __str__(self) -> str:
+        return table(self.content)
 
 
 def evaluation(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def table(content: Mapping[str, Any], folder: object) -> str:
+def table(content: Mapping[str, Any], folder: object = None) -> str:
     """A short table of what `summary` or `evaluation` gave."""
     lines = _measured(content, folder) if content["log_evidence"] else _errors(content)
     rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
@@ -18,7 +18,7 @@ def table(content: Mapping[str, Any], folder: object) -> str:
             f"best epoch {training['best_epoch']}"
         )
         seconds = f"{training['seconds']:.1f} s training, {seconds}"
-    rows |= {"time": seconds, "folder": str(folder)}
+    rows |= {"time": seconds, **({} if folder is None else {"folder": str(folder)})}
     return "\n".join(lines + [f"{name:<15}{value}" for name, value in rows.items()])
 
 
@@ -84,7 +84,9 @@ def _tails_in_words(tails: Mapping[str, Any], total: int, folder: object) -> str
         return "unknown: it takes 25 importance samples per datum, five of them above the rest"
     rest = f"; unknown for {unknown}" if unknown else ""
     if above:
-        remedy = f"try pyro-vae evaluate {shlex.quote(str(folder))} --method annealed"
+        remedy = 'try method="annealed"'
+        if folder is not None:
+            remedy = f"try pyro-vae evaluate {shlex.quote(str(folder))} --method annealed"
         return (
             f"above {limit} for {above} of {total} data{rest}: their estimates are likely too low; {remedy}"
         )

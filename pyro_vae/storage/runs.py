@@ -10,6 +10,7 @@
     per_datum.npz   ELBO and log p(x) of each datum, of the latest evaluation
     diagnosis.json  where the nats go, by `diagnose`
     figures/        pictures made by the other commands
+    export/         encoder and decoder by `export`
 
 Every file is written under a temporary name, flushed and renamed, so a kill leaves the old or the
 new one, never half of one.
@@ -41,6 +42,7 @@ OWNED = (
     "metrics.csv",
     "history.png",
     "figures",
+    "export",
     "checkpoints",
     "config.yaml",  # last, so that the folder stays one of a run until all is gone
 )
@@ -71,41 +73,41 @@ class Run:
                 )
 
     @classmethod
-    def reserve(cls, name: str, inside: Path = Path("runs")) -> Path:
-        """The first of inside/NAME-1, inside/NAME-2, … that does not exist, made by this call."""
-        for number in numbers(1):
-            folder = inside / f"{name}-{number}"
-            with suppress(FileExistsError):
-                folder.mkdir(parents=True)
-                return folder
-        raise AssertionError
-
-    @classmethod
     @contextmanager
-    def written(cls, folder: Path) -> Iterator[None]:
-        """Hold the folder of a run as the only one that trains in it; it is made where it does not exist.
+    def written(cls, folder: Path | None, name: str = "run") -> Iterator[Path]:
+        """Hold the folder of a run as the only one that trains in it; made where it does not exist.
 
-        What a killed writer left half written is removed. A folder in which nothing is written is not left.
+        What a killed writer left half written is removed. A folder in which nothing is written does not stay.
+
+        Args:
+            folder: The folder; None for the first of runs/NAME-1, runs/NAME-2, … that does not exist, however
+                many look for one at once.
+            name: Of it.
 
         Raises:
             InputError: where another process trains in it, or it cannot be made.
         """
+        parent = Path("runs") if folder is None else folder
+        missing = [each for each in (parent, *parent.parents) if not each.exists()]
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            parent.mkdir(parents=True, exist_ok=True)
+            if folder is None:
+                folder = _reserved(parent, name)
+                missing.insert(0, folder)
         except OSError as error:
             raise InputError(
-                f"cannot make the output folder {folder} ({error.strerror}): choose another with --out"
+                f"cannot write the output folder {parent} ({error.strerror}): choose another with --out"
             ) from error
         try:
             with locked(folder):
                 for place in (folder, folder / "checkpoints", folder / "figures"):
                     for left in place.glob(f"*{TEMPORARY}"):
                         left.unlink(missing_ok=True)
-                yield
+                yield folder
         finally:
-            if not any_entry(folder):
-                with suppress(OSError):
-                    folder.rmdir()
+            with suppress(OSError):  # of one in which something is
+                for each in missing:
+                    each.rmdir()
 
     @classmethod
     def create(cls, folder: str | Path, config: str, *, overwrite: bool = False) -> "Run":
@@ -177,6 +179,15 @@ class Run:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write(self.folder / name, buffer.getvalue())
+
+
+def _reserved(parent: Path, name: str) -> Path:
+    """The first of NAME-1, NAME-2, … in a folder that was not there, made by this call."""
+    for number in numbers(1):
+        with suppress(FileExistsError):
+            (parent / f"{name}-{number}").mkdir()
+            break
+    return parent / f"{name}-{number}"
 
 
 def any_entry(folder: Path) -> bool:

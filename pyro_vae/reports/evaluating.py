@@ -1,0 +1,102 @@
+"""ELBO and log p(x) of a trained model, from Python: what `pyro-vae evaluate` prints."""
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pyro_vae.data import Dataset
+from pyro_vae.errors import InputError, count, draws, seed_number
+from pyro_vae.randomness import own_randomness
+from pyro_vae.reports.estimators import Estimator, Method
+from pyro_vae.reports.facts import held_out, part_of
+from pyro_vae.reports.measuring import Evaluation, evaluation
+from pyro_vae.vae import JointProgram
+
+
+class HasRun(Protocol):
+    """A trained run that was opened, as by `load`."""
+
+    @property
+    def vae(self) -> JointProgram:
+        """The model."""
+
+    def data(self) -> Dataset:
+        """The data of the training."""
+
+
+def evaluate(
+    run: HasRun | JointProgram,
+    data: Dataset | None = None,
+    *,
+    split: Literal["train", "valid", "test", "all"] | None = None,
+    num_data: int | None = None,
+    method: Method = "importance",
+    particles: int = 1000,
+    until_standard_error: float | None = None,
+    chains: int = 16,
+    temperatures: int = 1000,
+    start: Literal["prior", "guide"] = "prior",
+    simulated: int = 0,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """ELBO and log p(x), in nats per datum, with errors and all that says what was measured.
+
+    The numbers are those of `pyro-vae evaluate` with the same options; printed, the result is its table.
+
+    Args:
+        run: A run opened by `load`, or a model.
+        data: The data; by default those of the run's training.
+        split: Which of them; by default test, or validation or training data where there are none.
+        num_data: How many data, by a fixed choice; None for all.
+        method: How log p(x) is estimated: by `log_evidence` or by `annealed_log_evidence`.
+        particles: Importance samples per datum; with until_standard_error at the most.
+        until_standard_error: Draw each datum only until its Monte Carlo error is at most this, in nats.
+        chains: Annealed chains per datum.
+        temperatures: Of the annealing.
+        start: Where annealing starts, at p(z) or at q(z|x).
+        simulated: On how many data drawn from the model annealing is certified; 0 for none.
+        seed: Of all random numbers.
+        checkpoint: A file from which the same call goes on where it was interrupted.
+        progress: Show a progress bar.
+
+    Returns:
+        `content`, means and circumstances as in evaluation.json; `per_datum`, arrays as in per_datum.npz; and
+        `evidence`, the estimate of log p(x) itself.
+
+    Raises:
+        InputError: where a number is not positive, the split is empty, or the data do not fit the model.
+
+    >>> from pyro_vae import Digits, assemble
+    >>> data = Digits()
+    >>> found = evaluate(assemble(data), data, num_data=20, particles=50)
+    >>> found.content["split"], len(found.per_datum["log_evidence"])
+    ('test', 20)
+    """
+    for name, value in (("particles", particles), ("chains", chains), ("temperatures", temperatures)):
+        draws(name, value)
+    if simulated:
+        count("simulated", simulated)
+    vae = run if isinstance(run, JointProgram) else run.vae
+    if data is None:
+        if isinstance(run, JointProgram):
+            raise InputError("expected the data to evaluate a model on, got none: give a Dataset")
+        data = run.data()
+    split = split or held_out(data)
+    estimator = Estimator(method, particles, until_standard_error, chains, temperatures, start, simulated)
+    certificate = None
+    if method == "annealed" and simulated and not vae.no_evidence:
+        with own_randomness(seed_number(seed), vae.device):
+            like = vae.place(part_of(data, split, num_data).batch(slice(0, 1)))
+            certificate = estimator.certificate(vae, like, progress=progress)
+    return evaluation(
+        vae,
+        data,
+        split=split,
+        num_data=num_data,
+        seed=seed_number(seed),
+        estimator=estimator,
+        certificate=certificate,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
