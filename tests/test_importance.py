@@ -509,3 +509,41 @@ def test_the_data_plate_may_lie_left_of_another(float64: None) -> None:
     covariance = 5 * torch.ones(4, 4) + 0.25 * torch.eye(4)
     exact = dist.MultivariateNormal(torch.zeros(4), covariance).log_prob(x)
     torch.testing.assert_close(pv.log_weights(model, guide, x, 9), exact.expand(9, 6), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+def test_what_does_not_fit_into_memory_is_halved(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Each draw is computed once, and the estimate is one of as many draws."""
+    x = torch.randn(5, generator=torch.Generator().manual_seed(0))
+    rows = []
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([len(x)]))
+            if z.numel() > limit + 2 * len(x) * 3:  # what is looked at is small
+                raise MemoryError
+            rows.append(z.numel())
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+
+    exact = dist.Normal(0.0, 2.0**0.5).log_prob(x).double()
+    with pytest.warns(UserWarning, match=r"draws at once do not fit into memory: going on with"):
+        result = pv.log_evidence(model, guide, x, num_particles=500, rows=1000, compile="off")
+    assert torch.allclose(result.estimate, exact, atol=1e-4)
+    assert (result.num_particles == 500).all()
+    with pytest.warns(UserWarning, match=r"draws at once do not fit into memory: going on with"):
+        terms = pv.elbo(model, guide, x, num_particles=500)
+    assert torch.allclose(terms.elbo, exact, atol=1e-4)
+
+
+def test_one_draw_that_does_not_fit_into_memory_is_refused() -> None:
+    from pyro_vae.importance.halving import Halving
+
+    def work(batch: pv.Batch, draws: int) -> Tensor:
+        raise MemoryError
+
+    with pytest.warns(UserWarning, match=r"do not fit"), refused("out of memory with one draw at a time"):
+        Halving()(work, pv.Batch(torch.zeros(3)), 4)

@@ -39,10 +39,7 @@ WORDS = (
         r"\1 is not part of a model, so it is not imported",
     ),
     (r"[Pp]arser key \"([\w.]+)\":", r"--\1:"),
-    (
-        r"(evaluate|diagnose|score|encode|sample|reconstruct|traverse|interpolate|scatter|export)\.run",
-        r"RUN, the folder of a run",
-    ),
+    (r"(?!compare)\b\w+\.run\b", r"RUN, the folder of a run"),
     (r"compare\.runs", r"RUN RUN, the folders of runs"),
 )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
+from pyro_vae.importance.halving import Halving
 from pyro_vae.importance.results import ELBO
 from pyro_vae.programs import Pair, Program, one_at_a_time
 
@@ -97,11 +98,15 @@ def elbo(
 def elbo_of(pair: Pair, data: Batch, num_particles: int = 1, rows: int | None = None) -> ELBO:
     """As `elbo`, of a pair of programs that has been looked into."""
     count("num_particles", num_particles)
-    parts = []
+    parts, within_memory = [], Halving(bool(pair.whole))
     for batch, chunks in chunks_of(data, num_particles, pair.rows if rows is None else rows, pair.whole):
         sums = torch.zeros(2, len(batch), dtype=torch.float64, device=data.device)
         for number, draws in enumerate(chunks):
-            log_px, log_pz, log_qz = pair.elbo_terms(batch, draws, validate=number == 0)
+
+            def terms(part: Batch, draws: int, first: bool = number == 0) -> Tensor:
+                return torch.stack(pair.elbo_terms(part, draws, validate=first))
+
+            log_px, log_pz, log_qz = within_memory(terms, batch, draws)
             sums += torch.stack([log_px.double().sum(0), (log_qz - log_pz).double().sum(0)])
         parts.append(sums / num_particles)
     reconstruction, kl = torch.cat(parts, dim=1)

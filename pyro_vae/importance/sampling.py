@@ -1,6 +1,7 @@
 """The draws of importance sampling: batches of data, chunks of draws, rounds until all data are done."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -12,6 +13,7 @@ from pyro_vae.compiled import FlatFunction
 from pyro_vae.compiled.policy import WEIGHTS, Compile, choose
 from pyro_vae.errors import InputError
 from pyro_vae.importance.bound import chunks_of
+from pyro_vae.importance.halving import Halving
 from pyro_vae.importance.pareto import pareto_k, tail_length
 from pyro_vae.importance.running import Running, levels_of
 from pyro_vae.importance.summary import standard_error
@@ -45,6 +47,7 @@ class Sampling:
     ) -> None:
         self.data, self.num_particles, self.rows, self.until = data, num_particles, rows, until
         self.weights, self.whole = _Weights(pair, compile), pair.whole
+        self.within_memory = Halving(bool(pair.whole))
         if pair.whole and until is not None:
             raise InputError(
                 "until_standard_error expects a guide that can be run on a part of the data, got one for "
@@ -95,7 +98,8 @@ class Sampling:
             self.running = self.pool.take(where) if self.pool else self._running(len(where))
         while self.chunk < len(chunks):
             draws = chunks[self.chunk]
-            self.running.add(self.weights(batch, draws, first=self.chunk == 0))
+            work = partial(self.weights, first=self.chunk == 0)
+            self.running.add(self.within_memory(work, batch, draws))
             self.chunk += 1
             bar.update(draws * len(batch))
             kept.keep(self._state)

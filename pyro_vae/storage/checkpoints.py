@@ -211,8 +211,8 @@ def check_description(
             if old[choice] != new[choice]:
                 what = f"the {choice} of {name or 'the program'}"
                 raise InputError(
-                    f"the checkpoint {path} was made for another model: {what} is {old[choice]} there, got "
-                    f"{new[choice]}"
+                    f"the checkpoint {path} was made for another model: {what} is "
+                    f"{str(old[choice])[:100]} there, got {str(new[choice])[:100]}"
                 )
 
 
@@ -221,6 +221,7 @@ def check_settings(made_with: Mapping[str, Any], given: Mapping[str, Any], path:
     for name, value in given.items():
         if made_with.get(name) != value:
             raise InputError(
-                f"the checkpoint {path} was made with {name} {made_with.get(name)}, got {value}: "
+                f"the checkpoint {path} was made with {name} {str(made_with.get(name))[:300]}, got "
+                f"{str(value)[:300]}: "
                 "go on with the same settings and data"
             )
