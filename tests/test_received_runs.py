@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import pyro_vae as pv
-from pyro_vae.storage.checkpoints import save_checkpoint
+from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
 from pyro_vae.storage.locks import locked
 from tests.commands import SMALL, Run
 
@@ -223,7 +223,7 @@ def test_parameters_of_another_model_are_refused_in_python(tmp_path: Path) -> No
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """A checkpoint with a right checksum and another content."""
-    state = torch.load(path, weights_only=True)
+    state = load_checkpoint(path)
     change(state)
     save_checkpoint(path, state)
 
@@ -236,7 +236,6 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         for value in (None, 3.5, [1], "x")
     },
     "no model": (lambda state: state.pop("model"), "with model, got none of it"),
-    "another format": (put("format", value=2), "expected a checkpoint of format 1"),
     "facts": (lambda state: state["about"].update(data={"name": 1}), "expected facts about data"),
     "a parameter of no numbers": (
         lambda state: state["model"].update({next(iter(state["model"])): "x"}),
@@ -256,6 +255,20 @@ del WRONG["NaN"]
 def test_a_checkpoint_of_another_structure_is_refused(run: Path, pyro_vae: Run, what: str) -> None:
     change, expected = WRONG[what]
     rewritten(run / "checkpoints/best.pt", change)
+    assert expected in refused(pyro_vae, "sample", run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("format", 2, "expected a checkpoint of format 1"), ("epoch", 7, "was changed after it was written")],
+)
+def test_a_checkpoint_that_another_program_wrote_is_refused(
+    run: Path, pyro_vae: Run, key: str, value: int, expected: str
+) -> None:
+    path = run / "checkpoints/best.pt"
+    state = torch.load(path, weights_only=True)
+    state[key] = value
+    torch.save(state, path)
     assert expected in refused(pyro_vae, "sample", run)
 
 

@@ -135,6 +135,8 @@ class _Functions(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs, reads = kwargs or {}, self.reads
+        if isinstance(kwargs.get("generator"), torch.Generator):
+            raise Untraceable("it uses a Generator of its own")
         stays = reads.items_stay or not is_users(sys._getframe(1).f_code)
         if func is Tensor.item and args[0].is_floating_point() and stays:
             reads.items.append(item := args[0].detach().double())

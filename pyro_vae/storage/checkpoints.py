@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, one_line
 from pyro_vae.storage.files import read_archive, write
+from pyro_vae.storage.hashing import digest
 
 #: The version of what a run's files hold; another one is refused.
 FORMAT = 1
@@ -20,7 +21,7 @@ FORMAT = 1
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """A checkpoint of tensors, numbers and strings, written atomically."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({"format": FORMAT, **state, "digest": digest(state)}, buffer)
     write(path, buffer.getvalue())
 
 
@@ -74,13 +75,16 @@ def load_checkpoint(
             f"expected a checkpoint of format {FORMAT} at {path}, got "
             f"{state.get('format', 'an older one')!r}: train anew"
         )
+    rest = {name: value for name, value in state.items() if name not in ("format", "digest")}
+    if state.get("digest") != digest(rest):
+        raise InputError(f"the checkpoint {path} was changed after it was written: train anew or use another")
     if isinstance(keys, Mapping):
         for name, check in keys.items():
             if not _passes(check, state[name]):
                 raise InputError(f"the checkpoint {path} is damaged in its {name}: train anew or use another")
     if not _passes(fits, state):
         raise InputError(f"the checkpoint {path} is damaged, its parts do not fit: train anew or use another")
-    return dict(state)
+    return rest
 
 
 @contextmanager

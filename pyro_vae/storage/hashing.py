@@ -1,6 +1,8 @@
 """What tells data, and models, from others of the same form."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,3 +29,28 @@ def fingerprint_of(module: nn.Module) -> str:
     state = sorted(module.state_dict().items())
     words = " ".join(name + fingerprint(each) for name, each in state)
     return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
+def digest(content: Any) -> str:
+    """A SHA-256 of what a checkpoint holds: numbers, words, tensors, and lists and dictionaries of these."""
+    found = hashlib.sha256()
+    _add(found, content)
+    return found.hexdigest()
+
+
+def _add(found: "hashlib._Hash", content: Any) -> None:
+    if isinstance(content, Tensor):
+        values = content.detach().cpu().contiguous()
+        found.update(f"{values.dtype}{tuple(values.shape)}".encode())
+        found.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(content, Mapping):
+        found.update(f"{{{len(content)}".encode())
+        for key, value in content.items():
+            _add(found, key)
+            _add(found, value)
+    elif isinstance(content, list | tuple):
+        found.update(f"{type(content).__name__}{len(content)}".encode())
+        for value in content:
+            _add(found, value)
+    else:
+        found.update(f"{type(content).__name__} {content!r};".encode())

@@ -537,7 +537,7 @@ def dropout_in_eval_mode():
     """Dropout and BatchNorm in both networks, switched off by .eval()."""
     dec, lg, x = parts()
     base = near(lg, 0.05, 1.1)
-    decoder = nn.Sequential(nn.BatchNorm1d(2, eps=0.0, affine=False), nn.Dropout(0.5), dec).double().eval()
+    decoder = nn.Sequential(nn.BatchNorm1d(2, eps=1e-30, affine=False), nn.Dropout(0.5), dec).double().eval()
     encoder = nn.Sequential(nn.Dropout(0.3), base.fc).eval()
     sd = base.log_scale.detach().exp()
 
