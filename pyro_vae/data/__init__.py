@@ -21,7 +21,8 @@ what was evaluated:
 """
 
 from pyro_vae.data.dataset import Binarization, Dataset, Sizes, Split, batches, shuffle
-from pyro_vae.data.files import ArrayFile, ImageFolder
+from pyro_vae.data.files import ArrayFile
+from pyro_vae.data.folders import ImageFolder
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 
 __all__ = [
