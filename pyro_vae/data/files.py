@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
 from pyro_vae.data.checks import as_labels, as_values
 from pyro_vae.data.dataset import Binarization, Dataset
 from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_arrays
+from pyro_vae.data.stored import Values
 from pyro_vae.errors import InputError
 
 _SPLITS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
@@ -25,6 +24,10 @@ class ArrayFile(Dataset):
     empty, and nothing is taken out of `train` for it. One array alone, of any name, is permuted by the seed
     and split 80/10/10. Labels go by `train_labels`, `valid_labels`, `test_labels` (an array of another name
     has none).
+
+    Bytes and float32 that are not compressed (`numpy.save`, `numpy.savez`) are mapped from the file and read
+    only where they are used, so that it may be larger than the memory; it must not change meanwhile. What is
+    drawn once by the seed, and float64, is held in memory.
 
     Args:
         path: The file.
@@ -60,7 +63,7 @@ def _array_parts(path: Path) -> Parts:
         raise InputError(
             f"expected a .npy or .npz file, got {path}: {remedy}, or use ImageFolder for pictures"
         )
-    arrays = load_arrays(existing(path, "check the path"), remedy)
+    arrays = load_arrays(existing(path, "check the path"), remedy, mapped=True)
     if len(arrays) == 1:
         arrays = {"train": next(iter(arrays.values()))}
     known = [*_SPLITS, *_LABELS]
@@ -80,7 +83,7 @@ def _array_parts(path: Path) -> Parts:
     return parts
 
 
-def _channels_first(values: Tensor, where: str) -> Tensor:
+def _channels_first(values: Values, where: str) -> Values:
     if values.ndim == 4 and values.shape[-1] in (1, 3, 4) and values.shape[1] > 4:
         raise InputError(
             f"expected {where} of shape (N, C, H, W), got {tuple(values.shape)}, which looks like"

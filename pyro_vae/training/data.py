@@ -25,7 +25,7 @@ class TensorSplit(Split):
 
     def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
         """The data at `index`, in their own type: (B, *data_shape)."""
-        return self.values[index]
+        return self.stored[index]
 
 
 def splits_of(data: Dataset | Tensor) -> Splits:

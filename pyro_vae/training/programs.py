@@ -59,7 +59,7 @@ class TrainedPrograms(Trained):
         self.modules, tensors = reached(model, guide)
         parameters = [tensor for tensor in tensors if tensor.is_floating_point()]
         plain = isinstance(like, TensorSplit)
-        here = like.values.device if plain else torch.get_default_device()
+        here = like.device if plain else torch.get_default_device()
         self.device = parameters[0].device if parameters else here
         self.dtype = parameters[0].dtype if parameters else None if plain else torch.get_default_dtype()
         if device != "auto" and resolve_device(device) != self.device:

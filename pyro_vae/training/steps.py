@@ -105,7 +105,7 @@ class Steps:
         #: Gives the ELBO that is logged, where minus the loss of a step is none.
         self.recorder = None if is_elbo else ELBORecorder(objective)
         #: Of the order and the noise of the batches.
-        self.generator = torch.Generator(split.values.device)
+        self.generator = torch.Generator(split.device)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
             self._loss_and_elbo,
