@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pyro
 import torch
+from numpy.typing import NDArray
 from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
@@ -167,7 +168,9 @@ class TrainedPrograms(Trained):
                     )
 
 
-def what_is_trained(program: Any, data: Dataset | Tensor, device: str) -> tuple[Splits, Trained]:
+def what_is_trained(
+    program: Any, data: Dataset | Tensor | NDArray[Any], device: str
+) -> tuple[Splits, Trained]:
     """The data, and what `fit` trains on them.
 
     Raises:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,7 +26,7 @@ from pyro_vae.training.trainer import Callback, Trainer
 
 def fit(
     program: HasPrograms | tuple[Program, Program],
-    data: Dataset | Tensor,
+    data: Dataset | Tensor | NDArray[Any],
     *,
     epochs: int = 100,
     steps: int | None = None,
@@ -80,10 +81,11 @@ def fit(
 
     Args:
         program: A module or another object with a Pyro `model` and `guide`, or both as (model, guide).
-        data: Training data; its validation split is used to choose the best epoch. A tensor (N, …) is
-            training data without a validation split, and used as it is. Batches are cast to the type of the
-            parameters, except that whole numbers in a tensor stay whole for any programs but a
-            `JointProgram`.
+        data: Training data; its validation split is used to choose the best epoch. A tensor or
+            an array (N, …) is training data without a validation split, and used as it is. Batches are cast
+            to the type of the parameters, except that whole numbers in a tensor or an array stay whole for
+            any programs but a `JointProgram`. Other things, as a `DataLoader`, are refused in a line that
+            says what to give instead.
         epochs: Passes over the training data.
         steps: Steps in all, instead of `epochs`; the last epoch may then be a part of one.
         batch_size: Data per step; the last batch of an epoch may be smaller.
