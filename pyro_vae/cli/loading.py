@@ -9,7 +9,7 @@ import torch
 from jsonargparse import Namespace
 from pyro.infer import ELBO
 
-from pyro_vae.cli.parser import FIT_OPTIONS, Parser, settings_of, train_parser
+from pyro_vae.cli.parser import Parser, settings_of, train_parser
 from pyro_vae.data import Dataset
 from pyro_vae.errors import seed_number
 from pyro_vae.likelihoods import Likelihood
@@ -17,7 +17,7 @@ from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, load_parameters
 from pyro_vae.storage.runs import Run
-from pyro_vae.training import resolve_device
+from pyro_vae.training import FIT_OPTIONS, resolve_device
 from pyro_vae.vae import JointProgram, assemble
 
 

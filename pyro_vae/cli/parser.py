@@ -23,7 +23,7 @@ from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.storage.runs import Run
-from pyro_vae.training import fit
+from pyro_vae.training import FIT_OPTIONS, fit
 from pyro_vae.vae import FACTS, JointProgram
 
 #: The exchangeable parts: option, base class, class used by default, example.
@@ -45,13 +45,6 @@ DEFAULTS = {**{name: default for name, _, default, _ in PARTS}, "optimiser": "Ad
 
 #: The same for a part that there is only where it, or an option of it, is named.
 IF_NAMED = {"upper_network": "MLP"}
-
-#: Options of `fit` that the command line takes over.
-FIT_OPTIONS = tuple(
-    name
-    for name in inspect.signature(fit).parameters
-    if name not in {"program", "data", "checkpoints", "resume", "on_start", "callbacks", "progress"}
-)
 
 EXAMPLES = """examples:
   pyro-vae train

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -21,9 +21,8 @@ from pyro_vae.objectives import Bound, ELBORecorder, KLWeight
 from pyro_vae.programs import refusals
 from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.training.optimising import Optimising
+from pyro_vae.training.options import Precision
 from pyro_vae.training.trained import Trained
-
-Precision = Literal["full", "bfloat16"]
 
 #: Steps that `auto` takes by Pyro's SVI.
 EAGER_STEPS = STEPS.graph
