@@ -1,17 +1,23 @@
 """Progress bars: in a terminal and in a notebook, and nowhere else."""
 
+import os
 import sys
 import warnings
 from typing import Any
 
 from tqdm import TqdmWarning, tqdm
 
+_SECONDS = 1.0  # what is shorter needs no bar
+
 
 def is_watched() -> bool:
     """Whether somebody sees a bar: standard error is a terminal, or this is a notebook.
 
-    A notebook's kernel has no terminal, and shows what is printed all the same.
+    A notebook's kernel has no terminal, and shows what is printed all the same. Nobody does where the
+    environment variable TQDM_DISABLE says so.
     """
+    if os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
+        return False
     return in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
 
 
@@ -26,15 +32,15 @@ def progress_bar(progress: bool | None = None, **options: Any) -> "tqdm[Any]":
     """A bar of tqdm's, in a notebook that of its widgets where it has them.
 
     Args:
-        progress: Show it; by default where somebody sees it.
+        progress: Show it; by default where somebody sees it, and after a second only.
         options: As of `tqdm.tqdm`.
 
     >>> with progress_bar(False, total=3, unit="step") as bar:
     ...     bar.update() is None
     True
     """
-    shown = is_watched() if progress is None else progress
-    return _kind()(disable=not shown, **{"dynamic_ncols": True, **options})
+    shown, delay = (is_watched(), _SECONDS) if progress is None else (progress, 0)
+    return _kind()(disable=not shown, **{"dynamic_ncols": True, "delay": delay, **options})
 
 
 def _kind() -> "type[tqdm[Any]]":

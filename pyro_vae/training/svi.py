@@ -191,7 +191,7 @@ def fit(
             stack.enter_context(own_randomness(trainer.seed, trained.device))
             stack.enter_context(trainer.steps.recorder or nullcontext())
             bar = stack.enter_context(
-                progress_bar(progress, total=trainer.total_steps, unit="step", mininterval=0.2)
+                progress_bar(progress, total=trainer.total_steps, unit="step", mininterval=0.2, delay=0)
             )
             if resume:
                 trainer.load()
