@@ -1,6 +1,7 @@
 """Progress bars are seen in terminals and notebooks; a history is short in both."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 import pyro_vae as pv
 from pyro_vae.progress import in_notebook, is_watched, progress_bar
+from tests.commands import Run
 
 X = torch.from_numpy(np.random.RandomState(0).rand(40, 1, 3, 3) > 0.5).float()
 
@@ -79,6 +81,21 @@ def test_a_kernel_shows_a_bar_and_a_table() -> None:
     texts = [str(output.get("data", output.get("text", ""))) for output in cell.outputs]
     assert any("6/6" in text or "6 [" in text or "widget-view" in text for text in texts)
     assert "<table>" in texts[-1] and "History(3 epochs, 6 steps" in texts[-1]
+
+
+def test_drawing_a_plane_shows_a_bar_and_takes_a_part_at_a_time(
+    pyro_vae: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert pyro_vae("traverse", trained, "--num", 7)[0] == 0
+    whole = (trained / "figures" / "plane.png").read_bytes()
+    monkeypatch.setattr("pyro_vae.cli.pictures._VALUES_AT_ONCE", 640)  # 10 pictures
+    monkeypatch.setattr("pyro_vae.progress.is_watched", lambda: True)
+    monkeypatch.setattr("pyro_vae.progress._SECONDS", 0.0)
+    status, _, err = pyro_vae("traverse", trained, "--num", 7)
+    assert status == 0
+    assert "49/49" in err
+    assert (trained / "figures" / "plane.png").read_bytes() == whole
+    assert "300/300" in pyro_vae("scatter", trained)[2]
 
 
 # the history

@@ -1,15 +1,20 @@
 """Pictures of a trained run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pyro_vae import plots, reports
 from pyro_vae.cli.loading import load
 from pyro_vae.errors import seed_number
+from pyro_vae.progress import progress_bar
 from pyro_vae.storage.runs import Run
 from pyro_vae.vae import check_axes
+
+_VALUES_AT_ONCE = 2**19
 
 
 def sample(run: Path, *, num: int = 100, draws: bool = False, seed: int = 0, device: str = "auto") -> None:
@@ -64,7 +69,8 @@ def traverse(
     torch.manual_seed(seed_number(seed))
     codes = None if vae.code_prior() is not None else vae.encode(vae.place(data.train.subset(10_000).batch()))
     z, across, down = vae.latent_plane(axes, num=num, codes=codes)
-    save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), _names(axes)))
+    pictures = _in_parts(vae.decode, z, data.data_shape.numel())
+    save(opened, "plane", plots.plane(pictures, across.tolist(), down.tolist(), _names(axes)))
 
 
 def scatter(
@@ -85,10 +91,21 @@ def scatter(
     opened, data, vae = load(run, device)
     part = getattr(data, reports.held_out(data)).subset(num)
     torch.manual_seed(seed_number(seed))
-    codes = torch.cat([vae.encode(vae.place(x)) for x in part.batch().split(1000)])
+    codes = _in_parts(lambda x: vae.encode(vae.place(x)), part.batch(), data.data_shape.numel())
     check_axes(axes, codes.shape[1])
     title = f"codes of {len(part)} {reports.held_out(data)} data"
     save(opened, "scatter", plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title))
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
+    """The function of all rows, a few at a time, with a bar; `size` values come of each, or make it."""
+    parts = rows.split(max(1, min(1000, _VALUES_AT_ONCE // size)))
+    with progress_bar(total=len(rows), unit="picture") as bar:
+        done = []
+        for part in parts:
+            done.append(function(part))
+            bar.update(len(part))
+    return torch.cat(done)
 
 
 def _names(axes: tuple[int, int]) -> tuple[str, str]:
