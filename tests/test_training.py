@@ -632,7 +632,7 @@ def test_grey_pixels_are_refused_before_training() -> None:
         ),
         ({"schedule_per": "batch"}, "schedule_per expects 'epoch' or 'step', got 'batch'"),
         ({"schedule": torch.optim.Adam}, "the schedule cannot be made|one that makes Adam: give one of"),
-        ({"kl_weight": -1.0}, "kl_weight expects a number that is not negative, or a function .*, got -1"),
+        ({"kl_weight": -1.0}, "kl_weight expects a number that is not negative, got -1"),
         (
             {"kl_weight": lambda step: math.nan},
             "kl_weight expects a function whose value in step 1 is not negative, got nan",

@@ -162,3 +162,17 @@ def test_a_single_datum_for_batch_norm_is_refused() -> None:
 def test_a_last_batch_of_one_that_is_never_reached_is_no_matter() -> None:
     pv.fit(normed(), X[:21], batch_size=20, steps=1)
     pv.fit(small(), X[:21], batch_size=20, epochs=1)
+
+
+def test_data_far_from_unit_scale_are_warned_of_before_training() -> None:
+    torch.manual_seed(0)
+    x = 2e4 * torch.randn(30, 4) + 1e5
+    vae = pv.assemble(pv.Dataset(x), latent_dim=2, network=pv.MLP((4,)), likelihood=pv.NormalLikelihood)
+    text = (
+        r"^training begins at an ELBO of -\d.*e\+\d+ nats per datum, on values such as [\d.]+ and [\d.]+: "
+        r"bring the data to about unit scale, as by \(x - x.mean\(0\)\) / x.std\(0\), or choose a likelihood "
+        r"for their range$"
+    )
+    with pytest.warns(UserWarning, match=text):
+        pv.fit(vae, x, batch_size=10, steps=1)
+    pv.fit(vae, (x - x.mean(0)) / x.std(0), batch_size=10, steps=1)

@@ -54,7 +54,7 @@ class KLSchedule:
 
     def _full(self, step: int) -> float:
         if not callable(self.weight):
-            weight, what = self.weight, "a number that is not negative, or a function of the step"
+            weight, what = self.weight, "a number that is not negative"
         else:
             weight, what = self.weight(step), f"a function whose value in step {step} is not negative"
         try:
