@@ -4,6 +4,7 @@ python notebooks/execute.py                              # all of them
 python notebooks/execute.py notebooks/01_first_vae.ipynb
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def execute(path: Path) -> None:
 
 def main() -> None:
     """Those of the command line, or all."""
+    os.environ["TQDM_DISABLE"] = "1"  # of the kernels: bars are not kept
     paths = [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.ipynb"))
     for path in tqdm(paths, disable=None):
         execute(path)

@@ -20,6 +20,8 @@ from torch.distributions import (
 from torch.distributions.utils import broadcast_all
 from torch.nn.functional import logsigmoid
 
+from pyro_vae.logistic_mean import logistic_mean
+
 
 class ContinuousBernoulli(TorchDistribution):
     """log p(x) = log C(l) + x·l − log(1 + eˡ) on [0, 1], with C(l) = l / tanh(l/2) and C(0) = 2.
@@ -267,10 +269,7 @@ class DiscretizedLogistic(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """E[x] = 1/n Σ_k P(x ≥ k/n), k = 1 … n."""
-        total = torch.zeros_like(self.loc)
-        for k in range(1, self.levels):
-            total = total + torch.sigmoid(-self._edge(k - 0.5))
-        return total / (self.levels - 1)
+        return logistic_mean(self.loc, self.scale, self.levels)
 
     @property
     def variance(self) -> Tensor:

@@ -479,6 +479,18 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         "--binarization: expected one of 'dynamic', 'static', 'threshold', 'none', 'dequantised', got soft",
     ),
     "bad number": (lambda: ("train", "--epochs", 0), "epochs expects a positive whole number, got 0"),
+    "bad weight": (
+        lambda: ("train", "--kl_weight", "much"),
+        "--kl_weight: expected float or a function as my_module.weight, got much",
+    ),
+    "cycle without a warm-up": (
+        lambda: ("train", "--kl_cycle", 4),
+        "kl_cycle begins the warm-up anew every 4 epochs, got no kl_warm_up: give it, as half of the cycle",
+    ),
+    "schedule that is too short": (
+        lambda: ("train", "--schedule", "OneCycleLR", "--schedule.max_lr", 0.1, "--schedule.total_steps", 5),
+        "OneCycleLR ends after 5 of the 1300 steps of this training: give total_steps=1300, or leave it out",
+    ),
     "bad scale": (
         lambda: ("train", "--likelihood", "NormalLikelihood", "--likelihood.scale", -1),
         "scale expects a number from 1e-6, 'shared' or 'per_pixel', got -1",

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from pyro_vae.data import Dataset, Digits, Split, batches
+from pyro_vae.data import Dataset, Digits, Split, batches, splits
 from pyro_vae.data import dataset as dataset_module
 from pyro_vae.errors import InputError
 
@@ -315,7 +315,7 @@ def test_batches_follow_the_documented_stream() -> None:
 
 
 def test_epoch_seeds_differ_and_are_no_small_integers() -> None:
-    seeds = {dataset_module._epoch_seed(seed, epoch) for seed in range(20) for epoch in range(500)}
+    seeds = {splits._epoch_seed(seed, epoch) for seed in range(20) for epoch in range(500)}
     assert len(seeds) == 20 * 500
     assert not seeds & set(range(1000))
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import integrate, stats
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyro_vae as pv
 from pyro_vae.distributions import Lattice
@@ -115,6 +116,55 @@ def test_discretized_logistic_against_brute_force(levels: int, float64: None) ->
     torch.testing.assert_close(px.mean, mean, rtol=1e-10, atol=1e-12)
     variance = ((values[:, None, None] - mean).square() * expected).sum(0)
     torch.testing.assert_close(px.variance, variance, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("levels", [64, 100, 256, 4096])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_mean_of_a_discretized_logistic_is_its_sum_at_every_scale(levels: int, dtype: torch.dtype) -> None:
+    """Also where another formula takes over: about two bins, and where one scale spans all."""
+    bins = torch.tensor([1e-9, 1e-3, 0.1, 0.5, 1.0, 1.9, 1.999, 2.0, 2.001, 2.1, 3.0, 7.0, 20.0])
+    scales = torch.cat([bins.double() / (levels - 1), 10.0 ** torch.arange(-2.0, 12, dtype=torch.float64)])
+    locs = torch.tensor([-1e6, -2.0, -0.01, 0.0, 0.003, 0.31, 0.5, 0.77, 0.999, 1.0, 1.04, 5.0, 1e6]).double()
+    loc, scale = torch.meshgrid(locs.to(dtype).double(), scales.to(dtype).double(), indexing="ij")
+    edges = (torch.arange(1, levels, dtype=torch.float64) - 0.5) / (levels - 1)
+    expected = torch.sigmoid((loc[..., None] - edges) / scale[..., None]).mean(-1)
+    mean = pv.DiscretizedLogistic(loc.to(dtype), scale.to(dtype), levels).mean
+    assert mean.dtype == dtype
+    rtol, atol = (1e-10, 1e-12) if dtype == torch.float64 else (2e-6, 1e-6)
+    torch.testing.assert_close(mean.double(), expected, rtol=rtol, atol=atol)
+
+
+def test_mean_of_a_discretized_logistic_has_the_gradient_of_its_sum(float64: None) -> None:
+    scales = torch.tensor([1e-4, 1e-3, 0.0078, 0.0079, 0.05, 0.2, 3.0]).requires_grad_()
+    locs = torch.tensor([-0.2, 0.3, 0.9]).requires_grad_()
+    loc, scale = torch.meshgrid(locs, scales, indexing="ij")
+    edges = (torch.arange(1, 256) - 0.5) / 255
+    expected = torch.sigmoid((loc[..., None] - edges) / scale[..., None]).mean(-1)
+    mean = pv.DiscretizedLogistic(loc, scale, 256).mean
+    weights = torch.rand(mean.shape)
+    for parameter in (locs, scales):
+        ours, theirs = (
+            torch.autograd.grad((weights * each).sum(), parameter, retain_graph=True)[0]
+            for each in (mean, expected)
+        )
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_a_mean_takes_no_more_operations_for_more_levels() -> None:
+    class Counted(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.number += 1
+            return function(*args, **(kwargs or {}))
+
+    numbers = []
+    for levels in (256, 4096):
+        px = pv.DiscretizedLogistic(torch.rand(10), torch.full((10,), 0.05), levels)
+        with Counted() as counted:
+            assert px.mean.shape == (10,)
+        numbers.append(counted.number)
+    assert numbers[0] == numbers[1] < 250
 
 
 def test_discretized_logistic_in_float32() -> None:

@@ -626,7 +626,21 @@ def test_grey_pixels_are_refused_before_training() -> None:
         ),
         ({"optimiser": pyro.optim.Adam}, "the optimiser cannot be made|got Adam|got PyroOptim"),
         ({"schedule": torch.optim.lr_scheduler.StepLR}, "the schedule cannot be made: .*step_size"),
-        ({"schedule": torch.optim.lr_scheduler.ReduceLROnPlateau}, "got ReduceLROnPlateau"),
+        (
+            {"schedule": torch.optim.lr_scheduler.ReduceLROnPlateau, "schedule_per": "step"},
+            "ReduceLROnPlateau follows the validation ELBO of each epoch, got schedule_per 'step': leave it",
+        ),
+        ({"schedule_per": "batch"}, "schedule_per expects 'epoch' or 'step', got 'batch'"),
+        ({"schedule": torch.optim.Adam}, "the schedule cannot be made|one that makes Adam: give one of"),
+        ({"kl_weight": -1.0}, "kl_weight expects a number that is not negative, got -1"),
+        (
+            {"kl_weight": lambda step: math.nan},
+            "kl_weight expects a function whose value in step 1 is not negative, got nan",
+        ),
+        ({"kl_weight": lambda step: "much"}, "function whose value in step 1 is not negative, got much"),
+        ({"kl_warm_up": -2}, "kl_warm_up expects a positive whole number, got -2"),
+        ({"kl_cycle": 4}, "kl_cycle begins the warm-up anew every 4 epochs, got no kl_warm_up: give it"),
+        ({"kl_cycle": 4, "kl_warm_up": 5}, "kl_cycle expects at least the 5 epochs of kl_warm_up, got 4"),
     ],
 )
 def test_options_that_cannot_be_used(options: dict[str, Any], text: str) -> None:

@@ -470,8 +470,8 @@ def test_what_cannot_be_trained() -> None:
         pv.fit(pv.VAE, X)  # type: ignore[arg-type]
     with refused("fit expects a Pyro program as guide, got int"):
         pv.fit((lazy()[0], 3), X)  # type: ignore[arg-type]
-    with refused("fit expects data as a Dataset or a tensor .N, .data_shape., got ndarray"):
-        pv.fit(lazy(), X.numpy())  # type: ignore[arg-type]
+    with refused("fit expects data as a Dataset, or as a tensor or an array .N, .data_shape., got list"):
+        pv.fit(lazy(), X.tolist())  # type: ignore[arg-type]
     with refused("the model takes .x, y., got x alone"):
         pv.fit((lambda x, y: None, lazy()[1]), X, batch_size=30)
     with refused("precision 'bfloat16' is that of networks made by an Architecture"):

@@ -9,8 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import pyro_vae as pv
 from experiments.autoencoder_vs_vae.metrics import effective_classes, nearest_pixels
-from pyro_vae.data import Dataset, Split
-from pyro_vae.data.dataset import shuffle
+from pyro_vae.data import Dataset, Split, shuffle
 from pyro_vae.randomness import own_randomness
 
 #: Probability above which a class is found confidently.

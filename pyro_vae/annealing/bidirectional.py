@@ -77,7 +77,7 @@ def bidirectional_gap(
     rows: int | None = None,
     compile: Compile = "auto",
     data_plate: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     checkpoint: Path | str | None = None,
 ) -> BidirectionalGap:
     """Bounds of log p(x) from below and above, on data drawn from the model.
@@ -111,7 +111,7 @@ def bidirectional_gap(
         rows: Likewise.
         compile: Likewise.
         data_plate: Likewise.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
         checkpoint: Likewise.
 
     Raises:

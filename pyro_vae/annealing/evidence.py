@@ -69,7 +69,7 @@ def annealed_log_evidence(
     rows: int | None = None,
     compile: Compile = "auto",
     data_plate: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     checkpoint: Path | str | None = None,
 ) -> AnnealedEvidence:
     """Log p(x) of each datum by annealed importance sampling (Neal 2001), for any continuous latents.
@@ -107,7 +107,7 @@ def annealed_log_evidence(
         compile: `off` runs the Pyro programs, `flat` the torch operations that they consist of, on a CPU the
             faster ones that agree up to rounding, `inductor` compiles these; `auto` takes what pays.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
         checkpoint: A file that keeps the state every few seconds, and from which the same call goes on to
             the very same result; it is gone at the end.
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
-from tqdm import tqdm
 
 from pyro_vae.annealing.chains import Chains, anneal, begin
 from pyro_vae.annealing.kernels import Kernels, pilot_transitions, tune
@@ -18,6 +17,7 @@ from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents
+from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.storage.resumable import Resumable
@@ -90,7 +90,7 @@ class Runner:
         options: How to anneal.
         data: N data.
         ends: Draws of p(u|x), (N, n), from which the reverse chains start; none for forward runs only.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
         resumable: Where the state is kept, entered.
     """
 
@@ -101,7 +101,7 @@ class Runner:
         data: Batch,
         ends: Tensor | None,
         *,
-        progress: bool,
+        progress: bool | None,
         resumable: Resumable,
     ) -> None:
         self.latents, self.options, self.data, self.ends = latents, options, data, ends
@@ -115,7 +115,7 @@ class Runner:
         self.steps = self.pilot + self.ways * options.num_temperatures
         self._now = _Progress(done=[[] for _ in range(self.ways)])
         self._paths: dict[int, Path] = {}
-        self._bar = tqdm(total=len(self.batches) * self.steps, unit="transition", disable=not progress)
+        self._bar = progress_bar(progress, total=len(self.batches) * self.steps, unit="transition")
 
     def run(self) -> list[Weights]:
         """The weights of the forward runs, and of the reverse ones where there are ends."""

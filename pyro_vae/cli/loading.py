@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from pyro.infer import ELBO
 
 from pyro_vae.cli.configuration import check_options, options_of
-from pyro_vae.cli.parser import FIT_OPTIONS, settings_of, train_parser
+from pyro_vae.cli.parser import settings_of, train_parser
 from pyro_vae.cli.trust import safe_path
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, seed_number
@@ -22,7 +22,7 @@ from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
-from pyro_vae.training import History, resolve_device
+from pyro_vae.training import FIT_OPTIONS, History, resolve_device
 from pyro_vae.training.saved import history_of, load_best, load_last
 from pyro_vae.vae import JointProgram, NeedsDataError, assemble
 

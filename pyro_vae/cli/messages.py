@@ -13,6 +13,7 @@ WORDS = (
     (r"<class '([\w.]+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
     (r"NoneType", r"null"),
+    (r", collections\.abc\.Callable\[\[int\], float\]", r" or a function as my_module.weight"),
     (r", tuple\[int, \.\.\.\]", r" or a list as [1,2]"),
     (r"Does not validate .*? Subtypes: \[(.*?)\] Errors:.* Given value: (.*)", r"expected \1, got \2"),
     (

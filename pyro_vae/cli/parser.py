@@ -24,7 +24,7 @@ from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.storage.files import read_text, read_yaml
 from pyro_vae.storage.runs import Run
-from pyro_vae.training import fit
+from pyro_vae.training import FIT_OPTIONS, fit
 from pyro_vae.vae import FACTS, JointProgram
 
 #: The exchangeable parts: option, base class, class used by default, example.
@@ -46,13 +46,6 @@ DEFAULTS = {**{name: default for name, _, default, _ in PARTS}, "optimiser": "Ad
 
 #: The same for a part that there is only where it, or an option of it, is named.
 IF_NAMED = {"upper_network": "MLP"}
-
-#: Options of `fit` that the command line takes over.
-FIT_OPTIONS = tuple(
-    name
-    for name in inspect.signature(fit).parameters
-    if name not in {"program", "data", "checkpoints", "resume", "about", "on_start", "callbacks", "progress"}
-)
 
 EXAMPLES = """examples:
   pyro-vae train

@@ -1,15 +1,20 @@
 """Pictures of a trained run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pyro_vae import plots, reports
 from pyro_vae.cli.loading import load
 from pyro_vae.errors import InputError, count, seed_number
+from pyro_vae.progress import progress_bar
 from pyro_vae.storage.runs import Run
 from pyro_vae.vae import check_axes
+
+_VALUES_AT_ONCE = 2**19
 
 
 def sample(
@@ -86,7 +91,8 @@ def traverse(
     if vae.code_prior() is None:
         codes = vae.encode(vae.place(opened.data().train.subset(10_000).batch()))
     z, across, down = vae.latent_plane(axes, num=num, codes=codes)
-    figure = plots.plane(vae.decode(z), across.tolist(), down.tolist(), _names(axes))
+    pictures = _in_parts(vae.decode, z, opened.facts.data_shape.numel())
+    figure = plots.plane(pictures, across.tolist(), down.tolist(), _names(axes))
     save(opened.run, "plane", figure, out)
 
 
@@ -116,7 +122,7 @@ def scatter(
     data, vae = opened.data(), opened.vae
     part = getattr(data, reports.held_out(data)).subset(num)
     torch.manual_seed(seed_number(seed))
-    codes = torch.cat([vae.encode(vae.place(x)) for x in part.batch().split(1000)])
+    codes = _in_parts(lambda x: vae.encode(vae.place(x)), part.batch(), data.data_shape.numel())
     check_axes(axes, codes.shape[1])
     title = f"codes of {len(part)} {reports.held_out(data)} data"
     figure = plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title)
@@ -165,6 +171,17 @@ def interpolate(
     z = torch.lerp(ends[0::2, None], ends[1::2, None], weights).flatten(0, 1)
     figure = plots.images(vae.decode(z), columns=steps, title="means of p(x|z) on lines between two codes")
     save(opened.run, "interpolations", figure, out)
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
+    """The function of all rows, a few at a time, with a bar; `size` values come of each, or make it."""
+    parts = rows.split(max(1, min(1000, _VALUES_AT_ONCE // size)))
+    with progress_bar(total=len(rows), unit="picture") as bar:
+        done = []
+        for part in parts:
+            done.append(function(part))
+            bar.update(len(part))
+    return torch.cat(done)
 
 
 def _names(axes: tuple[int, int]) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Data sets: tensors, a split in three, and a binarisation protocol.
 
-A data set is a `Dataset`, whose `train`, `valid` and `test` are each a `Split`: N data in memory, stored as
-bytes, bits or floats, indexed per batch, on any device. `batches` yields one epoch of a split.
+A data set is a `Dataset`, whose `train`, `valid` and `test` are each a `Split`: N data in memory or mapped
+from a file, stored as bytes, bits or floats, indexed per batch, on any device. `batches` yields one epoch of
+a split.
 
 The likelihood of a binary model is that of bits, so grey pictures are binarised first, and results under
 different protocols must not be compared. `Dataset.protocol` says in words, and `Split.hash` in 16 digits,
@@ -20,11 +21,13 @@ what was evaluated:
 ('static binarisation, one fixed draw of all data (seed 0)', 'dbd4130f69d7adaa')
 """
 
-from pyro_vae.data.dataset import Binarization, Dataset, Sizes, Split, batches, shuffle
+from pyro_vae.data.dataset import Binarization, Dataset
 from pyro_vae.data.facts import DataFacts
-from pyro_vae.data.files import ArrayFile, ImageFolder
+from pyro_vae.data.files import ArrayFile
+from pyro_vae.data.folders import ImageFolder
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 from pyro_vae.data.reading import array_in
+from pyro_vae.data.splits import Sizes, Split, batches, shuffle
 
 __all__ = [
     "MNIST",

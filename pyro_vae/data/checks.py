@@ -1,5 +1,6 @@
 """What arrays a data set accepts, and the one line said about any other."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,13 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_vae.data.stored import Rows, Values, blocks, extremes
 from pyro_vae.errors import InputError, is_seed
 
 Array = NDArray[Any] | Tensor
 
 
-def as_values(array: Array, where: str) -> Tensor:
+def as_values(array: Array | Rows, where: str) -> Values:
     """Return uint8 or float32 (N, C, H, W) or (N, D) on the CPU; `where` names the array in errors."""
+    if isinstance(array, Rows):  # checked where it was made
+        return array
     values = _plain(array, where)
     if values.ndim not in (2, 3, 4) or 0 in values.shape[1:]:
         raise InputError(
@@ -22,7 +26,8 @@ def as_values(array: Array, where: str) -> Tensor:
             " reshape it"
         )
     _check_finite(values, where)
-    return values.unsqueeze(1) if values.ndim == 3 else values  # (N, H, W) -> (N, 1, H, W)
+    values = values.unsqueeze(1) if values.ndim == 3 else values  # (N, H, W) -> (N, 1, H, W)
+    return Rows(values, torch.arange(len(values))) if _is_mapped(array) else values
 
 
 def _plain(array: Array, where: str) -> Tensor:
@@ -43,7 +48,19 @@ def _is_float(array: Array) -> bool:
     return array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
 
 
+def _is_mapped(array: Array) -> bool:
+    """Whether values are used as they lie in a file, without a copy in memory."""
+    if not isinstance(array, np.memmap):
+        return False
+    plain = array.dtype in (np.uint8, np.float32) and array.dtype.isnative
+    return plain and array.flags.c_contiguous
+
+
 def _from_numpy(array: NDArray[Any]) -> Tensor:
+    if _is_mapped(array):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # `Rows` only reads it
+            return torch.from_numpy(array)
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what float32 cannot hold is counted as infinite by the next check
             array = array.astype(np.float32, copy=False)
@@ -52,7 +69,7 @@ def _from_numpy(array: NDArray[Any]) -> Tensor:
 
 
 def _check_finite(values: Tensor, where: str) -> None:
-    if not values.is_floating_point() or bool(values.isfinite().all()):
+    if not values.is_floating_point() or all(bool(block.isfinite().all()) for block in blocks(values)):
         return
     bad = values.isfinite().logical_not_().flatten().nonzero()
     first = tuple(int(i) for i in np.unravel_index(int(bad[0]), values.shape))
@@ -62,7 +79,7 @@ def _check_finite(values: Tensor, where: str) -> None:
     )
 
 
-def as_labels(labels: Array | None, values: Tensor | None, split: str) -> Tensor | None:
+def as_labels(labels: Array | None, values: Values | None, split: str) -> Tensor | None:
     """Return `labels` as int64 (N,), one per datum of `values`."""
     if labels is None:
         return None
@@ -81,7 +98,7 @@ def as_labels(labels: Array | None, values: Tensor | None, split: str) -> Tensor
     return torch.from_numpy(numbers.astype(np.int64))
 
 
-def check_alike(values: Mapping[str, Tensor]) -> None:
+def check_alike(values: Mapping[str, Values]) -> None:
     """Refuse an empty training split, and splits of different data shape or dtype."""
     train = values["train"]
     if len(train) == 0:
@@ -96,12 +113,12 @@ def check_alike(values: Mapping[str, Tensor]) -> None:
             )
 
 
-def check_grey(values: Mapping[str, Tensor], maximum: float, binarization: str) -> None:
+def check_grey(values: Mapping[str, Values], maximum: float, binarization: str) -> None:
     """Refuse values outside [0, maximum], which are no probabilities to binarise with."""
     for name, tensor in values.items():
         if len(tensor) == 0:
             continue
-        low, high = (float(end.float() / maximum) for end in tensor.aminmax())
+        low, high = (end / maximum for end in extremes(tensor))
         if low < 0 or high > 1:
             raise InputError(
                 f"expected grey values in [0, 1] for binarization '{binarization}', got [{low:g}, {high:g}]"
@@ -110,10 +127,10 @@ def check_grey(values: Mapping[str, Tensor], maximum: float, binarization: str) 
             )
 
 
-def check_levels(values: Mapping[str, Tensor], maximum: float, levels: int | None) -> None:
+def check_levels(values: Mapping[str, Values], maximum: float, levels: int | None) -> None:
     """Refuse to dequantise data that have no levels: floats, or bytes that are not 0 … maximum."""
     if levels is None:
-        dtype, high = values["train"].dtype, max(float(v.max()) for v in values.values() if len(v))
+        dtype, high = values["train"].dtype, max(extremes(v)[1] for v in values.values() if len(v))
         raise InputError(
             "expected bytes from 0 to a whole maximum for binarization 'dequantised', got"
             f" {dtype} up to {high:g} with a maximum of {maximum:g}: convert them with .astype('uint8') and"

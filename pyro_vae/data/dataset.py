@@ -1,9 +1,8 @@
-"""Data in memory, split in three, with the binarisation protocol under which they are evaluated."""
+"""Data, split in three, with the binarisation protocol under which they are evaluated."""
 
-import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self, get_args
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,149 +18,13 @@ from pyro_vae.data.checks import (
     check_levels,
     check_seed,
 )
+from pyro_vae.data.splits import Sizes, Split
+from pyro_vae.data.stored import Rows, Values, extremes
 from pyro_vae.errors import InputError
 
 Binarization = Literal["dynamic", "static", "threshold", "none", "dequantised"]
 
 _DRAWN_AT_ONCE = 2**22  # values per block of a fixed draw: 32 MiB of noise
-
-
-class Sizes(NamedTuple):
-    """Number of data in each split."""
-
-    train: int
-    valid: int
-    test: int
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """N data in memory, as they are stored: bytes stay bytes until a batch is taken.
-
-    Attributes:
-        values: (N, *data_shape), uint8 or float32.
-        labels: (N,) int64, or None.
-        maximum: The stored value that means 1: 255 for bytes, 16 for `Digits`, 1 for bits and floats.
-        resample: Binarise anew at every use.
-        dequantise: Add uniform noise anew at every use.
-
-    >>> split = Split(torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8), maximum=255.0)
-    >>> split.batch()
-    tensor([[0.0000, 1.0000],
-            [0.2000, 0.4000]])
-    """
-
-    values: Tensor
-    labels: Tensor | None = None
-    maximum: float = 1.0
-    resample: bool = False
-    dequantise: bool = False
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    @property
-    def data_shape(self) -> torch.Size:
-        """Shape of one datum."""
-        return self.values.shape[1:]
-
-    def to(self, device: torch.device | str) -> Self:
-        """Return the split with its tensors on `device`."""
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, values=self.values.to(device), labels=labels)
-
-    def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
-        """Return the data at `index` as float32 (B, *data_shape): values / maximum.
-
-        Where `resample`, each value is 1 with the probability that its grey level names, else 0. Where
-        `dequantise`, it is (value + u) / (maximum + 1) with u uniform in [0, 1). The noise is drawn with
-        `generator`, which must be on the device of the values.
-        """
-        values = self.values[index].to(torch.float32)
-        if not (self.resample or self.dequantise):
-            is_new = isinstance(index, Tensor)  # a slice is a view
-            return values if is_new and self.maximum == 1 else values / self.maximum
-        noise = torch.rand(values.shape, generator=generator, dtype=torch.float32, device=values.device)
-        if self.dequantise:
-            return (values + noise) / (self.maximum + 1)
-        # comparison, since torch.bernoulli takes up to a quarter of a training step on the CPU
-        return (noise < values / self.maximum).to(torch.float32)
-
-    def subset(self, num: int | None) -> Self:
-        """Return `num` data chosen by a fixed permutation, since some test sets are sorted by class.
-
-        All of them, in their own order, where `num` is None or not below their number.
-
-        Raises:
-            InputError: `num` is below 1.
-        """
-        if num is not None and num < 1:
-            raise InputError(
-                f"expected a number of data of at least 1, got {num}: give more, or None for all"
-            )
-        if num is None or num >= len(self):
-            return self
-        order = torch.from_numpy(np.random.RandomState(0).permutation(len(self))[:num]).to(self.values.device)
-        return replace(
-            self, values=self.values[order], labels=None if self.labels is None else self.labels[order]
-        )
-
-    def hash(self) -> str:
-        """Return the first 16 hex digits of a SHA-256 that names the data as they are evaluated.
-
-        Hashed are shape, dtype, `maximum`, `resample` and, where it is true, `dequantise`, then the bytes of
-        the stored values, so that two splits with one hash give the same numbers. Labels are left out.
-        """
-        values = self.values.cpu().contiguous().numpy()
-        use = f"{self.resample} dequantised" if self.dequantise else f"{self.resample}"
-        digest = hashlib.sha256(f"{values.shape} {values.dtype} {self.maximum} {use}".encode())
-        digest.update(values.data)
-        return digest.hexdigest()[:16]
-
-
-def batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Yield one epoch of `split` in random order, as float32 batches (B, *data_shape).
-
-    All randomness comes from one generator on the split's device, whose seed is
-    2654435761 · (1000003 · seed + epoch + 1) mod 2³², so an epoch can be repeated without those before it. It
-    draws first `torch.randperm(N)`, then the noise of each batch. The last batch may be smaller
-    and is kept.
-
-    Raises:
-        InputError: The split is empty, or has fewer data than a batch, or `batch_size` is below 1.
-
-    >>> split = Split(torch.arange(5.0).reshape(5, 1))
-    >>> [len(x) for x in batches(split, 2, seed=0, epoch=0)]
-    [2, 2, 1]
-    """
-    if batch_size < 1:
-        raise InputError(f"expected a batch size of at least 1, got {batch_size}: give a larger one")
-    if len(split) == 0:
-        raise InputError(
-            "expected data to take batches from, got an empty split: use a data set that has this split"
-        )
-    if len(split) < batch_size:
-        raise InputError(
-            f"expected at least one full batch of {batch_size}, got {len(split)} data: reduce the batch size"
-        )
-    generator = torch.Generator(split.values.device)
-    order = shuffle(split, generator, seed=seed, epoch=epoch)
-    return (split.batch(index, generator) for index in order.split(batch_size))
-
-
-def shuffle(split: Split, generator: torch.Generator, *, seed: int, epoch: int) -> Tensor:
-    """Seed `generator` for one epoch of `split`, as `batches` does, and return the order of its data (N,).
-
-    The noise of each batch is then what `split.batch(index, generator)` draws in this order.
-    """
-    generator.manual_seed(_epoch_seed(seed, epoch))
-    return torch.randperm(len(split), generator=generator, device=split.values.device)
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    # 32 bits, since the CPU generator drops the rest; scattered, so that the stream is not the one that
-    # torch.manual_seed(seed) gives to parameters and latents
-    return 2_654_435_761 * (1_000_003 * seed + epoch + 1) % 2**32
 
 
 class Dataset:
@@ -182,7 +45,8 @@ class Dataset:
 
     Args:
         train: Array or tensor (N, H, W), (N, C, H, W) or (N, D) of dtype uint8, bool or float; (N, H, W)
-            becomes (N, 1, H, W), and float64 becomes float32.
+            becomes (N, 1, H, W), and float64 becomes float32. An array of bytes or float32 that
+            `numpy.load(path, mmap_mode="r")` has mapped from its file is read only where it is used.
         valid: Likewise; None is a split of length 0.
         test: Likewise.
         binarization: The protocol.
@@ -206,9 +70,9 @@ class Dataset:
 
     def __init__(
         self,
-        train: Array,
-        valid: Array | None = None,
-        test: Array | None = None,
+        train: Array | Rows,
+        valid: Array | Rows | None = None,
+        test: Array | Rows | None = None,
         *,
         binarization: Binarization = "none",
         seed: int = 0,
@@ -236,11 +100,11 @@ class Dataset:
             for stream, name in enumerate(given)
         )
 
-    def _split(self, stream: int, values: Tensor, labels: Tensor | None) -> Split:
+    def _split(self, stream: int, values: Values, labels: Tensor | None) -> Split:
         if self.binarization == "none":
             return Split(values, labels, self._maximum)
         if self.binarization == "threshold":
-            return Split((values > self._maximum / 2).to(torch.uint8), labels)
+            return Split(_in_blocks(values, torch.uint8, lambda block: block > self._maximum / 2), labels)
         if self.binarization == "dynamic" and stream == 0:
             return Split(values, labels, self._maximum, resample=True)
         if self.binarization == "dequantised" and stream == 0:
@@ -253,14 +117,14 @@ class Dataset:
         """Train, valid and test, one after the other, as they are evaluated: each on its fixed draw."""
         train = self.train
         if train.resample:
-            train = Split(_fixed_draw(train.values, train.maximum, [self.seed, 0]), train.labels)
+            train = Split(_fixed_draw(train.stored, train.maximum, [self.seed, 0]), train.labels)
         elif train.dequantise:
-            train = Split(_dequantised(train.values, train.maximum, [self.seed, 0]), train.labels)
+            train = Split(_dequantised(train.stored, train.maximum, [self.seed, 0]), train.labels)
         parts = [part for part in (train, self.valid, self.test) if len(part)]
         labels = [part.labels for part in parts if part.labels is not None]
         return replace(
             train,
-            values=torch.cat([part.values for part in parts]),
+            stored=torch.cat([part.values for part in parts]),
             labels=torch.cat(labels) if len(labels) == len(parts) else None,
         )
 
@@ -327,42 +191,51 @@ def _check_options(binarization: str, seed: int, maximum: float | None) -> None:
         raise InputError(f"expected a positive finite maximum, got {maximum}: give the value that means 1")
 
 
-def _usual_maximum(values: dict[str, Tensor]) -> float:
+def _usual_maximum(values: dict[str, Values]) -> float:
     # bytes that are only 0 and 1 are bits: as grey levels of 255 they would be all but black
     is_bytes = values["train"].dtype == torch.uint8
-    return 255.0 if is_bytes and any(len(v) and int(v.max()) > 1 for v in values.values()) else 1.0
+    return 255.0 if is_bytes and any(len(v) and extremes(v)[1] > 1 for v in values.values()) else 1.0
 
 
-def _whole_levels(values: dict[str, Tensor], maximum: float) -> int | None:
+def _whole_levels(values: dict[str, Values], maximum: float) -> int | None:
     """Return the number of levels 0 … maximum of bytes, None for floats and where they do not fit."""
     is_bytes = values["train"].dtype == torch.uint8
-    fits = is_bytes and all(int(v.max()) <= maximum for v in values.values() if len(v))
+    fits = is_bytes and all(extremes(v)[1] <= maximum for v in values.values() if len(v))
     return int(maximum) + 1 if fits and maximum == int(maximum) else None
 
 
-def _fixed_draw(values: Tensor, maximum: float, seed: list[int]) -> Tensor:
+def _fixed_draw(values: Values, maximum: float, seed: list[int]) -> Values:
     """Return bits (N, *data_shape) drawn from RandomState(seed)."""
     if values.dtype == torch.uint8 and maximum == 1:
         return values  # bits are their own draw
     return _with_noise(values, seed, torch.uint8, lambda stored, noise: noise < stored / maximum)
 
 
-def _dequantised(values: Tensor, maximum: float, seed: list[int]) -> Tensor:
+def _dequantised(values: Values, maximum: float, seed: list[int]) -> Values:
     """Return float32 (values + u) / (maximum + 1) with u drawn from RandomState(seed)."""
     return _with_noise(values, seed, torch.float32, lambda stored, noise: (stored + noise) / (maximum + 1))
 
 
 def _with_noise(
-    values: Tensor,
+    values: Values,
     seed: list[int],
     dtype: torch.dtype,
     draw: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
 ) -> Tensor:
     """Return `draw(values, noise)` in float64, stored as `dtype`; made in blocks, which keep the stream."""
     random = np.random.RandomState(seed)
-    drawn = torch.empty(values.shape, dtype=dtype)
+
+    def make(block: Tensor) -> Tensor:
+        stored = block.numpy().astype(np.float64)
+        return torch.from_numpy(draw(stored, random.random_sample(stored.shape)))
+
+    return _in_blocks(values, dtype, make)
+
+
+def _in_blocks(values: Values, dtype: torch.dtype, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `make(values)`, one after the other for a few rows."""
+    made = torch.empty(values.shape, dtype=dtype)
     rows = max(1, _DRAWN_AT_ONCE // values.shape[1:].numel())
     for start in range(0, len(values), rows):
-        stored = values[start : start + rows].numpy().astype(np.float64)
-        drawn[start : start + rows] = torch.from_numpy(draw(stored, random.random_sample(stored.shape)))
-    return drawn
+        made[start : start + rows] = make(values[start : start + rows])
+    return made

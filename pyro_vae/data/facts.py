@@ -8,7 +8,8 @@ from typing import Any, Self, get_args
 import torch
 
 from pyro_vae.data.checks import Array, as_values
-from pyro_vae.data.dataset import Binarization, Dataset, Sizes, Split
+from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.errors import InputError
 
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import SEEK_CUR
 from pathlib import Path
-from typing import Any, TypedDict
+from struct import unpack
+from typing import Any, BinaryIO, Literal, TypedDict
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
@@ -11,15 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.checks import check_seed
+from pyro_vae.data.stored import Rows, Values
 from pyro_vae.errors import InputError, one_line
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_ENCRYPTED = 1  # the flag of a member of a zip
 
 
 class Parts(TypedDict, total=False):
     """Splits and labels, as `Dataset` takes them."""
 
-    train: Tensor
-    valid: Tensor
-    test: Tensor
+    train: Values
+    valid: Values
+    test: Values
     train_labels: Tensor
     valid_labels: Tensor
     test_labels: Tensor
@@ -48,15 +55,55 @@ def existing(path: Path, remedy: str) -> Path:
     return path
 
 
-def load_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an .npz by name, or the one array of an .npy under the name "array"."""
+def load_arrays(path: Path, remedy: str, *, mapped: bool = False) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz by name, or the one array of an .npy under the name "array".
+
+    Where `mapped`, arrays that are not compressed are mapped from the file, to be read where they are used;
+    an .npz is read through once all the same, for its check sums.
+    """
     no_pickle = f"{remedy} (pickled objects are refused, since loading them can run any code)"
     # opened here, since NumPy leaves a damaged .npz open
     with reading(path, no_pickle), path.open("rb") as file:
+        shape, _, dtype = _header(file)
+        if mapped and not dtype.hasobject and 0 not in shape:
+            return {"array": np.load(path, mmap_mode="r", allow_pickle=False)}
+        file.seek(0)
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"array": loaded}
-        return {name: loaded[name] for name in loaded.files}
+        found = _mapped_members(path, file) if mapped else {}
+        return {name: found[name] if name in found else loaded[name] for name in loaded.files}
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
+    """Shape, whether in Fortran's order, and type of the .npy that begins here; of objects where unknown."""
+    unknown = (), False, np.dtype(object)
+    try:
+        read = _HEADERS.get(np.lib.format.read_magic(file))
+        return read(file) if read else unknown
+    except ValueError:
+        return unknown
+
+
+def _mapped_members(path: Path, file: BinaryIO) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz that lie in it as they are, mapped."""
+    found: dict[str, NDArray[Any]] = {}
+    with ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != ZIP_STORED or member.flag_bits & _ENCRYPTED:
+                continue
+            with archive.open(member) as content:
+                while content.read(2**20):
+                    pass  # a wrong check sum is refused at the end
+            file.seek(member.header_offset + 26)
+            name_length, extra_length = unpack("<HH", file.read(4))
+            file.seek(name_length + extra_length, SEEK_CUR)
+            shape, fortran, dtype = _header(file)
+            if not dtype.hasobject and 0 not in shape:
+                order: Literal["C", "F"] = "F" if fortran else "C"
+                mapped = np.memmap(path, dtype, "r", file.tell(), shape, order)
+                found[member.filename.removesuffix(".npy")] = mapped
+    return found
 
 
 def array_in(path: Path) -> NDArray[Any]:
@@ -100,24 +147,28 @@ def named(
     return [arrays[name] for name in names]
 
 
-def cut(values: Tensor, labels: Tensor | None, num_valid: int, num_test: int) -> Parts:
+def cut(values: Values, labels: Tensor | None, num_valid: int, num_test: int) -> Parts:
     """Cut data in their own order into train, valid and test, in this order."""
     sizes = [len(values) - num_valid - num_test, num_valid, num_test]
-    train, valid, test = values.split(sizes)
+    if isinstance(values, Rows):
+        train, valid, test = (Rows(values.tensor, index) for index in values.index.split(sizes))
+    else:
+        train, valid, test = values.split(sizes)
     parts = Parts(train=train, valid=valid, test=test)
     if labels is not None:
         parts["train_labels"], parts["valid_labels"], parts["test_labels"] = labels.split(sizes)
     return parts
 
 
-def shuffled(values: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
+def shuffled(values: Values, labels: Tensor | None, seed: int) -> tuple[Values, Tensor | None]:
     """Permute data and labels by `numpy.random.RandomState(seed)`."""
     check_seed(seed)
     order = torch.from_numpy(np.random.RandomState(seed).permutation(len(values)))
-    return values[order], None if labels is None else labels[order]
+    chosen = values.take(order) if isinstance(values, Rows) else values[order]
+    return chosen, None if labels is None else labels[order]
 
 
-def cut_by_seed(values: Tensor, labels: Tensor | None, seed: int, where: Path) -> Parts:
+def cut_by_seed(values: Values, labels: Tensor | None, seed: int, where: Path) -> Parts:
     """Permute by the seed, then take 80 % for train and a tenth, rounded down, for each of valid and test."""
     tenth = len(values) // 10
     if tenth == 0:

@@ -111,7 +111,7 @@ def agreement(
     num_chains: int = 2,
     seed: int = 0,
     data_plate: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Agreement:
     """Draws from q(z|x) against as many from p(z|x) by NUTS, on a few data.
 
@@ -131,7 +131,7 @@ def agreement(
         num_chains: Chains per datum.
         seed: Of torch's random numbers, whose global state is given back as it was.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
         InputError: as `exact_posterior`; where `exact` is of another number of data or other sites; where

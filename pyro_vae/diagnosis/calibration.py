@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from scipy import stats
 from torch import Tensor
-from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time, simulate
+from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 
 #: More bins than this see no more of a shape that matters, fewer than four no U.
@@ -145,7 +145,7 @@ def calibrate(
     rows: int | None = None,
     seed: int = 0,
     data_plate: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Calibration:
     """Simulation-based calibration of q(z|x) on data drawn from the model.
 
@@ -168,7 +168,7 @@ def calibrate(
         rows: Draws handled at once; by default as many as fit a CPU's cache, 5000 at the most.
         seed: Of torch's random numbers, whose global state is given back as it was.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
         InputError: as `log_weights`; where a latent site is discrete and not marked; where the model does not
@@ -189,7 +189,7 @@ def calibrate(
         rows = count("rows", latents.pair.rows if rows is None else rows)
         size = max(rows // num_draws, 1)
         parts = []
-        with tqdm(total=num_data, unit="datum", disable=not progress) as bar:
+        with progress_bar(progress, total=num_data, unit="datum") as bar:
             for start in range(0, num_data, size):
                 number = min(size, num_data - start)
                 parts.append(_ranks(latents, shown, number, num_draws, max(rows // number, 1)).cpu())

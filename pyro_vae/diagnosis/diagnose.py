@@ -33,7 +33,7 @@ def diagnose(
     num_steps: int = 500,
     num_particles: int = 1000,
     data_plate: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Diagnosis:
     """Account for every nat between the data and log p(x), and say which part of the model to swap.
 
@@ -55,7 +55,7 @@ def diagnose(
         num_steps: Steps of the search for each datum's best q.
         num_particles: Draws per datum of the ELBOs.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
-        progress: Show progress bars.
+        progress: Show progress bars; by default in a terminal and in a notebook.
 
     Raises:
         InputError: as `log_weights`; where there are fewer than 8 data, where a latent site is discrete or

@@ -15,6 +15,7 @@ from pyro_vae.compiled.policy import agree
 from pyro_vae.diagnosis.common import log_joint, prior_of, store_as_found
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time
+from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 
 #: Energy −log p(x, u) and its gradient, (1,) and (n,), at u (n,) and the tensors of one datum.
@@ -67,7 +68,7 @@ def exact_posterior(
     target_acceptance: float = 0.8,
     seed: int = 0,
     data_plate: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> ExactPosterior:
     """Draws from p(z|x), for a few data, by the No-U-Turn sampler of Pyro.
 
@@ -86,7 +87,7 @@ def exact_posterior(
         target_acceptance: Acceptance that the step size is adapted to; nearer 1 where there are divergences.
         seed: Of torch's random numbers, whose global state is given back as it was.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
         InputError: as `log_weights`; where a latent site is discrete; where no draw of the prior has a
@@ -112,7 +113,7 @@ def exact_posterior(
         latents.pair.check(data)
         energy = _energy(latents, data)
         chains, divergences = [], []
-        with tqdm(total=steps, unit="step", disable=not progress) as bar:
+        with progress_bar(progress, total=steps, unit="step") as bar:
             for datum in data.split(1):
                 starts = _starts(latents, datum, num_chains)
                 runs = [

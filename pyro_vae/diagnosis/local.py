@@ -14,6 +14,7 @@ from pyro_vae.diagnosis.families import FreeGuide
 from pyro_vae.errors import count
 from pyro_vae.importance import ELBO
 from pyro_vae.programs import Pair, Program, one_at_a_time
+from pyro_vae.progress import progress_bar
 
 
 class LocalErrors(NamedTuple):
@@ -67,7 +68,7 @@ def optimise_locally(
     learning_rate: float = 0.1,
     num_particles: int = 1000,
     data_plate: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> LocalOptimum:
     """The amortisation gap of each datum: max over λ of ELBO(x; q_λ) − ELBO(x; q(z|x)).
 
@@ -91,7 +92,7 @@ def optimise_locally(
         learning_rate: Of the first step; a location moves in standard deviations of the guide.
         num_particles: Draws per datum of the final measurement, and as many of the choice.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
         InputError: as `log_weights`; and where a number is not positive.
@@ -113,7 +114,7 @@ def optimise_locally(
     pair = Pair(model, guide, data, density=True, data_plate=data_plate)
     batches = list(data.split(max(pair.rows // num_draws, 1, pair.whole)))
     parts, whole = [], True
-    with tqdm(total=num_steps * len(batches), unit="step", disable=not progress) as bar:
+    with progress_bar(progress, total=num_steps * len(batches), unit="step") as bar:
         for batch in batches:
             pair.check(batch)
             free = _start(pair, batch)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
@@ -15,6 +14,7 @@ from pyro_vae.importance.results import LogEvidence, warn_of_zeros
 from pyro_vae.importance.sampling import Sampling
 from pyro_vae.importance.summary import summarise
 from pyro_vae.programs import Pair, Program, one_at_a_time, say
+from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.storage.resumable import Resumable
@@ -34,7 +34,7 @@ def log_evidence(
     compile: Compile = "auto",
     data_plate: str | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> LogEvidence:
     """Log p(x) of each datum by importance sampling from the guide, with its diagnosis.
 
@@ -63,7 +63,7 @@ def log_evidence(
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
         checkpoint: A file in which the state is kept every ten seconds and on Ctrl-C. The same call goes on
             from it, to the very numbers of a call that was never interrupted; at the end it is removed.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
         InputError: as `log_weights`; where x is empty or of 16 bits, a number is not positive, or a weight
@@ -88,7 +88,7 @@ def log_evidence(
         settings = {**asked, "compile": compile, **_identity(pair, data)}
     with (
         Resumable(checkpoint, settings, data.device) as kept,
-        tqdm(unit="draw", unit_scale=True, disable=not progress) as bar,
+        progress_bar(progress, unit="draw", unit_scale=True) as bar,
     ):
         sampling.run(kept, bar)
     result = summarise(sampling.found, sampling.levels)

@@ -41,7 +41,7 @@ class Diagnosing:
         split: The part to diagnose on.
         num_data: How many of it, by a fixed choice; None for all.
         seed: Of all random numbers.
-        progress: Show progress bars.
+        progress: Show progress bars; by default in a terminal and in a notebook.
 
     Raises:
         InputError: where the program has no log p(x) or a discrete latent; where there are fewer than 8 data.
@@ -55,7 +55,7 @@ class Diagnosing:
         split: str,
         num_data: int | None,
         seed: int,
-        progress: bool = False,
+        progress: bool | None = None,
     ) -> None:
         if vae.no_evidence:
             raise InputError(f"expected a model with log p(x) to diagnose, got none: {vae.no_evidence}")

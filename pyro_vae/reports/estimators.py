@@ -31,7 +31,7 @@ class Estimator(NamedTuple):
     simulated: int = 0
 
     def __call__(
-        self, vae: JointProgram, x: Tensor, *, checkpoint: Path | None = None, progress: bool = False
+        self, vae: JointProgram, x: Tensor, *, checkpoint: Path | None = None, progress: bool | None = None
     ) -> LogEvidence | AnnealedEvidence:
         """Log p(x) of each datum; `checkpoint` is as with the estimators."""
         if self.method == "importance":
@@ -56,7 +56,7 @@ class Estimator(NamedTuple):
         )
 
     def certificate(
-        self, vae: JointProgram, like: Tensor, *, checkpoint: Path | None = None, progress: bool = False
+        self, vae: JointProgram, like: Tensor, *, checkpoint: Path | None = None, progress: bool | None = None
     ) -> dict[str, float | int]:
         """The bidirectional gap of annealing by these options, on data drawn from the model, in nats."""
         found = bidirectional_gap(

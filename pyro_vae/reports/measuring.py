@@ -47,7 +47,7 @@ def evaluation(
     estimator: Estimator | None = None,
     certificate: Mapping[str, Any] | None = None,
     checkpoint: Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Evaluation:
     """ELBO and log p(x) of the same data of one split, with all that says what was measured.
 
@@ -61,7 +61,7 @@ def evaluation(
         certificate: What `Estimator.certificate` gave, to be reported beside the estimate, with the seconds
             that it took, which count as those of the evaluation.
         checkpoint: A file from which the same call goes on where it was interrupted.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
     """
     estimator = estimator or Estimator()
     part = part_of(data, split, num_data)

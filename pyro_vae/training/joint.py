@@ -9,12 +9,14 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, warn
 from pyro_vae.importance import elbo
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.data import Splits
 from pyro_vae.training.trained import Trained
 from pyro_vae.vae import JointProgram
+
+_FAR = 1000.0  # nats per number: some 45 standard deviations
 
 
 class TrainedModule(Trained):
@@ -46,6 +48,9 @@ class TrainedModule(Trained):
 
         Raises:
             InputError: where the data's shape or values do not fit, or the programs' shapes do not.
+
+        Warns:
+            UserWarning: where the ELBO begins below −1000 nats for each number of a datum.
         """
         vae = self.vae
         was_training = vae.training
@@ -56,7 +61,8 @@ class TrainedModule(Trained):
                     for start in range(0, len(split), 1000):
                         x = split.batch(slice(start, start + 1000))
                         vae.check(vae.place(x))
-                elbo(vae.model, vae.guide, vae.place(splits.train.batch(slice(0, 2))))
+                first = vae.place(splits.train.batch(slice(0, 2)))
+                _warn_of_scale(first, elbo(vae.model, vae.guide, first).elbo)
         finally:
             vae.train(was_training)
         vae.to(self.device)
@@ -103,3 +109,15 @@ class TrainedModule(Trained):
     def load_state_dict(self, state: Any) -> object:
         """That of the module."""
         return self.vae.load_state_dict(state)
+
+
+def _warn_of_scale(x: Tensor, bounds: Tensor) -> None:
+    """Say where training begins so far away that it will not come back: the data are of another scale."""
+    start = float(bounds.mean())
+    if start < -_FAR * x[0].numel():
+        low, high = float(x.min()), float(x.max())
+        warn(
+            f"training begins at an ELBO of {start:.3g} nats per datum, on values such as {low:.6g} and "
+            f"{high:.6g}: bring the data to about unit scale, as by (x - x.mean(0)) / x.std(0), or choose a "
+            "likelihood for their range"
+        )

@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyro.optim import PyroOptim
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from pyro_vae.errors import InputError, make
 from pyro_vae.optimisers import SingleOptimiser
 from pyro_vae.optimisers.clipping import clip_bounds
 from pyro_vae.optimisers.made import checked
+from pyro_vae.training.options import MakeOptimiser
 from pyro_vae.training.trained import Trained
-
-MakeOptimiser = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class Optimising(PyroOptim):

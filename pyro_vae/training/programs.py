@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pyro
 import torch
+from numpy.typing import NDArray
 from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class TrainedPrograms(Trained):
         self.modules, tensors = reached(model, guide)
         parameters = [tensor for tensor in tensors if tensor.is_floating_point()]
         plain = isinstance(like, TensorSplit)
-        here = like.values.device if plain else torch.get_default_device()
+        here = like.device if plain else torch.get_default_device()
         self.device = parameters[0].device if parameters else here
         self.dtype = parameters[0].dtype if parameters else None if plain else torch.get_default_dtype()
         if device != "auto" and resolve_device(device) != self.device:
@@ -167,7 +168,9 @@ class TrainedPrograms(Trained):
                     )
 
 
-def what_is_trained(program: Any, data: Dataset | Tensor, device: str) -> tuple[Splits, Trained]:
+def what_is_trained(
+    program: Any, data: Dataset | Tensor | NDArray[Any], device: str
+) -> tuple[Splits, Trained]:
     """The data, and what `fit` trains on them.
 
     Raises:

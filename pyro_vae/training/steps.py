@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -21,9 +21,8 @@ from pyro_vae.objectives import Bound, ELBORecorder, KLWeight
 from pyro_vae.programs import refusals
 from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.training.optimising import Optimising
+from pyro_vae.training.options import Precision
 from pyro_vae.training.trained import Trained
-
-Precision = Literal["full", "bfloat16"]
 
 #: Steps that `auto` takes by Pyro's SVI.
 EAGER_STEPS = STEPS.graph
@@ -105,7 +104,7 @@ class Steps:
         #: Gives the ELBO that is logged, where minus the loss of a step is none.
         self.recorder = None if is_elbo else ELBORecorder(objective)
         #: Of the order and the noise of the batches.
-        self.generator = torch.Generator(split.values.device)
+        self.generator = torch.Generator(split.device)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
             self._loss_and_elbo,

@@ -1,51 +1,51 @@
 """`fit`: stochastic variational inference for any model and guide."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pyro.infer import ELBO, Trace_ELBO
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
+from numpy.typing import NDArray
+from pyro.infer import ELBO
+from torch import Tensor
 
 from pyro_vae.compiled import Compile
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Program
+from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.storage.locks import locked
 from pyro_vae.training.history import History
+from pyro_vae.training.loop import Callback, Loop
+from pyro_vae.training.options import FitOptions, Keep, MakeOptimiser, MakeSchedule, Per, Precision
 from pyro_vae.training.programs import HasPrograms, what_is_trained
-from pyro_vae.training.steps import Precision
-from pyro_vae.training.trainer import Callback, Trainer
+from pyro_vae.training.trainer import Trainer
 
 
 def fit(
     program: HasPrograms | tuple[Program, Program],
-    data: Dataset | Tensor,
+    data: Dataset | Tensor | NDArray[Any],
     *,
-    epochs: int = 100,
-    steps: int | None = None,
-    batch_size: int = 100,
-    optimiser: Callable[[Iterable[nn.Parameter]], Optimizer] = lambda parameters: torch.optim.Adam(
-        parameters, lr=1e-3, fused=True
-    ),
-    schedule: Callable[[Optimizer], LRScheduler] | None = None,
-    objective: Callable[..., ELBO] = Trace_ELBO,
-    num_particles: int = 1,
-    kl_weight: float = 1.0,
-    kl_warm_up: int = 0,
-    clip_norm: float | None = None,
-    patience: int | None = None,
-    keep: Literal["best", "last"] = "best",
-    compile: Compile = "auto",
-    precision: Precision = "full",
-    seed: int = 0,
-    device: str = "auto",
+    epochs: int = FitOptions.epochs,
+    steps: int | None = FitOptions.steps,
+    batch_size: int = FitOptions.batch_size,
+    optimiser: MakeOptimiser = FitOptions.optimiser,
+    schedule: MakeSchedule | None = FitOptions.schedule,
+    schedule_per: Per | None = FitOptions.schedule_per,
+    objective: Callable[..., ELBO] = FitOptions.objective,
+    num_particles: int = FitOptions.num_particles,
+    kl_weight: float | Callable[[int], float] = FitOptions.kl_weight,
+    kl_warm_up: int = FitOptions.kl_warm_up,
+    kl_cycle: int = FitOptions.kl_cycle,
+    clip_norm: float | None = FitOptions.clip_norm,
+    patience: int | None = FitOptions.patience,
+    keep: Keep = FitOptions.keep,
+    compile: Compile = FitOptions.compile,
+    precision: Precision = FitOptions.precision,
+    seed: int = FitOptions.seed,
+    device: str = FitOptions.device,
     checkpoints: Path | str | None = None,
     resume: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -82,24 +82,32 @@ def fit(
 
     Args:
         program: A module or another object with a Pyro `model` and `guide`, or both as (model, guide).
-        data: Training data; its validation split is used to choose the best epoch. A tensor (N, …) is
-            training data without a validation split, and used as it is. Batches are cast to the type of the
-            parameters, except that whole numbers in a tensor stay whole for any programs but a
-            `JointProgram`.
+        data: Training data; its validation split is used to choose the best epoch. A tensor or
+            an array (N, …) is training data without a validation split, and used as it is. Batches are cast
+            to the type of the parameters, except that whole numbers in a tensor or an array stay whole for
+            any programs but a `JointProgram`. Other things, as a `DataLoader`, are refused in a line that
+            says what to give instead.
         epochs: Passes over the training data.
         steps: Steps in all, instead of `epochs`; the last epoch may then be a part of one.
         batch_size: Data per step; the last batch of an epoch may be smaller.
         optimiser: Makes a torch optimiser from the parameters, those of Pyro's store in the order of their
             names; by default Adam at 1e-3.
-        schedule: Makes a learning-rate schedule from the optimiser; it is stepped once per epoch.
+        schedule: Makes a learning-rate schedule from the optimiser. An argument `total_steps` that it has
+            and was not given, as of `partial(OneCycleLR, max_lr=1e-2)`, is filled in. `ReduceLROnPlateau`
+            follows the validation ELBO upwards, whichever its mode, the warm-up not counted.
+        schedule_per: Whether the schedule is stepped after each `epoch` or after each `step`; by default as
+            it counts: `OneCycleLR`, `CyclicLR` and what is made with `total_steps` by step, others by epoch.
         objective: Makes what is maximised from the number of particles: an ELBO of Pyro's, as `Trace_ELBO`
             or `TraceMeanField_ELBO` (analytic KL), or of this package, as `ImportanceWeightedELBO` or
             `FreeBitsELBO`; or a `partial` of one with its own choices. Whatever it is, the ELBO without
             weights is what is logged, and what the best epoch is chosen by.
         num_particles: Draws of z per datum and step.
-        kl_weight: β on the KL term in training (β-VAE, Higgins et al. 2017).
+        kl_weight: β on the KL term in training (β-VAE, Higgins et al. 2017), or a function that gives it for
+            step 1, 2, ….
         kl_warm_up: Epochs over which β rises linearly to `kl_weight`, step by step, from its share of one
             step (Bowman et al. 2016, Sønderby et al. 2016).
+        kl_cycle: Epochs after which the warm-up begins anew, 0 for never: cyclical annealing (Fu et al.
+            2019), whose authors warm up for half of each cycle, and have four of them.
         clip_norm: Bound on the norm of the whole gradient.
         patience: Stop after so many epochs without a higher validation ELBO, the warm-up not counted.
         keep: Which parameters the model has in the end, those of the best epoch or of the last.
@@ -123,7 +131,7 @@ def fit(
         on_start: Called when model, data and options have been checked, before checkpoints are read.
         callbacks: Called as callback(program, history) after each epoch; training ends where one returns
             True.
-        progress: Show a progress bar; by default on a terminal only.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
         InputError: where an argument cannot be used, or the data do not fit the model; where there is nothing
@@ -153,30 +161,30 @@ def fit(
     >>> history.ended_by
     'budget'
     """
-    if keep not in ("best", "last"):
-        raise InputError(f"keep expects 'best' or 'last', got {keep!r}")
-    splits, trained = what_is_trained(program, data, device)
-    trained.check(splits)
-    trainer = Trainer(
-        trained,
-        splits,
+    options = FitOptions(
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,
         optimiser=optimiser,
         schedule=schedule,
+        schedule_per=schedule_per,
         objective=objective,
         num_particles=num_particles,
         kl_weight=kl_weight,
         kl_warm_up=kl_warm_up,
+        kl_cycle=kl_cycle,
         clip_norm=clip_norm,
         patience=patience,
+        keep=keep,
         compile=compile,
         precision=precision,
         seed=seed,
-        folder=None if checkpoints is None else Path(checkpoints),
-        about=about or {},
+        device=device,
     )
+    splits, trained = what_is_trained(program, data, options.device)
+    trained.check(splits)
+    folder = None if checkpoints is None else Path(checkpoints)
+    trainer = Trainer(trained, splits, options, folder, about or {})
     if on_start is not None:
         on_start()
     try:
@@ -187,18 +195,20 @@ def fit(
             stack.enter_context(torch.enable_grad())
             stack.enter_context(trained.gradients_aside())
             stack.enter_context(trained.store())
-            stack.enter_context(own_randomness(seed, trained.device))
+            stack.enter_context(own_randomness(trainer.seed, trained.device))
             stack.enter_context(trainer.steps.recorder or nullcontext())
-            bar = stack.enter_context(_bar(trainer, progress))
+            bar = stack.enter_context(
+                progress_bar(progress, total=trainer.total_steps, unit="step", mininterval=0.2, delay=0)
+            )
             if resume:
                 trainer.load()
                 bar.update(trainer.step)
             else:
                 _check_free(trainer.folder)
-            trainer.run(callbacks, bar)
+            Loop(trainer, callbacks, bar).run()
     finally:
         trained.eval()
-    if keep == "best":
+    if options.keep == "best":
         trainer.restore_best()
     return trainer.history
 
@@ -209,8 +219,3 @@ def _check_free(folder: Path | None) -> None:
         raise InputError(
             f"{folder} holds the checkpoints of a training: go on with resume=True, or give another folder"
         )
-
-
-def _bar(trainer: Trainer, progress: bool | None) -> "tqdm[Any]":
-    disable = None if progress is None else not progress
-    return tqdm(total=trainer.total_steps, unit="step", disable=disable, dynamic_ncols=True, mininterval=0.2)

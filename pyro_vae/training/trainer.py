@@ -1,89 +1,81 @@
-"""The state of a training: one epoch after the other, saved and continued."""
+"""The state of a training, as it is saved and continued."""
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from pyro.infer import ELBO, TraceMeanField_ELBO
+from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from tqdm import tqdm
 
-from pyro_vae.batch import Batch
-from pyro_vae.compiled import Compile, make_capturable
+from pyro_vae.compiled import make_capturable
 from pyro_vae.data import batches, shuffle
-from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_number
-from pyro_vae.importance.bound import elbo_of
+from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
 from pyro_vae.objectives import KLWeight, check_mean_field, in_words, make_objective
-from pyro_vae.programs import Pair
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.storage.checkpoints import check_settings, damaged, describe, load_parameters, save_checkpoint
 from pyro_vae.training.data import Splits
-from pyro_vae.training.history import Epoch, History
-from pyro_vae.training.optimising import MakeOptimiser, Optimising
+from pyro_vae.training.history import History
+from pyro_vae.training.kl import KLSchedule
+from pyro_vae.training.optimising import Optimising
+from pyro_vae.training.options import FitOptions
 from pyro_vae.training.saved import history_of, load_best, load_last
-from pyro_vae.training.steps import Precision, Steps, way_of
+from pyro_vae.training.schedules import Schedule
+from pyro_vae.training.steps import Steps, way_of
 from pyro_vae.training.trained import Trained
-
-Callback = Callable[[Any, History], bool | None]
+from pyro_vae.training.validation import Validation
 
 
 class Trainer:
-    """The state of a training, as it is saved and continued."""
+    """The state of a training, as it is saved and continued.
+
+    Args:
+        programs: What is trained.
+        data: On which.
+        options: How.
+        folder: Of checkpoints; None for none.
+        about: What is kept in each of them.
+
+    Raises:
+        InputError: where an option cannot be used with these programs and data.
+    """
 
     def __init__(
         self,
         programs: Trained,
         data: Splits,
-        *,
-        epochs: int,
-        steps: int | None,
-        batch_size: int,
-        optimiser: MakeOptimiser,
-        schedule: Callable[[Optimizer], LRScheduler] | None,
-        objective: Callable[..., ELBO],
-        num_particles: int,
-        kl_weight: float,
-        kl_warm_up: int,
-        clip_norm: float | None,
-        patience: int | None,
-        compile: Compile,
-        precision: Precision,
-        seed: int,
+        options: FitOptions,
         folder: Path | None,
         about: Mapping[str, Any],
     ) -> None:
         self.programs = programs
         self.device = programs.device
+        self.options = options
         self.train = data.train.to(self.device)
-        self.valid = data.valid.to(self.device)
-        self.batch_size = count("batch_size", batch_size)
-        self.seed = seed_number(seed)
-        self.total_steps, self.patience = self._budget(epochs, steps, patience)
-        self.kl_weight = self._make_kl_weight(kl_weight, kl_warm_up)
-        self.objective = make_objective(programs.objective(objective), num_particles)
+        self.batch_size = count("batch_size", options.batch_size)
+        self.seed = seed_number(options.seed)
+        self.validation = Validation(programs, data.valid.to(self.device), self.seed)
+        self.total_steps, self.patience = self._budget()
+        self.kl = KLSchedule(options.kl_weight, options.kl_warm_up, options.kl_cycle, self.steps_per_epoch)
+        self.kl_weight = None if self.kl.is_one else KLWeight(self._number(self.kl(1)))
+        self.objective = make_objective(programs.objective(options.objective), options.num_particles)
         self._objective_in_words = in_words(self.objective)
-        if precision not in ("full", "bfloat16"):
-            raise InputError(f"precision expects 'full' or 'bfloat16', got {precision!r}")
-        programs.check_precision(precision)
+        programs.check_precision(options.precision)
         programs.check_last_batch(self.batch_size, len(self.train), self.total_steps)
-        self._schedule_maker = schedule
-        self.schedule: LRScheduler | None = None
-        self.optimising = Optimising(programs, optimiser, clip_norm, self._ready)
+        self.schedule: Schedule | None = None
+        self.optimising = Optimising(programs, options.optimiser, options.clip_norm, self._ready)
         self.steps = Steps(
             programs,
             self.objective,
             self.kl_weight,
             self.optimising,
             self.train,
-            batch_size,
-            way_of(compile, self.device),
-            precision,
+            self.batch_size,
+            way_of(options.compile, self.device),
+            options.precision,
             self.not_finite,
         )
         self.settings: dict[str, int | float | str | None] = {}
@@ -93,11 +85,13 @@ class Trainer:
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.step = 0
-        #: The programs as they are measured, looked into at the first validation.
-        self.pair: Pair | None = None
         if programs.known is not None:
             self.optimising.begin(programs.known)
             self._ready()
+
+    def _number(self, value: float) -> Tensor:
+        """A tensor that is changed in place, as graphs see it."""
+        return torch.tensor(value, device=self.device, dtype=self.programs.dtype)
 
     @property
     def optimiser(self) -> Optimizer:
@@ -106,9 +100,11 @@ class Trainer:
 
     def _ready(self) -> None:
         """Make what depends on the optimiser, and refuse what the parameters had to be known for."""
-        self.schedule = self._make_schedule(self._schedule_maker)
+        self.schedule = self._make_schedule()
+        by_step = self.schedule is not None and self.schedule.per == "step"  # a CUDA graph holds its rate
         way = self.steps.way
-        self.steps.way = way._replace(captured=way.captured and make_capturable(self.optimiser))
+        captured = way.captured and not by_step and make_capturable(self.optimiser)
+        self.steps.way = way._replace(captured=captured)
         self.settings = self._settings()
         programs = self.programs
         if isinstance(self.objective, TraceMeanField_ELBO):
@@ -117,116 +113,61 @@ class Trainer:
                 check_mean_field(programs.model, programs.guide, x)
         programs.check_places(self.batch_size, len(self.train))
         if not programs.has_run:
-            self._try_validation()
+            self.validation.check()
             programs.train()
-
-    def _try_validation(self) -> None:
-        """Refuse programs whose validation ELBO cannot be told, before a parameter is changed."""
-        try:
-            self.validate()
-        except InputError as error:
-            raise InputError(
-                f"there is no validation ELBO of these programs: {error}; to train without it, give no valid "
-                "split"
-            ) from error
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches."""
         return math.ceil(len(self.train) / self.batch_size)
 
-    def _budget(self, epochs: int, steps: int | None, patience: int | None) -> tuple[int, float]:
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step, of the first parameters."""
+        if self.schedule is not None:
+            return self.schedule.learning_rate
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def _budget(self) -> tuple[int, float]:
         """Steps in all, and epochs without a better validation ELBO."""
         batches(self.train, self.batch_size, seed=self.seed, epoch=1)  # refuses what it cannot serve
-        if patience is not None and not len(self.valid):
+        options, patience = self.options, self.options.patience
+        if patience is not None and not len(self.validation.split):
             raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
-        total = count("epochs", epochs) * self.steps_per_epoch
+        total = count("epochs", options.epochs) * self.steps_per_epoch
         return (
-            total if steps is None else count("steps", steps),
+            total if options.steps is None else count("steps", options.steps),
             math.inf if patience is None else count("patience", patience),
         )
 
-    def _make_schedule(self, schedule: Callable[[Optimizer], LRScheduler] | None) -> LRScheduler | None:
-        made = make("schedule", schedule, self.optimiser) if schedule is not None else None
-        if isinstance(made, ReduceLROnPlateau):
-            raise InputError(
-                "expected a schedule stepped by epoch, got ReduceLROnPlateau: use patience instead"
-            )
-        return made
-
-    def _make_kl_weight(self, kl_weight: float, kl_warm_up: int) -> KLWeight | None:
-        """The weight of the KL term, where it is not 1 throughout."""
-        if not 0 <= kl_weight < math.inf:
-            raise InputError(f"kl_weight expects a number that is not negative, got {kl_weight}")
-        if kl_warm_up:
-            count("kl_warm_up", kl_warm_up)
-        self.full_kl_weight, self.kl_warm_up = kl_weight, kl_warm_up
-        if kl_weight == 1 and not kl_warm_up:
+    def _make_schedule(self) -> Schedule | None:
+        options = self.options
+        if options.schedule is None:
             return None
-        return KLWeight(torch.tensor(float(kl_weight), device=self.device, dtype=self.programs.dtype))
+        return Schedule(
+            options.schedule,
+            self.optimiser,
+            options.schedule_per,
+            steps=self.total_steps,
+            epochs=math.ceil(self.total_steps / self.steps_per_epoch),
+            validates=len(self.validation.split) > 0,
+        )
 
     def _settings(self) -> dict[str, int | float | str | None]:
         """What must be the same for a continuation to be exact."""
-        schedule = self.schedule
         return {
             "batch_size": self.batch_size,
             "objective": self._objective_in_words,
-            "kl_weight": self.full_kl_weight,
-            "kl_warm_up": self.kl_warm_up,
+            **self.kl.settings(),
             "seed": self.seed,
             **self.optimising.clip_args,
             "optimiser": f"{type(self.optimiser).__name__} {self.optimiser.defaults}",
             "rounding": self.steps.way.rounding,
             "precision": self.steps.precision,
-            "schedule": f"{type(schedule).__name__} {schedule.state_dict()}" if schedule else "none",
+            "schedule": self.schedule.in_words() if self.schedule else "none",
             "training data": self.train.hash(),
-            "validation data": self.valid.hash(),
+            "validation data": self.validation.split.hash(),
         }
-
-    def run(self, callbacks: Sequence[Callback], bar: "tqdm[Any]") -> None:
-        """Epochs until the budget, the patience or a callback ends it."""
-        while not self.history.ended_by:
-            if self.step >= self.total_steps:
-                self.history.ended_by = "budget"
-                break
-            self.run_epoch(bar)
-            since = max(self.history.best_epoch, self.kl_warm_up)  # the ELBO may fall while the weight rises
-            if len(self.history.epochs) - since >= self.patience:
-                self.history.ended_by = "patience"
-            self.call(callbacks)
-            self.save()
-
-    def call(self, callbacks: Sequence[Callback]) -> None:
-        """Call every callback; what they draw changes nothing in training."""
-        with own_randomness(self.seed, self.device):
-            if any([callback(self.programs.given, self.history) for callback in callbacks]):
-                self.history.ended_by = self.history.ended_by or "callback"
-        self.programs.drop_gradients()
-
-    def run_epoch(self, bar: "tqdm[Any]") -> None:
-        """One pass over the training data, and the validation after it."""
-        start, epoch = time.perf_counter(), len(self.history.epochs) + 1
-        elbo, seen = torch.zeros((), dtype=torch.float64, device=self.device), 0
-        self.programs.train()
-        order = self.order(epoch)
-        with self.steps.epoch():
-            for index in order.split(self.batch_size):
-                if self.step >= self.total_steps:
-                    break
-                batch_elbo = self.take_step(index)
-                elbo, seen = elbo + batch_elbo, seen + len(index)
-                self.show(bar, epoch, batch_elbo, len(index))
-        self.check_parameters()
-        learning_rate = float(self.optimiser.param_groups[0]["lr"])
-        if self.schedule is not None:
-            self.schedule.step()
-        valid = self.validate()
-        seconds = time.perf_counter() - start
-        beta = self.kl_weight_at(self.step)
-        self.history.epochs.append(
-            Epoch(epoch, self.step, float(elbo) / seen, *valid, learning_rate, beta, seconds)
-        )
-        self.remember_best()
 
     def order(self, epoch: int) -> Tensor:
         """The order of the data in an epoch: a random one, or their own where all are one batch."""
@@ -236,32 +177,12 @@ class Trainer:
     def take_step(self, index: Tensor) -> Tensor:
         """One step; returns the unweighted ELBO of the batch, summed over its data."""
         if self.kl_weight is not None:
-            self.kl_weight.weight.fill_(self.kl_weight_at(self.step + 1))
+            self.kl_weight.weight.fill_(self.kl(self.step + 1))
         elbo = self.steps.take(index, self.step + 1)
         self.step += 1
+        if self.schedule is not None:
+            self.schedule.after_step()
         return elbo
-
-    def show(self, bar: "tqdm[Any]", epoch: int, batch_elbo: Tensor, size: int) -> None:
-        """Move the progress bar; the ELBO, for which a GPU must wait, is read where it is drawn anew."""
-        if bar.update() and not bar.disable:
-            bar.set_postfix_str(f"epoch {epoch}, ELBO {float(batch_elbo) / size:.2f}", refresh=False)
-
-    def kl_weight_at(self, step: int) -> float:
-        """β in a step, counted from 1."""
-        return self.full_kl_weight * min(1.0, step / max(self.kl_warm_up * self.steps_per_epoch, 1))
-
-    def validate(self) -> tuple[float, float, float]:
-        """Validation ELBO, reconstruction and KL by the same draws in every epoch."""
-        if not len(self.valid):
-            return math.nan, math.nan, math.nan
-        self.programs.eval()
-        with own_randomness(self.seed, self.device):
-            data = Batch(self.programs.place(self.valid.batch()))
-            if self.pair is None:
-                self.pair = Pair(self.programs.model, self.programs.guide, data)
-            terms = elbo_of(self.pair, data)
-        means = [float(part.mean()) for part in terms]
-        return means[0], means[1], means[2]
 
     def remember_best(self) -> None:
         """Keep a copy of the parameters where the last epoch is the best so far."""
@@ -313,7 +234,7 @@ class Trainer:
             "model": self.programs.state_dict(),
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule is not None else {},
+            "schedule": self.schedule.made.state_dict() if self.schedule is not None else {},
             "random_state": random_state(self.device),
             "step": self.step,
             "epochs": [list(epoch) for epoch in self.history.epochs],
@@ -341,7 +262,7 @@ class Trainer:
         with damaged(path):
             self.optimiser.load_state_dict(state["optimiser"])
             if self.schedule is not None:
-                self.schedule.load_state_dict(state["schedule"])
+                self.schedule.made.load_state_dict(state["schedule"])
             set_random_state(state["random_state"], self.device)
         self.step = state["step"]
         self.history = history_of(state)
@@ -352,7 +273,7 @@ class Trainer:
 
     def _go_on(self) -> None:
         """Take up a training that had ended, where it is given a larger budget or more patience."""
-        ended, since = self.history.ended_by, max(self.history.best_epoch, self.kl_warm_up)
+        ended, since = self.history.ended_by, max(self.history.best_epoch, self.kl.warm_up)
         more_steps = ended == "budget" and self.step < self.total_steps
         more_patience = ended == "patience" and len(self.history.epochs) - since < self.patience
         if more_steps or more_patience:

@@ -12,7 +12,7 @@ from experiments.benchmarks.contender import Contender, Task
 from experiments.benchmarks.fit_adapter import fit_steps
 from experiments.benchmarks.variants.plain import LEARNING_RATE, batches, copies, device_memory, trained, wait
 from pyro_vae.compiled import Backend, Compile
-from pyro_vae.training.steps import Precision
+from pyro_vae.training.options import Precision
 
 
 def build(network: Network) -> pv.VAE:

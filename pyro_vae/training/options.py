@@ -1,0 +1,69 @@
+"""The options of `fit`: its signature and the command line take them from here."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from pyro.infer import ELBO, Trace_ELBO
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pyro_vae.compiled import Compile
+from pyro_vae.errors import InputError
+
+Precision = Literal["full", "bfloat16"]
+Keep = Literal["best", "last"]
+Per = Literal["epoch", "step"]
+MakeOptimiser = Callable[[Iterable[nn.Parameter]], Optimizer]
+#: Called with the optimiser, and with total_steps=… where it has an argument of this name.
+MakeSchedule = Callable[..., LRScheduler]
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Adam at 1e-3, in one kernel."""
+    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitOptions:
+    """How a training goes; each option means what `fit` says of it.
+
+    Raises:
+        InputError: where one that is chosen from a few is none of them.
+
+    >>> FitOptions(epochs=5).epochs, FitOptions.epochs
+    (5, 100)
+    """
+
+    epochs: int = 100
+    steps: int | None = None
+    batch_size: int = 100
+    optimiser: MakeOptimiser = adam
+    schedule: MakeSchedule | None = None
+    schedule_per: Per | None = None
+    objective: Callable[..., ELBO] = Trace_ELBO
+    num_particles: int = 1
+    kl_weight: float | Callable[[int], float] = 1.0
+    kl_warm_up: int = 0
+    kl_cycle: int = 0
+    clip_norm: float | None = None
+    patience: int | None = None
+    keep: Keep = "best"
+    compile: Compile = "auto"
+    precision: Precision = "full"
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.keep not in ("best", "last"):
+            raise InputError(f"keep expects 'best' or 'last', got {self.keep!r}")
+        if self.schedule_per not in ("epoch", "step", None):
+            raise InputError(f"schedule_per expects 'epoch' or 'step', got {self.schedule_per!r}")
+        if self.precision not in ("full", "bfloat16"):
+            raise InputError(f"precision expects 'full' or 'bfloat16', got {self.precision!r}")
+
+
+#: Their names, in order.
+FIT_OPTIONS = tuple(option.name for option in fields(FitOptions))

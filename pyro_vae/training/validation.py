@@ -1,0 +1,49 @@
+"""The ELBO of the validation data, the same draws in every epoch."""
+
+import math
+
+from pyro_vae.batch import Batch
+from pyro_vae.data import Split
+from pyro_vae.errors import InputError
+from pyro_vae.importance.bound import elbo_of
+from pyro_vae.programs import Pair
+from pyro_vae.randomness import own_randomness
+from pyro_vae.training.trained import Trained
+
+
+class Validation:
+    """Measures programs on validation data.
+
+    Args:
+        programs: In training.
+        split: The data, on the device of the programs; there may be none.
+        seed: Of the draws.
+    """
+
+    def __init__(self, programs: Trained, split: Split, seed: int) -> None:
+        self.programs, self.split, self.seed = programs, split, seed
+        #: The programs as they are measured, looked into at the first time.
+        self.pair: Pair | None = None
+
+    def measure(self) -> tuple[float, float, float]:
+        """ELBO, reconstruction and KL, means in nats per datum; NaN where there are no data."""
+        if not len(self.split):
+            return math.nan, math.nan, math.nan
+        self.programs.eval()
+        with own_randomness(self.seed, self.programs.device):
+            data = Batch(self.programs.place(self.split.batch()))
+            if self.pair is None:
+                self.pair = Pair(self.programs.model, self.programs.guide, data)
+            terms = elbo_of(self.pair, data)
+        means = [float(part.mean()) for part in terms]
+        return means[0], means[1], means[2]
+
+    def check(self) -> None:
+        """Refuse programs whose ELBO cannot be told, before a parameter is changed."""
+        try:
+            self.measure()
+        except InputError as error:
+            raise InputError(
+                f"there is no validation ELBO of these programs: {error}; to train without it, give no valid "
+                "split"
+            ) from error
