@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -16,9 +17,13 @@ from pyro_vae.cli.parser import PARTS, train_parser, with_defaults
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_python_blocks_run_in_order() -> None:
+def test_python_blocks_run_in_order(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained, tmp_path / "runs/mnist")
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     namespace: dict[str, object] = {"__name__": "readme"}
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
@@ -46,7 +51,7 @@ def test_command_lines_parse() -> None:
     commands = re.findall(r"^    pyro-vae train (--.*?)(?:  +#.*)?$", README.read_text(), re.MULTILINE)
     assert len(commands) >= 5
     for command in commands:
-        if ".help" not in command and "--help" not in command:
+        if ".help" not in command and "--help" not in command and "--resume" not in command:
             train_parser().parse_args(with_defaults(command.split()))
 
 

@@ -138,6 +138,14 @@ def test_to_train_by_ones_own_module_is_consent_in_this_folder(run: Path, pyro_v
     assert "--trust own" in refused(pyro_vae, "sample", "../mine")
 
 
+def test_a_function_of_ones_own_is_taken_by_consent(run: Path, pyro_vae: Run) -> None:
+    Path("own.py").write_text(OWN + "def weight(step: int) -> float:\n    return min(1.0, step / 20)\n")
+    assert pyro_vae("train", "--kl_weight", "own.weight", "--epochs", 2, *SMALL, "--out", "mine")[0] == 0
+    assert pyro_vae("train", "--resume", "mine", "--epochs", 3)[0] == 0
+    edit(run, put("kl_weight", value="torch.nn.functional.relu"))
+    assert "expected the name of a class of a part" in refused(pyro_vae, "sample", run)
+
+
 def test_a_module_inside_a_run_is_never_imported(run: Path, pyro_vae: Run) -> None:
     (run / "own_inside.py").write_text(OWN)
     edit(run, put("prior", value={"class_path": "own_inside.Own"}))

@@ -161,9 +161,10 @@ def _dispatch(arguments: list[str]) -> int:
             arguments = ["train", *with_defaults(arguments[1:])]
         with safe_path():
             parser = _parser()
-        with only_trusted({*consented(), *own_modules(arguments)}):
+        trust = {*consented(), *own_modules(arguments)}
+        with only_trusted(trust):
             settings = parser.parse_args(arguments)
-            check_classes(settings)
+        check_classes(settings, trust)
         chosen = settings[settings.command]
         if settings.command == "train":
             return train(chosen)

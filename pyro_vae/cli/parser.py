@@ -176,9 +176,10 @@ def settings_of(run: Run, changes: Sequence[str] = (), trust: Iterable[str] = ()
     Raises:
         InputError: where the file cannot be read, or names a class that is not allowed.
     """
-    with only_trusted({*trust, *consented()}, run.folder):
+    trusted = {*trust, *consented()}
+    with only_trusted(trusted, run.folder):
         settings = train_parser().parse_args(with_defaults([f"--config={run.config}", *changes]))
-    check_classes(settings)
+    check_classes(settings, trusted)
     return settings
 
 
