@@ -12,7 +12,8 @@ from pyro_vae.compiled import Compile, make_capturable
 from pyro_vae.data import shuffle
 from pyro_vae.training.joint import TrainedModule
 from pyro_vae.training.optimising import Optimising
-from pyro_vae.training.steps import EAGER_STEPS, Precision, Steps, way_of
+from pyro_vae.training.options import Precision
+from pyro_vae.training.steps import EAGER_STEPS, Steps, way_of
 
 
 def fit_steps(
