@@ -30,6 +30,7 @@ from pyro_vae.objectives import KLWeight
 from pyro_vae.training import FIT_OPTIONS, FitOptions
 from pyro_vae.training.kl import KLSchedule
 from pyro_vae.training.schedules import Schedule
+from pyro_vae.training.steps import Way
 from tests.commands import SMALL, Run
 from tests.components import refused
 
@@ -199,6 +200,29 @@ def test_a_training_is_not_resumed_with_another_schedule_or_weight(tmp_path: Pat
         pv.fit(small(), DATA, **{**again, "kl_weight": lambda step: 0.25, "steps": 4})
     with refused("made with kl_warm_up 1 of every 2, got 1 of every 3: go on"):
         pv.fit(small(), DATA, **{**again, "kl_cycle": 3})
+
+
+@pytest.mark.parametrize(("per", "number"), [("epoch", 3), ("step", 0)])
+def test_a_graph_of_the_whole_step_is_not_made_where_the_rate_changes_within_an_epoch(
+    per: Any, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures = []
+
+    def capture(step: Callable[[], None], *_: object) -> Callable[[], None]:
+        captures.append(step)
+        return step
+
+    halved: dict[str, Any] = {"schedule": partial(StepLR, step_size=1, gamma=0.5), "schedule_per": per}
+    flat, whole = small(), small()
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 20, "keep": "last", **halved}
+    pv.fit(flat, DATA, compile="flat", **options)
+    way = Way(1, inductor=False, fast=False, captured=True)
+    monkeypatch.setattr("pyro_vae.training.trainer.way_of", lambda *_: way)
+    monkeypatch.setattr("pyro_vae.training.trainer.make_capturable", lambda _: True)
+    monkeypatch.setattr("pyro_vae.training.steps.capture", capture)
+    pv.fit(whole, DATA, **options)
+    assert len(captures) == number
+    assert equal(values(flat), values(whole))
 
 
 # ReduceLROnPlateau

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-_READ_AT_ONCE = 2**22  # values
+_READ_AT_ONCE = 2**20  # values
 
 
 @dataclass(frozen=True, eq=False)
