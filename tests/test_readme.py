@@ -17,9 +17,7 @@ from pyro_vae.cli.parser import PARTS, train_parser, with_defaults
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_python_blocks_run_in_order(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_blocks_run_in_order(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(trained, tmp_path / "runs/mnist")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import pyro_vae as pv
 from pyro_vae.compiled import FlatSteps
 from pyro_vae.data import batches
+from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
 from pyro_vae.training import steps
 from tests.components import refused
 
@@ -547,9 +548,9 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
     for name in ("last.pt", "best.pt"):
         (tmp_path / name).unlink()
     pv.fit(small(), DATA, epochs=1, checkpoints=tmp_path)
-    best = torch.load(tmp_path / "best.pt")
+    best = load_checkpoint(tmp_path / "best.pt")
     (tmp_path / "last.pt").unlink()
-    torch.save({**best, "epoch": 7}, tmp_path / "best.pt")
+    save_checkpoint(tmp_path / "best.pt", {**best, "epoch": 7})
     with refused("expected last.pt beside .*best.pt, found none, so this training cannot go on"):
         resume(small())
     with refused("resume needs the folder of checkpoints"):

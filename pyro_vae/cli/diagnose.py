@@ -66,9 +66,7 @@ def diagnose(
         count("nuts", nuts)
     opened = load(run, device=device)
     data, vae = opened.data(), opened.vae
-    parts = reports.Diagnosing(
-        vae, data, split=split, num_data=num_data, seed=seed, progress=sys.stderr.isatty()
-    )
+    parts = reports.Diagnosing(vae, data, split=split, num_data=num_data, seed=seed)
     place = opened.run.checkpoints / "diagnosis"
     with (
         locked(opened.run.folder, shared=True),

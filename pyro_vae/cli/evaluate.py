@@ -1,6 +1,5 @@
 """`pyro-vae evaluate`."""
 
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +91,6 @@ def evaluate(
             estimator=estimator,
             certificate=_certificate(stages, vae, part, estimator, seed),
             checkpoint=stages.within("log_evidence"),
-            progress=sys.stderr.isatty(),
         )
         if not new:
             _keep(opened, found)
@@ -121,7 +119,7 @@ def _certificate(
         with own_randomness(seed, vae.device):
             like = vae.place(part.batch(slice(0, 1)))
             checkpoint = stages.within("certificate of annealing")
-            return estimator.certificate(vae, like, checkpoint=checkpoint, progress=sys.stderr.isatty())
+            return estimator.certificate(vae, like, checkpoint=checkpoint)
 
     try:
         found = stages("certificate", work)

@@ -1,18 +1,17 @@
 """`pyro-vae score` and `pyro-vae encode`: a trained run on data of a file."""
 
 import io
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.data import Split, array_in
 from pyro_vae.errors import InputError, draws, seed_number
 from pyro_vae.importance import elbo, log_evidence
+from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.storage.files import write
 from pyro_vae.storage.stages import Stages
@@ -113,7 +112,7 @@ def _over(
     starts = range(0, len(values), _BLOCK)
     folder = opened.run.checkpoints / f"{name} of {file.name}"
     with Stages(folder, settings) as stages:
-        for start in tqdm(starts, unit="block", disable=not sys.stderr.isatty() or len(starts) == 1):
+        for start in progress_bar(iterable=starts, unit="block"):
             part = opened.facts.test(values[start : start + _BLOCK], str(file))
 
             def found(part: Split = part, start: int = start) -> dict[str, torch.Tensor]:

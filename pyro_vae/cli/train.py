@@ -114,7 +114,6 @@ def _finish(
         estimator=reports.Estimator(particles=settings.particles),
         num_data=settings.num_data,
         seed=settings.seed,
-        progress=sys.stderr.isatty(),
     )
     belongs_to = identity(options, fingerprint_of(vae))
     content = {**reports.summary(vae, data, history, evaluated.content), **belongs_to}

@@ -38,7 +38,7 @@ def evaluate(
     simulated: int = 0,
     seed: int = 0,
     checkpoint: Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Evaluation:
     """ELBO and log p(x), in nats per datum, with errors and all that says what was measured.
 
@@ -58,7 +58,7 @@ def evaluate(
         simulated: On how many data drawn from the model annealing is certified; 0 for none.
         seed: Of all random numbers.
         checkpoint: A file from which the same call goes on where it was interrupted.
-        progress: Show a progress bar.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Returns:
         `content`, means and circumstances as in evaluation.json; `per_datum`, arrays as in per_datum.npz; and
