@@ -18,6 +18,7 @@ import pyro_vae as pv
 from pyro_vae.cli import load
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import Diagnosing, diagnosing
+from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
 from pyro_vae.storage.files import load_arrays
 from pyro_vae.storage.resumable import Resumable
 from tests.commands import SMALL, Run
@@ -238,9 +239,10 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
     with monkeypatch.context() as patched:
         Interruption(patched, 2)
         assert pyro_vae("evaluate", "run", *ANNEALED)[0] == 130
-    best = torch.load("run/checkpoints/best.pt")
+    path = Path("run/checkpoints/best.pt")
+    best = load_checkpoint(path)
     best["model"]["likelihood.decoder.layers.1.weight"] += 0.1
-    torch.save(best, "run/checkpoints/best.pt")
+    save_checkpoint(path, best)
     status, _, err = pyro_vae("evaluate", "run", *ANNEALED)
     assert status == 2
     assert "run/checkpoints/evaluation holds an interrupted command with parameters " in err
