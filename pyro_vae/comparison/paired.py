@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.special import stdtrit
 
 from pyro_vae.comparison.options import differing
 from pyro_vae.comparison.reading import SAME, Result, read
@@ -61,6 +60,8 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> tuple[float,
     >>> f"{difference:.3f} [{low:.3f}, {high:.3f}]"
     '1.000 [-1.484, 3.484]'
     """
+    from scipy.special import stdtrit  # slow to import
+
     differences = values - reference
     mean, half = float(differences.mean()), float(stdtrit(len(differences) - 1, 0.975) * _error(differences))
     return mean, (mean - half, mean + half)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from pyro.ops.stats import effective_sample_size
-from scipy import stats
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
@@ -183,6 +182,8 @@ def _compared(
     names: tuple[str, ...], p: Tensor, q: Tensor, exact: ExactPosterior, guide_u: Tensor
 ) -> Agreement:
     """From the quantities at the draws from p(z|x) and q(z|x): (S, B, Q) each."""
+    from scipy import stats  # slow to import
+
     num, chains = len(p), exact.num_chains
     scale, ratio = p.std(0), q.std(0) / p.std(0)
     # no more than there are draws: anticorrelated draws help a mean, but no distribution function

@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import torch
-from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
@@ -220,6 +219,8 @@ def _quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
 
 def _tested(ranks: Tensor, names: tuple[str, ...], num_draws: int, bins: int) -> Calibration:
     """With the χ² test of each quantity."""
+    from scipy import stats  # slow to import
+
     width = (num_draws + 1) // bins
     counts = torch.stack([(ranks // width == number).sum(0) for number in range(bins)])
     statistic, p_value = stats.chisquare(counts.numpy())
