@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pyro_vae.annealing.evidence import summarise
-from pyro_vae.annealing.options import Options, Schedule, Start
+from pyro_vae.annealing.evidence import estimate_of
+from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
 from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
@@ -126,7 +126,7 @@ def bidirectional_gap(
     >>> found.gap.shape
     torch.Size([4])
     """
-    options = Options(
+    options = AnnealingOptions(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     ).checked()
     num_data = count("num_data", num_data)
@@ -142,7 +142,7 @@ def bidirectional_gap(
             drawn = Simulated(template.with_tensors(tensors), u)
         runner = Runner(latents, options, drawn.batch, drawn.u, progress=progress, resumable=kept)
         forward, reverse = runner.run()
-    lower, upper = summarise(forward.log_weights), summarise(-reverse.log_weights)
+    lower, upper = estimate_of(forward.log_weights), estimate_of(-reverse.log_weights)
     return BidirectionalGap(
         lower.estimate,
         -upper.estimate,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.options import Options, Schedule, Start
+from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
 from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
@@ -123,7 +123,7 @@ def annealed_log_evidence(
     >>> result.estimate.shape
     torch.Size([4])
     """
-    options = Options(
+    options = AnnealingOptions(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     ).checked()
     data = Batch.of(x, given)
@@ -133,13 +133,13 @@ def annealed_log_evidence(
     with resumable(checkpoint, "annealed_log_evidence", options, latents, data) as kept:
         (weights,) = Runner(latents, options, data, None, progress=progress, resumable=kept).run()
     result = AnnealedEvidence(
-        *summarise(weights.log_weights), weights.acceptance, options.num_chains, options.num_temperatures
+        *estimate_of(weights.log_weights), weights.acceptance, options.num_chains, options.num_temperatures
     )
     warn_of_zeros(result.estimate, "chains")
     return result
 
 
-def _exact(latents: Latents, data: Batch, options: Options) -> AnnealedEvidence:
+def _exact(latents: Latents, data: Batch, options: AnnealingOptions) -> AnnealedEvidence:
     """Log p(x) of a model all of whose latent sites are summed out, so that nothing is left to anneal."""
     with torch.no_grad():
         exact = torch.cat(
@@ -157,7 +157,7 @@ def _exact(latents: Latents, data: Batch, options: Options) -> AnnealedEvidence:
     )
 
 
-class Summary(NamedTuple):
+class WeightsSummary(NamedTuple):
     """The first fields of a result, (B,) each."""
 
     estimate: Tensor
@@ -166,11 +166,11 @@ class Summary(NamedTuple):
     largest_share: Tensor
 
 
-def summarise(log_weights: Tensor) -> Summary:
+def estimate_of(log_weights: Tensor) -> WeightsSummary:
     """The estimate of log E[w] from log weights (C, B), with its error and diagnosis."""
     num = len(log_weights)
     shares = log_weights.softmax(0)
     inverse = shares.square().sum(0)
     factor = num / (num - 1) if num > 1 else math.nan
     error = (factor * (inverse - 1 / num).clamp(min=0)).sqrt()
-    return Summary(log_weights.logsumexp(0) - math.log(num), error, 1 / inverse, shares.amax(0))
+    return WeightsSummary(log_weights.logsumexp(0) - math.log(num), error, 1 / inverse, shares.amax(0))

@@ -9,7 +9,7 @@ from pyro_vae import plots, reports
 from pyro_vae.cli.loading import load
 from pyro_vae.errors import seed_number
 from pyro_vae.storage.runs import Run
-from pyro_vae.vae import check_axes
+from pyro_vae.vae import check_latent_axes
 
 
 def sample(run: Path, *, num: int = 100, draws: bool = False, seed: int = 0, device: str = "auto") -> None:
@@ -26,7 +26,7 @@ def sample(run: Path, *, num: int = 100, draws: bool = False, seed: int = 0, dev
     torch.manual_seed(seed_number(seed))
     pictures = vae.sample(num, mean=not draws)
     title = f"{'x ~ p(x|z)' if draws else 'means of p(x|z)'}, z ~ p(z)"
-    save(opened, "samples", plots.images(pictures, title=title))
+    save_picture(opened, "samples", plots.images(pictures, title=title))
 
 
 def reconstruct(run: Path, *, num: int = 50, seed: int = 0, device: str = "auto") -> None:
@@ -41,7 +41,7 @@ def reconstruct(run: Path, *, num: int = 50, seed: int = 0, device: str = "auto"
     opened, data, vae = load(run, device)
     x = vae.place(getattr(data, reports.held_out(data)).subset(num).batch())
     torch.manual_seed(seed_number(seed))
-    save(opened, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)))
+    save_picture(opened, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)))
 
 
 def traverse(
@@ -64,7 +64,7 @@ def traverse(
     torch.manual_seed(seed_number(seed))
     codes = None if vae.code_prior() is not None else vae.encode(vae.place(data.train.subset(10_000).batch()))
     z, across, down = vae.latent_plane(axes, num=num, codes=codes)
-    save(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), _names(axes)))
+    save_picture(opened, "plane", plots.plane(vae.decode(z), across.tolist(), down.tolist(), _names(axes)))
 
 
 def scatter(
@@ -86,16 +86,18 @@ def scatter(
     part = getattr(data, reports.held_out(data)).subset(num)
     torch.manual_seed(seed_number(seed))
     codes = torch.cat([vae.encode(vae.place(x)) for x in part.batch().split(1000)])
-    check_axes(axes, codes.shape[1])
+    check_latent_axes(axes, codes.shape[1])
     title = f"codes of {len(part)} {reports.held_out(data)} data"
-    save(opened, "scatter", plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title))
+    save_picture(
+        opened, "scatter", plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title)
+    )
 
 
 def _names(axes: tuple[int, int]) -> tuple[str, str]:
     return f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$"
 
 
-def save(run: Run, name: str, figure: Figure) -> None:
+def save_picture(run: Run, name: str, figure: Figure) -> None:
     """A picture among those of the run."""
     path = run.figures / f"{name}.png"
     plots.save(figure, path)

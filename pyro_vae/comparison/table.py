@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Literal, NamedTuple
 
-from pyro_vae.comparison.options import in_words
+from pyro_vae.comparison.options import options_in_words
 
 Verdict = Literal["reference", "better", "worse", "within noise"]
 
@@ -84,7 +84,7 @@ class Comparison(NamedTuple):
         heading = (self.units, "parameters", "ELBO", "log p(x)", self._drawn, "difference", "verdict")
         rows = _aligned([heading, *(_cells(run) for run in self.runs)])
         # \xa0 keeps an option and its value in one line
-        options = {run.name: re.sub("(?<!,) ", "\xa0", in_words(run.options)) for run in self.runs}
+        options = {run.name: re.sub("(?<!,) ", "\xa0", options_in_words(run.options)) for run in self.runs}
         notes = self._notes()
         indent = min(max(map(len, [*options, *notes])), 24) + 2
         blocks = [[_entry(name, text, indent) for name, text in each.items()] for each in (options, notes)]

@@ -27,7 +27,7 @@ from pyro_vae.compiled.record import (
     EagerRun,
     Function,
     State,
-    Values,
+    ValuesAndGradients,
     add_gradients,
     as_tensor,
     without_gradients,
@@ -58,10 +58,10 @@ class _Kept:
     #: Whether it has been held against eager Pyro on a second batch.
     checked: bool = False
 
-    def run(self, tensors: Sequence[Tensor]) -> Values:
+    def run(self, tensors: Sequence[Tensor]) -> ValuesAndGradients:
         outputs = self.graph(*tensors)
         number = len(outputs) - len(self.leaves)
-        return Values(list(outputs[:number]), list(outputs[number:]))  # type: ignore[arg-type]
+        return ValuesAndGradients(list(outputs[:number]), list(outputs[number:]))  # type: ignore[arg-type]
 
     def changed(self, watch: bool = True) -> str:
         """What is not as it was when the graph was made; empty where all is."""
@@ -202,7 +202,7 @@ class FlatSteps:
 
     def _best(
         self, run: EagerRun, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> tuple[_Kept, Values]:
+    ) -> tuple[_Kept, ValuesAndGradients]:
         """The graph of a run in the best way in which it can be built and agrees, and what it gives."""
         problem = ""
         for way in list(self.ways):
@@ -215,7 +215,9 @@ class FlatSteps:
                 if result is not None:
                     return kept, result
             if way != self.ways[-1]:
-                self._speaker.say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
+                self._speaker.say(
+                    f"runs the flat graph as it is, since {_way_in_words(way)} failed: {problem}"
+                )
                 self.ways.remove(way)
         raise Untraceable(problem)
 
@@ -313,7 +315,7 @@ def _tolerance(graph: FlatGraph, way: dict[str, bool], tensors: Sequence[Tensor]
     return tolerance(graph.rounding, OTHER_OPERATIONS_IN_SUMS if any(way.values()) else same)
 
 
-def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Values | None, str]:
+def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[ValuesAndGradients | None, str]:
     """What the graph gives, or else how it differs from an eager run."""
     run.before.restore()
     try:
@@ -330,7 +332,7 @@ def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Val
     return result, ""
 
 
-def _deviation(kept: _Kept, run: EagerRun, result: Values, state: State) -> str:
+def _deviation(kept: _Kept, run: EagerRun, result: ValuesAndGradients, state: State) -> str:
     """What a graph gives otherwise than an eager run; empty where nothing is."""
     if not state.same_random_numbers(run.after):
         return "the graph draws other random numbers"
@@ -350,5 +352,5 @@ def _deviation(kept: _Kept, run: EagerRun, result: Values, state: State) -> str:
     return ""
 
 
-def _in_words(way: dict[str, bool]) -> str:
+def _way_in_words(way: dict[str, bool]) -> str:
     return " and ".join(name for name, used in way.items() if used)

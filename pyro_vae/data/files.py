@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_vae.data.checks import as_labels, as_values
 from pyro_vae.data.dataset import Binarization, Dataset
-from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_arrays, reading
+from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_array_file, reading
 from pyro_vae.errors import InputError
 
 _SPLITS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
@@ -65,7 +65,7 @@ def _array_parts(path: Path) -> Parts:
         raise InputError(
             f"expected a .npy or .npz file, got {path}: {remedy}, or use ImageFolder for pictures"
         )
-    arrays = load_arrays(existing(path, "check the path"), remedy)
+    arrays = load_array_file(existing(path, "check the path"), remedy)
     if len(arrays) == 1:
         arrays = {"train": next(iter(arrays.values()))}
     known = [*_SPLITS, *_LABELS]

@@ -48,7 +48,7 @@ def existing(path: Path, remedy: str) -> Path:
     return path
 
 
-def load_arrays(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
+def load_array_file(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
     """Return the arrays of an .npz by name, or the one array of an .npy under the name "array"."""
     no_pickle = f"{remedy} (pickled objects are refused, since loading them can run any code)"
     # opened here, since NumPy leaves a damaged .npz open

@@ -8,7 +8,7 @@ from pyro.ops.stats import effective_sample_size
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
+from pyro_vae.diagnosis.common import JOINT, holm, quantities, store_as_found, unusable
 from pyro_vae.diagnosis.exact import ExactPosterior, exact_posterior
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time
@@ -165,17 +165,14 @@ def agreement(
                 f"{exact.u.shape[1]}: use the same model and data"
             )
         u = latents.from_guide(data, len(exact.u))
-        p, q = _quantities(latents, data, exact.u), _quantities(latents, data, u)
+        chunk = max(latents.pair.rows // len(data), 1)
+        p, q = (
+            torch.cat([quantities(latents, data, part) for part in draws.split(chunk)]).cpu()
+            for draws in (exact.u, u)
+        )
     if q.isnan().any():
         raise unusable(q.isnan().any(0), (*names, JOINT))
     return _compared((*names, JOINT), p, q, exact, u)
-
-
-def _quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
-    """The coordinates of u (S, B, n) and log p(x, u), on the CPU: (S, B, n + 1)."""
-    chunk = max(latents.pair.rows // len(batch), 1)
-    joint = torch.cat([log_joint(latents, batch, part) for part in u.split(chunk)])
-    return torch.cat([u.double(), joint[..., None]], dim=-1).cpu()
 
 
 def _compared(

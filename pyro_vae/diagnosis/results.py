@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from pyro_vae.diagnosis.estimates import Estimate
 from pyro_vae.diagnosis.local import LocalOptimum
+from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.prior import PriorGap
 from pyro_vae.diagnosis.rate import Information
 from pyro_vae.diagnosis.units import Units
@@ -35,25 +35,25 @@ class Diagnosis(NamedTuple):
     """
 
     #: −E_q[log p(x|z)].
-    distortion: Estimate
+    distortion: Mean
     #: KL(q(z|x) ‖ p(z)), the KL of the ELBO.
-    rate: Estimate
+    rate: Mean
     #: The rate's part that tells the data given apart, at most the logarithm of their number.
-    mutual_information: Estimate
+    mutual_information: Mean
     #: The rest of the rate, KL(q(z) ‖ p(z)), q(z) being the mean of q(z|x) over the data given.
-    marginal_kl: Estimate
+    marginal_kl: Mean
     #: ELBO of the guide.
-    elbo: Estimate
+    elbo: Mean
     #: What the best member of the guide's own family for each datum gains over the guide.
-    amortisation: Estimate
+    amortisation: Mean
     #: log p(x) − ELBO of that member.
-    approximation: Estimate
+    approximation: Mean
     #: log p(x).
-    log_evidence: Estimate
+    log_evidence: Mean
     #: What a prior fitted to other data's codes saves of the rate, a lower bound.
-    prior_gap: Estimate
+    prior_gap: Mean
     #: ELBO of the training data − ELBO of these; None where no training data were given.
-    train_test_gap: Estimate | None
+    train_test_gap: Mean | None
     #: The parts in full, per datum or per unit.
     local: LocalOptimum
     information: Information
@@ -110,7 +110,7 @@ class Diagnosis(NamedTuple):
 
     def content(self) -> dict[str, Any]:
         """All means, their errors, units and words for JSON; None where a number is not finite."""
-        names = [name for name in self._fields if isinstance(getattr(self, name), Estimate)]
+        names = [name for name in self._fields if isinstance(getattr(self, name), Mean)]
         found: dict[str, Any] = {name: _numbers(getattr(self, name)) for name in names}
         units = self.units
         found["latent_units"] = {
@@ -125,7 +125,7 @@ class Diagnosis(NamedTuple):
 
     def __repr__(self) -> str:
         whole = "" if self.local.whole else ", at least"
-        rows: list[tuple[str, str, Estimate | None]] = [
+        rows: list[tuple[str, str, Mean | None]] = [
             ("distortion", "−E log p(x|z)", self.distortion),
             ("mutual information", f"I, at most {self.information.limit:.2f}", self.mutual_information),
             ("marginal KL", "KL(q(z) ‖ p(z)), the rest of the rate", self.marginal_kl),
@@ -145,7 +145,7 @@ class Diagnosis(NamedTuple):
         return "\n".join([heading, *lines, f"{self.units!r}", self.verdict])
 
 
-def _numbers(found: Estimate) -> dict[str, float | None]:
+def _numbers(found: Mean) -> dict[str, float | None]:
     return {name: _finite(value) for name, value in found._asdict().items()}
 
 

@@ -26,7 +26,7 @@ from pyro_vae.optimisers.made import checked, groups_of, load_states
 from pyro_vae.optimisers.states import Saved, check_names, load_saved, pack, unpack
 from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
 
-Options = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
+OptimiserOptions = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
 
 
 class SingleOptimiser(PyroOptim):
@@ -81,7 +81,7 @@ class SingleOptimiser(PyroOptim):
     def __init__(
         self,
         optimiser: Optimizer | Callable[..., Optimizer],
-        optim_args: Options | None = None,
+        optim_args: OptimiserOptions | None = None,
         clip_args: Mapping[str, float | None] | None = None,
         *,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,

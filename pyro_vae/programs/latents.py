@@ -10,14 +10,14 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import VonMises, biject_to
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import first_difference, parts_of
 from pyro_vae.programs.enumeration import Summation
 from pyro_vae.programs.layout import Layout, Place
 from pyro_vae.programs.pair import Drawn, Pair, Spread
-from pyro_vae.programs.running import Program, refusals
+from pyro_vae.programs.running import refusals
 from pyro_vae.programs.sites import core, imputed, is_masked, plain, sites, unmasked
 
 

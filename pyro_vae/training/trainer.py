@@ -18,7 +18,7 @@ from pyro_vae.compiled import Compile, make_capturable
 from pyro_vae.data import batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, make, seed_number
 from pyro_vae.importance.bound import elbo_of
-from pyro_vae.objectives import KLWeight, check_mean_field, in_words, make_objective
+from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
 from pyro_vae.programs import Pair
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
@@ -65,7 +65,7 @@ class Trainer:
         self.total_steps, self.patience = self._budget(epochs, steps, patience)
         self.kl_weight = self._make_kl_weight(kl_weight, kl_warm_up)
         self.objective = make_objective(programs.objective(objective), num_particles)
-        self._objective_in_words = in_words(self.objective)
+        self._objective_in_words = objective_in_words(self.objective)
         if precision not in ("full", "bfloat16"):
             raise InputError(f"precision expects 'full' or 'bfloat16', got {precision!r}")
         programs.check_precision(precision)
