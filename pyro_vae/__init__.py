@@ -38,7 +38,7 @@ from pyro_vae.diagnosis import (
 )
 from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, NonFiniteLossError
-from pyro_vae.importance import ELBO, BoundCurve, LogEvidence, elbo, log_evidence, log_weights
+from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
 from pyro_vae.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -83,7 +83,6 @@ from pyro_vae.training import Epoch, History, fit
 from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemble
 
 __all__ = [
-    "ELBO",
     "MLP",
     "MNIST",
     "VAE",
@@ -111,6 +110,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticLikelihood",
     "DiscretizedLogisticMixtureLikelihood",
+    "ELBOEstimate",
     "Epoch",
     "ExactPosterior",
     "FashionMNIST",

@@ -1,8 +1,8 @@
 """Bidirectional Monte Carlo: log p(x) of simulated data between two bounds."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -15,7 +15,10 @@ from pyro_vae.errors import count
 from pyro_vae.programs import Latents, Program, Simulated, one_at_a_time, simulate
 
 
-class _Fields(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class BidirectionalGap:
+    """Two stochastic bounds of log p(x) on data drawn from the model, per datum, in float64."""
+
     #: log 1/C Σ w by forward chains, a lower bound of log p(x) in expectation, in nats, (B,).
     lower: Tensor
     #: −log 1/C Σ 1/w by reverse chains, an upper bound in expectation, in nats, (B,).
@@ -34,12 +37,6 @@ class _Fields(NamedTuple):
     num_chains: int
     #: T.
     num_temperatures: int
-
-
-class BidirectionalGap(_Fields):
-    """Two stochastic bounds of log p(x) on data drawn from the model, per datum, in float64."""
-
-    __slots__ = ()
 
     @property
     def mean(self) -> float:

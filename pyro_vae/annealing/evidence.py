@@ -1,6 +1,7 @@
 """log p(x) by annealed importance sampling."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,31 +16,19 @@ from pyro_vae.importance.results import OverData, warn_of_zeros
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
 
-class _Fields(NamedTuple):
-    #: log p̂(x) = log 1/C Σ_c w_c, in nats, (B,).
-    estimate: Tensor
-    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one chain. It means little
-    #: where the effective sample size is near 1.
-    standard_error: Tensor
-    #: (Σ w)² / Σ w², between 1 and C, (B,).
-    effective_sample_size: Tensor
-    #: max w / Σ w, (B,).
-    largest_share: Tensor
+@dataclass(frozen=True, eq=False)
+class AnnealedEvidence(OverData):
+    """Log p(x) by annealed importance sampling, log 1/C Σ_c w_c, per datum, in float64.
+
+    A lower bound in expectation (Jensen's inequality), tightening with chains and temperatures.
+    """
+
     #: Mean acceptance probability of the transitions, (B,); NaN where there are none.
     acceptance: Tensor
     #: C.
     num_chains: int
     #: T.
     num_temperatures: int
-
-
-class AnnealedEvidence(OverData, _Fields):
-    """Log p(x) by annealed importance sampling, per datum, in float64.
-
-    A lower bound in expectation (Jensen's inequality), tightening with chains and temperatures.
-    """
-
-    __slots__ = ()
 
     def __repr__(self) -> str:
         moved = self.num_temperatures > 1

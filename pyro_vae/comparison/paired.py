@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,7 +43,7 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
     base = results[0 if reference == "first" else int(np.argmax(means))]
     options = differing([result.config for result in results])
     runs = tuple(_compared(result, base, chosen) for result, chosen in zip(results, options, strict=True))
-    facts = {name: base.facts[name] for name in SAME if name in Comparison._fields}
+    facts = {each.name: base.facts[each.name] for each in fields(Comparison) if each.name in SAME}
     return Comparison(runs, base.name, **facts)
 
 

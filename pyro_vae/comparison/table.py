@@ -4,8 +4,9 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import wrap
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pyro_vae.comparison.options import options_in_words
 
@@ -14,7 +15,8 @@ Verdict = Literal["reference", "better", "worse", "within noise"]
 _WIDTH = 110
 
 
-class ComparedRun(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
     """One run of a `Comparison`; ELBO and log p(x) are means over the data, in nats per datum."""
 
     #: Its folder, as given.
@@ -44,7 +46,8 @@ class ComparedRun(NamedTuple):
         return str(self.particles) + (f"x{self.temperatures}" if self.temperatures else "")
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Comparison:
     """Runs evaluated on the same data, and their paired differences to one of them; its repr is a table."""
 
     #: In the order given.

@@ -1,6 +1,6 @@
 """Draws from q(z|x) against draws from p(z|x)."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
 
 
-class Agreement(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Agreement:
     """q(z|x) held against exact draws, per datum and quantity, in float64 on the CPU.
 
     The Q quantities are the n unconstrained latent coordinates and last "log p(x, z)", their joint log

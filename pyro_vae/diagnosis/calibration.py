@@ -1,7 +1,7 @@
 """Simulation-based calibration of q(z|x)."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from pyro_vae.randomness import own_randomness
 _BINS = (4, 20)
 
 
-class Coverage(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Coverage:
     """How often the central interval of q(z|x) holds the true latent, per unconstrained coordinate."""
 
     #: Share that it should be: that of the ranks in the interval, next to the level asked for.
@@ -39,7 +40,8 @@ class Coverage(NamedTuple):
         )
 
 
-class Calibration(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Calibration:
     """Ranks of the true latents among draws from q(z|x), on data drawn from the model; on the CPU.
 
     Uniform on 0 … L for the exact posterior, in every quantity.

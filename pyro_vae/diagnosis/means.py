@@ -1,12 +1,13 @@
 """A mean over the data, with its errors."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-class Mean(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Mean:
     """A mean over the data, in nats per datum."""
 
     mean: float

@@ -3,7 +3,8 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 
-class PriorGap(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PriorGap:
     """How many nats of the rate a prior fitted to the codes saves, per datum, in float64."""
 
     #: E_q(z|x_b)[log r(z) − log p(z)], r not fitted to x_b, (B,); negative where r is the worse prior.

@@ -1,7 +1,8 @@
 """Every nat between the data and log p(x), and what it says."""
 
 import math
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -27,7 +28,8 @@ class Evidence(Protocol):
         """Of it."""
 
 
-class Diagnosis(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
     """Where the nats go: means over the data with their errors; its repr is a table with a verdict.
 
     elbo = −distortion − mutual_information − marginal_kl and log_evidence = elbo + amortisation +
@@ -100,7 +102,8 @@ class Diagnosis(NamedTuple):
         gains = [("+ amortisation gap", self.amortisation), ("+ approximation gap", self.approximation)]
         steps = [(label, -found.mean, found.standard_error) for label, found in losses]
         steps += [(label, found.mean, found.standard_error) for label, found in gains]
-        totals = [(3, "ELBO", *self.elbo[:2]), (5, "log p(x)", *self.log_evidence[:2])]
+        ends = [(3, "ELBO", self.elbo), (5, "log p(x)", self.log_evidence)]
+        totals = [(place, label, found.mean, found.standard_error) for place, label, found in ends]
         saved = None
         if min(self.prior_gap.mean, self.marginal_kl.mean) > 0:
             # both are estimates, and the part marked is no longer than the bar
@@ -110,8 +113,9 @@ class Diagnosis(NamedTuple):
 
     def content(self) -> dict[str, Any]:
         """All means, their errors, units and words for JSON; None where a number is not finite."""
-        names = [name for name in self._fields if isinstance(getattr(self, name), Mean)]
-        found: dict[str, Any] = {name: _numbers(getattr(self, name)) for name in names}
+        found: dict[str, Any] = {
+            name: _numbers(value) for name, value in vars(self).items() if isinstance(value, Mean)
+        }
         units = self.units
         found["latent_units"] = {
             "names": list(units.names),
@@ -146,7 +150,7 @@ class Diagnosis(NamedTuple):
 
 
 def _numbers(found: Mean) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in found._asdict().items()}
+    return {name: _finite(value) for name, value in vars(found).items()}
 
 
 def _finite(value: float) -> float | None:

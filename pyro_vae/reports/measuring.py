@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_vae.annealing import AnnealedEvidence
 from pyro_vae.data import Dataset
-from pyro_vae.importance import ELBO, LogEvidence, elbo
+from pyro_vae.importance import ELBOEstimate, LogEvidence, elbo
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.estimators import Estimator, arrays, tails
 from pyro_vae.reports.facts import bits, circumstances, is_mass, part_of, units
@@ -103,13 +103,13 @@ def _measured(
     return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass)}
 
 
-def _terms(vae: JointProgram, x: Tensor) -> ELBO:
+def _terms(vae: JointProgram, x: Tensor) -> ELBOEstimate:
     return elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES)
 
 
-def bounds(terms: ELBO) -> dict[str, float | int]:
+def bounds(terms: ELBOEstimate) -> dict[str, float | int]:
     """Mean ELBO, reconstruction and KL, in nats per datum."""
-    means = {name: float(part.mean()) for name, part in terms._asdict().items()}
+    means = {name: float(part.mean()) for name, part in vars(terms).items()}
     return {**means, "num_data": len(terms.elbo)}
 
 

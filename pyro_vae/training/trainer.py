@@ -257,8 +257,7 @@ class Trainer:
             if self.pair is None:
                 self.pair = Pair(self.programs.model, self.programs.guide, data)
             terms = elbo_of(self.pair, data)
-        means = [float(part.mean()) for part in terms]
-        return means[0], means[1], means[2]
+        return float(terms.elbo.mean()), float(terms.reconstruction.mean()), float(terms.kl.mean())
 
     def remember_best(self) -> None:
         """Keep a copy of the parameters where the last epoch is the best so far."""
