@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.benchmarks.results import circumstances
+from experiments.markdown import insert, markdown
 from pyro_vae.annealing.hmc import transition
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.compiled import Compile
 from pyro_vae.programs import Latents
-from pyro_vae.reports.markdown import insert, markdown
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent

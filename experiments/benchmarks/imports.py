@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.benchmarks.results import circumstances
-from pyro_vae.reports.markdown import insert, markdown
+from experiments.markdown import insert, markdown
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent

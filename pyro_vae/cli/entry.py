@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pyro_vae.cli.compare import compare
 from pyro_vae.cli.diagnose import diagnose
 from pyro_vae.cli.evaluate import evaluate
-from pyro_vae.cli.experiments import experiments
 from pyro_vae.cli.parser import Parser, compare_parser, train_parser, with_defaults
 from pyro_vae.cli.pictures import reconstruct, sample, scatter, traverse
 from pyro_vae.cli.train import train
@@ -81,16 +80,12 @@ def _dispatch(arguments: list[str]) -> int:
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
     description = _description(compare)
     commands.add_subcommand("compare", compare_parser(description), help=description.split("\n")[0])
-    description = _description(experiments)
-    experiments_parser = Parser(description=description)
-    experiments_parser.add_function_arguments(experiments, nested_key=None)
-    commands.add_subcommand("experiments", experiments_parser, help=description.split("\n")[0])
     if arguments[:1] == ["train"]:
         arguments = ["train", *with_defaults(arguments[1:])]
     settings = parser.parse_args(arguments)
     chosen = settings[settings.command]
     if settings.command == "train":
         return train(chosen)
-    verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "experiments": experiments}
+    verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
     verbs[settings.command](**chosen.as_dict())
     return 0
