@@ -58,8 +58,6 @@ class Diagnosing:
         seed: int,
         progress: bool = False,
     ) -> None:
-        if vae.no_evidence:
-            raise InputError(f"expected a model with log p(x) to diagnose, got none: {vae.no_evidence}")
         self.vae, self.data, self.split, self.seed, self.progress = vae, data, split, seed, progress
         self.part = part_of(data, split, num_data)
         if len(self.part) < 8:

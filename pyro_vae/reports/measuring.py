@@ -13,6 +13,7 @@ from pyro_vae.importance import ELBOEstimate, LogEvidence, elbo
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.estimators import Estimator, arrays, tails
 from pyro_vae.reports.facts import bits, circumstances, is_mass, part_of, units
+from pyro_vae.reports.reconstruction import errors
 from pyro_vae.training import History
 from pyro_vae.vae import JointProgram
 
@@ -59,18 +60,24 @@ def evaluation(
         checkpoint: A file from which the same call goes on where it was interrupted.
         progress: Show a progress bar.
     """
-    estimator = estimator or Estimator()
     part = part_of(data, split, num_data)
     start = time.perf_counter()
+    result, per_datum = None, {}
     with own_randomness(seed, vae.device):
         x = vae.place(part.batch())
         terms = _terms(vae, x)
-        result = None if vae.no_evidence else estimator(vae, x, checkpoint=checkpoint, progress=progress)
+        if vae.no_evidence:
+            measured = errors(vae.no_evidence)
+        else:
+            estimator = estimator or Estimator()
+            result = estimator(vae, x, checkpoint=checkpoint, progress=progress)
+            measured, per_datum = _measured(vae, data, x, estimator, result, certificate), arrays(result)
+            per_datum |= {name: measured["log_evidence"][name] for name in ("method", "particles")}
     content = {
         "data": data.name,
         "split": split,
         "elbo": {split: bounds(terms)},
-        **_measured(vae, data, x, estimator, result, certificate),
+        **measured,
         "protocol": data.protocol,
         "data_hash": part.hash(),
         "seed": seed,
@@ -78,10 +85,7 @@ def evaluation(
         **circumstances(vae),
     }
     labels = {name: content[name] for name in ("data_hash", "seed", "split")}
-    if result is not None:
-        labels |= {name: content["log_evidence"][name] for name in ("method", "particles")}
-    found = {} if result is None else arrays(result)
-    return Evaluation(content, {"elbo": terms.elbo.double().cpu().numpy(), **found, **labels}, result)
+    return Evaluation(content, {"elbo": terms.elbo.double().cpu().numpy(), **per_datum, **labels}, result)
 
 
 def _measured(
@@ -89,13 +93,10 @@ def _measured(
     data: Dataset,
     x: Tensor,
     estimator: Estimator,
-    result: LogEvidence | AnnealedEvidence | None,
+    result: LogEvidence | AnnealedEvidence,
     certificate: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Log p(x) and its units, or why there is none."""
-    if result is None:
-        reason = {"log_evidence": None, "no_log_evidence": vae.no_evidence, "pareto_k": None}
-        return {**reason, "units": "reconstruction error per datum, negated"}
+    """Log p(x) and its units."""
     mass = is_mass(vae, x)
     found = {**estimator.evidence(result), **bits(data, mass, result.mean)}
     if certificate is not None:
