@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from pyro.infer import ELBO
 
-from pyro_vae.cli.messages import hint, readable
+from pyro_vae.cli.messages import Refusal, hint
 from pyro_vae.comparison import Reference
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, one_line
@@ -91,9 +91,9 @@ class Parser(ArgumentParser):
         if not self.exit_on_error:  # a parser inside the parser: the outer one reports
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        line = " ".join(message.split())
+        refusal = Refusal.of(message, ex)
         options = [option for action in parser._actions for option in action.option_strings]
-        sys.stderr.write(f"pyro-vae: error: {readable(line)}{hint(line, options, parser.bases)}\n")
+        sys.stderr.write(f"pyro-vae: error: {refusal}{hint(refusal, options, parser.bases)}\n")
         sys.exit(2)
 
 
