@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 import pyro_vae as pv
-from pyro_vae.reports.markdown import insert
+from experiments.markdown import insert
 from pyro_vae.storage.files import write
 
 

@@ -41,7 +41,7 @@ from pyro_vae.diagnosis import (
 )
 from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, NonFiniteLossError
-from pyro_vae.importance import ELBO, BoundCurve, LogEvidence, elbo, log_evidence, log_weights
+from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
 from pyro_vae.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -89,7 +89,6 @@ from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemb
 __version__ = version("pyro_vae")
 
 __all__ = [
-    "ELBO",
     "MLP",
     "MNIST",
     "VAE",
@@ -117,6 +116,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticLikelihood",
     "DiscretizedLogisticMixtureLikelihood",
+    "ELBOEstimate",
     "Epoch",
     "Evaluation",
     "ExactPosterior",

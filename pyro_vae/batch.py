@@ -10,6 +10,9 @@ from torch import Tensor
 
 from pyro_vae.errors import InputError
 
+#: A Pyro program, called as `program(x, **given)`.
+Program = Callable[..., Any]
+
 #: What is known beside x: by name, a tensor (B, …) of each datum, or a constant that is the same for all.
 Given = Mapping[str, Any]
 
@@ -118,7 +121,7 @@ class Batch:
         """Batches of `size` data, the last one of fewer."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
-    def call(self, program: Callable[..., Any]) -> Any:
+    def call(self, program: Program) -> Any:
         """`program` on these data: x first, what is given by name."""
         return program(self.x, **self.given)
 

@@ -21,7 +21,7 @@ from experiments.aevb_review.measures import (
 from experiments.aevb_review.report import sections, summary
 from experiments.aevb_review.variants import VARIANTS
 from experiments.aevb_review.zoom import zoomed_log_evidence
-from pyro_vae.reports.markdown import insert
+from experiments.markdown import insert
 
 HERE = Path(review.__file__).parent
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae.annealing.chains import anneal, begin
-from pyro_vae.annealing.evidence import summarise
+from pyro_vae.annealing.evidence import estimate_of
 from pyro_vae.annealing.hmc import transition
 from pyro_vae.annealing.kernels import scales, tune
-from pyro_vae.annealing.options import Options
-from pyro_vae.annealing.path import Path as Densities
+from pyro_vae.annealing.options import AnnealingOptions
+from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.annealing.schedules import equal_steps, interpolate, schedule
 from pyro_vae.programs import Latents, simulate
 from tests.components import PRIORS, refused, vae
@@ -27,15 +27,15 @@ from tests.test_importance import PPCA, two_sites, two_sites_guide
 Program = Callable[[Tensor], Any]
 
 
-def made(**options: Any) -> Options:
+def made(**options: Any) -> AnnealingOptions:
     """Options of few chains and temperatures."""
     few: dict[str, Any] = {"num_chains": 2, "num_temperatures": 5, "start": "prior", "schedule": "sigmoid"}
     rest: dict[str, Any] = {"leapfrog_steps": 10, "target_acceptance": 0.65, "rows": None, "compile": "off"}
-    return Options(**{**few, **rest, **options})
+    return AnnealingOptions(**{**few, **rest, **options})
 
 
-def densities(latents: Latents, x: Tensor, **options: Any) -> Densities:
-    return Densities(latents, pv.Batch(x), made(**options), gradients=1)
+def densities(latents: Latents, x: Tensor, **options: Any) -> AnnealingPath:
+    return AnnealingPath(latents, pv.Batch(x), made(**options), gradients=1)
 
 
 def wide(ppca: PPCA) -> Program:
@@ -368,7 +368,7 @@ def test_steps_have_different_lengths(float64: None) -> None:
 
 def test_summary_of_log_weights(float64: None) -> None:
     weights = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, 2.0]])
-    found = summarise(weights.log())
+    found = estimate_of(weights.log())
     torch.testing.assert_close(found.estimate, torch.tensor([3.0, 2.0]).log())
     expected = torch.tensor([2 / 3 / math.sqrt(3), 0.0])
     torch.testing.assert_close(found.standard_error, expected, rtol=0, atol=1e-7)
@@ -539,7 +539,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     assert kept.exists()
     torch.manual_seed(6)
     found = run(ppca.model, kept)
-    pairs: Any = zip(found, expected, strict=True)
+    pairs = zip(vars(found).values(), vars(expected).values(), strict=True)
     for new, old in pairs:
         assert new == old if isinstance(new, int) else torch.equal(new, old)
     assert not kept.exists()

@@ -18,9 +18,9 @@ from experiments.autoencoder_vs_vae.measuring import STEPS, as_vae, lines, of_co
 from experiments.autoencoder_vs_vae.report import off_centre, sections, spread, summary
 from experiments.autoencoder_vs_vae.run import HERE, main, rounded
 from experiments.grid import grid_log_evidence
+from experiments.listing import read_experiments
+from experiments.markdown import insert
 from pyro_vae.data import Split
-from pyro_vae.reports.experiments import read_experiments
-from pyro_vae.reports.markdown import insert
 
 
 def cloud(radii: int = 300, angles: int = 60) -> Tensor:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from experiments.benchmarks import annealing, bfloat16, cases, ways
+from experiments.benchmarks import annealing, bfloat16, cases, imports, ways
 from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
@@ -202,6 +202,18 @@ def test_the_bare_gradient_is_that_of_the_log_joint() -> None:
     z = u.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(z), z)
     torch.testing.assert_close(path.force(u, torch.ones(3)), -gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_imports_are_timed_in_fresh_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = {imports.REFERENCE: "pass", "import pyro_vae": "import json"}
+    monkeypatch.setattr(imports, "PROGRAMS", quick)
+    assert imports.main(["--rounds", "2", "--out", str(tmp_path)]) == 0
+    times = json.loads((tmp_path / "imports.json").read_text())["times"]
+    assert {name: len(each) for name, each in times.items()} == dict.fromkeys(quick, 2)
+    assert capsys.readouterr().out.strip() == imports.table(times)
+    assert "| `import torch, pyro` |" in imports.table(times)
 
 
 def test_programs_on_repeated_data_give_the_same_log_p() -> None:

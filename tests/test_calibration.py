@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -343,7 +344,7 @@ def test_nuts_finds_the_posterior(ppca_draws: pv.ExactPosterior, float64: None) 
         "500 draws from p(z|x) on each of 2 data by NUTS in 2 chains: largest R-hat 1.0"
     )
     assert repr(ppca_draws).endswith(", no divergences")
-    worse = ppca_draws._replace(divergences=torch.tensor([1, 0]))
+    worse = replace(ppca_draws, divergences=torch.tensor([1, 0]))
     assert not worse.converged
     assert repr(worse).endswith("1 divergence; not to be trusted: more warm-up or a higher target_acceptance")
 
@@ -568,10 +569,10 @@ def test_without_convergence_nothing_agrees(float64: None) -> None:
 
     x = torch.tensor([1.5])
     exact = pv.exact_posterior(modes, x, num_samples=60, warmup=60)
-    exact = exact._replace(r_hat=torch.full_like(exact.r_hat, 3.0))
+    exact = replace(exact, r_hat=torch.full_like(exact.r_hat, 3.0))
     found = pv.agreement(modes, one_mode, x, exact=exact)
     assert not found.agrees
     assert found.rejected.any() or repr(found).startswith("q(z|x) cannot be held against NUTS, which has not")
-    equal = found._replace(p_value=torch.ones_like(found.p_value))
+    equal = replace(found, p_value=torch.ones_like(found.p_value))
     assert repr(equal).startswith("q(z|x) cannot be held against NUTS, which has not converged: 120 draws")
     assert not equal.agrees

@@ -446,11 +446,11 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     ),
     "option that is missing": (
         lambda: ("train", "--schedule", "StepLR"),
-        "--schedule: StepLR lacks an option",
+        r"--schedule: StepLR lacks an option \(see .help\): step_size",
     ),
     "no list": (
         lambda: ("train", "--network.hidden_dims", 5),
-        r"--hidden_dims: expected a list as \[1,2\], got 5",
+        r"--network.hidden_dims: expected a list as \[1,2\], got 5",
     ),
     "own class that does not parse": (
         lambda: own("def broken(:"),
@@ -476,7 +476,8 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "wrong type": (lambda: ("train", "--epochs", "many"), "--epochs: expected int, got many"),
     "wrong choice": (
         lambda: ("train", "--data.binarization", "soft"),
-        "--binarization: expected one of 'dynamic', 'static', 'threshold', 'none', 'dequantised', got soft",
+        "--data.binarization: expected one of 'dynamic', 'static', 'threshold', 'none', 'dequantised', "
+        "got soft",
     ),
     "bad number": (lambda: ("train", "--epochs", 0), "epochs expects a positive whole number, got 0"),
     "bad weight": (

@@ -91,7 +91,7 @@ def test_the_difference_is_that_of_a_paired_t_test(make: Make) -> None:
         assert run.standard_error == pytest.approx(stats.sem(values), rel=1e-12)
         unpaired = stats.ttest_ind(values, VALUES).confidence_interval(0.95)
         assert np.diff(run.interval) < 0.1 * (unpaired.high - unpaired.low)
-    assert found.runs[0][8:10] == (0, (0, 0))
+    assert (found.runs[0].difference, found.runs[0].interval) == (0, (0, 0))
 
 
 def test_the_interval_covers_the_truth_in_95_of_100_repeats() -> None:
@@ -110,7 +110,8 @@ def test_equal_runs_are_within_noise(make: Make) -> None:
     for reference in references:
         found = pv.compare([make("a", VALUES), make("b", VALUES)], reference=reference)
         assert found.reference == "a"
-        assert found.runs[1][8:] == (0, (0, 0), "within noise")
+        run = found.runs[1]
+        assert (run.difference, run.interval, run.verdict) == (0, (0, 0), "within noise")
         assert found.runs[0].options == found.runs[1].options == {}
         assert re.search("^b +equal options$", repr(found), re.M)
 
@@ -118,7 +119,8 @@ def test_equal_runs_are_within_noise(make: Make) -> None:
 def test_a_constant_difference_is_certain(make: Make) -> None:
     values = np.arange(4.0)
     found = pv.compare([make("a", values), make("b", values + 0.5)])
-    assert found.runs[1][8:] == (0.5, (0.5, 0.5), "better")
+    run = found.runs[1]
+    assert (run.difference, run.interval, run.verdict) == (0.5, (0.5, 0.5), "better")
 
 
 def test_the_best_is_the_reference_and_the_order_is_kept(make: Make) -> None:

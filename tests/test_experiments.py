@@ -16,12 +16,12 @@ import pyro_vae as pv
 from experiments.evaluation import run as evaluation
 from experiments.evaluation.report import sections as evaluation_sections
 from experiments.evaluation.report import summary as evaluation_summary
+from experiments.markdown import insert
 from experiments.swap import run as swap
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections, summary
 from experiments.swap.results import Results
 from pyro_vae.cli import main
-from pyro_vae.reports.markdown import insert
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SWAP = EXPERIMENTS / "swap"

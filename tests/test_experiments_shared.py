@@ -9,16 +9,30 @@ import pytest
 import torch
 
 import pyro_vae as pv
+from experiments.__main__ import main
 from experiments.command import options_of, run_script
 from experiments.grid import grid_log_evidence
+from experiments.listing import read_experiments, summary_table
+from experiments.markdown import insert, markdown
 from experiments.records import Records, config_hash
 from experiments.training import trained
-from pyro_vae.reports.experiments import read_experiments, summary_table
-from pyro_vae.reports.markdown import insert, markdown
 from tests.commands import Run
 from tests.components import refused
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture
+def listed(capsys: pytest.CaptureFixture[str]) -> Run:
+    """`python -m experiments`: its status, and what it prints."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            run_script(lambda: main([str(each) for each in arguments]))
+        printed = capsys.readouterr()
+        return int(str(ended.value.code)), printed.out, printed.err
+
+    return run
 
 
 def linear_vae() -> tuple[pv.VAE, torch.distributions.Distribution]:
@@ -99,7 +113,7 @@ def small(folder: Path, answer: str, results: str = "[numbers.json, table.csv, p
     (folder / "one" / "results" / "table.csv").write_text("run,kl,prior\nruns/a,2.5,flow\n")
 
 
-def test_answers_are_made_of_the_results(tmp_path: Path, pyro_vae: Run) -> None:
+def test_answers_are_made_of_the_results(tmp_path: Path, listed: Run) -> None:
     small(
         tmp_path,
         "{numbers[log_evidence][mean]:.2f} nats, KL {table[runs/a][kl]:.1f}, {table[runs/a][prior]}-1",
@@ -110,7 +124,7 @@ def test_answers_are_made_of_the_results(tmp_path: Path, pyro_vae: Run) -> None:
     (tmp_path / "one" / "results" / "picture.png").touch()
     (found,) = read_experiments(tmp_path)
     assert (found.status, found.answer) == ("complete", "−1.23 nats, KL 2.5, flow-1")
-    status, out, err = pyro_vae("experiments", "--folder", tmp_path, "--write_readme", "true")
+    status, out, err = listed("--folder", tmp_path, "--write-readme")
     assert (status, err) == (0, "")
     lines = ["one  (complete)", "    Why?", "    −1.23 nats, KL 2.5, flow-1", "    $ first", "    $ second"]
     assert out.splitlines()[:5] == lines
@@ -142,24 +156,29 @@ def test_answers_are_made_of_the_results(tmp_path: Path, pyro_vae: Run) -> None:
     ],
 )
 def test_faulty_experiments_are_refused(
-    tmp_path: Path, pyro_vae: Run, answer: str, results: str, text: str
+    tmp_path: Path, listed: Run, answer: str, results: str, text: str
 ) -> None:
     small(tmp_path, answer, results)
-    status, out, err = pyro_vae("experiments", "--folder", tmp_path)
+    status, out, err = listed("--folder", tmp_path)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert text in err
 
 
-def test_damaged_results_are_refused(tmp_path: Path, pyro_vae: Run) -> None:
+def test_damaged_results_are_refused(tmp_path: Path, listed: Run) -> None:
     small(tmp_path, "{numbers[kl]}", "[numbers.json]")
     (tmp_path / "one" / "results" / "numbers.json").write_text('{"kl": ')
-    status, out, err = pyro_vae("experiments", "--folder", tmp_path)
+    status, out, err = listed("--folder", tmp_path)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "numbers.json is no JSON: " in err
 
 
-def test_experiments_are_looked_for_where_the_command_runs(pyro_vae: Run) -> None:
-    status, _, err = pyro_vae("experiments")
+def test_the_experiments_are_those_beside_the_command(listed: Run, tmp_path: Path) -> None:
+    status, out, err = listed()
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines() if line[:1].strip()] == sorted(
+        path.parent.name for path in EXPERIMENTS.glob("*/experiment.yaml")
+    )
+    status, _, err = listed("--folder", tmp_path)
     assert status == 2 and "expected a folder of experiments (each with experiment.yaml), got" in err
 
 

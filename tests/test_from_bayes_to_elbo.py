@@ -22,7 +22,7 @@ from experiments.from_bayes_to_elbo.gradients import (
 from experiments.from_bayes_to_elbo.measure import slopes
 from experiments.from_bayes_to_elbo.report import sections, summary
 from experiments.grid import grid_log_evidence, log_joint_table
-from pyro_vae.reports.markdown import insert
+from experiments.markdown import insert
 
 HERE = Path(run.__file__).parent
 

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pyro
@@ -337,14 +338,14 @@ def test_summary_of_a_data_set(float64: None) -> None:
     assert result.mean_standard_error == pytest.approx(math.sqrt(7 / 3))
     assert result.mean_monte_carlo_error == pytest.approx(0.5 / 3)
     assert result.mean_data_error == pytest.approx(math.sqrt(7 / 3 - 0.25 / 9))
-    assert result._replace(standard_error=torch.full((3,), 9.0)).mean_data_error == 0
-    assert math.isnan(result._replace(standard_error=torch.full((3,), math.nan)).mean_data_error)
+    assert replace(result, standard_error=torch.full((3,), 9.0)).mean_data_error == 0
+    assert math.isnan(replace(result, standard_error=torch.full((3,), math.nan)).mean_data_error)
     assert repr(result) == (
         "log p(x) = -3.000 ± 1.528 nats, mean of 3 data by 10 importance samples each (Monte Carlo error "
         "0.167); a lower bound in expectation, with Pareto k̂ above 0.7 or unknown for 2 of the data"
     )
     assert result.share_unreliable == pytest.approx(2 / 3)
-    stopped = result._replace(num_particles=torch.tensor([10, 20, 40]))
+    stopped = replace(result, num_particles=torch.tensor([10, 20, 40]))
     assert "by 10 to 40 importance samples (" in repr(stopped)
     assert result.curve.mean.tolist() == [-5, -3]
     assert repr(result.curve) == (

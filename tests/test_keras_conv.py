@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli
 import pyro_vae as pv
 from experiments.keras_conv import run as experiment
 from experiments.keras_conv.run import grey_loss, summary, table
-from pyro_vae.reports.markdown import insert
+from experiments.markdown import insert
 
 HERE = Path(experiment.__file__).parent
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import pyro_vae as pv
+from experiments.markdown import insert
 from experiments.squared_error_vae import run as experiment
 from experiments.squared_error_vae.losses import (
     LOSSES,
@@ -27,7 +28,6 @@ from experiments.squared_error_vae.measures import (
 )
 from experiments.squared_error_vae.report import sections, summary
 from experiments.squared_error_vae.variants import VARIANTS
-from pyro_vae.reports.markdown import insert
 
 HERE = Path(experiment.__file__).parent
 B, D, L = 6, 9, 3

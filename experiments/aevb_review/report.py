@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.aevb_review.measures import GROUPS, constant_density
 from experiments.aevb_review.variants import VARIANTS
-from pyro_vae.reports.markdown import markdown
+from experiments.markdown import markdown
 
 Found = Mapping[str, Any]
 _EPOCHS = (1, 3, 5, 7, 10, 15, 20, 28, 29, 30, 50, 70, 100)

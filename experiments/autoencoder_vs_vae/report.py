@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.markdown import markdown
 from experiments.swap.report import difference
-from pyro_vae.reports.markdown import markdown
 
 Record = Mapping[str, Any]
 

@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.benchmarks.results import circumstances
+from experiments.markdown import insert, markdown
 from pyro_vae.annealing.hmc import transition
-from pyro_vae.annealing.options import Options
-from pyro_vae.annealing.path import Path as Densities
+from pyro_vae.annealing.options import AnnealingOptions
+from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.compiled import Compile
 from pyro_vae.programs import Latents
-from pyro_vae.reports.markdown import insert, markdown
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
@@ -98,8 +98,11 @@ def ours(vae: pv.VAE, x: Tensor, u: Tensor, mode: Compile) -> Work:
     """A transition of annealing from the prior."""
     batch = pv.Batch(x)
     latents = Latents(vae.model, vae.guide, batch)
-    path = Densities(
-        latents, batch, Options(CHAINS, 1, "prior", "linear", LEAPFROG_STEPS, 0.65, None, mode), gradients=1
+    path = AnnealingPath(
+        latents,
+        batch,
+        AnnealingOptions(CHAINS, 1, "prior", "linear", LEAPFROG_STEPS, 0.65, None, mode),
+        gradients=1,
     )
     beta, size = torch.full((len(x),), 0.5), torch.full((len(x),), 0.01)
     scale = torch.ones_like(u[0])

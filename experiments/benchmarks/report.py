@@ -18,8 +18,8 @@ from experiments.benchmarks.summary import (
     ratio,
     spread,
 )
+from experiments.markdown import markdown
 from pyro_vae import plots
-from pyro_vae.reports.markdown import markdown
 
 Records = Mapping[str, Row]
 

@@ -32,8 +32,8 @@ from experiments.benchmarks.race import Budget, Failed, Race  # noqa: E402
 from experiments.benchmarks.report import of_kind, picture, sections  # noqa: E402
 from experiments.benchmarks.results import Results, circumstances  # noqa: E402
 from experiments.benchmarks.summary import answer  # noqa: E402
+from experiments.markdown import insert  # noqa: E402
 from experiments.records import write_summary  # noqa: E402
-from pyro_vae.reports.markdown import insert  # noqa: E402
 
 #: Data in memory, from which batches are drawn.
 NUM_DATA = 10_000

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.benchmarks.annealing import Work, race
 from experiments.benchmarks.results import circumstances
-from pyro_vae.reports.markdown import insert, markdown
+from experiments.markdown import insert, markdown
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from experiments.markdown import markdown
 from pyro_vae import plots
-from pyro_vae.reports.markdown import markdown
 
 Records = Mapping[str, Mapping[str, Any]]
 

@@ -43,12 +43,14 @@ def estimate(name: str, work: Work, seed: int, device: torch.device, checkpoint:
     with own_randomness(seed, device):
         found = work(checkpoint)
     print(f"{name}: {found!r}", flush=True)
-    fields = {field: _plain(value) for field, value in found._asdict().items() if field != "x"}
+    fields = {field: _plain(value) for field, value in vars(found).items() if field != "x"}
     return {**fields, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def _plain(value: Any) -> Any:
-    """Tensors and tuples of them as lists of numbers with six digits after the point."""
+    """Tensors, tuples of them and a curve as lists of numbers with six digits after the point."""
+    if isinstance(value, pv.BoundCurve):
+        value = value.num_particles, value.bound
     if isinstance(value, Tensor):
         return [round(number, 6) for number in value.double().flatten().tolist()]
     return [_plain(each) for each in value] if isinstance(value, tuple) else value

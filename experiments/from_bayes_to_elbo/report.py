@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.from_bayes_to_elbo.figures import ratios_of
-from pyro_vae.reports.markdown import markdown
+from experiments.markdown import markdown
 
 Records = Mapping[str, Mapping[str, Any]]
 

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.command import options_of, run_script
 from experiments.grid import grid_log_evidence
+from experiments.markdown import markdown
 from experiments.records import Records, config_hash, publish
 from experiments.training import summary_of, trained
 from pyro_vae.cli import main as pyro_vae
 from pyro_vae.data import Dataset
 from pyro_vae.reports import circumstances
-from pyro_vae.reports.markdown import markdown
 from pyro_vae.storage.files import write
 from pyro_vae.storage.runs import Run
 from pyro_vae.vae import VAE

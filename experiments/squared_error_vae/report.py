@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.markdown import markdown
 from experiments.squared_error_vae.losses import LOSSES, constant
 from experiments.squared_error_vae.measures import linear_active
 from experiments.squared_error_vae.variants import VARIANTS
-from pyro_vae.reports.markdown import markdown
 
 Found = Mapping[str, Any]
 _SIZES = (100, 784, 10)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 import pyro_vae as pv
+from experiments.markdown import markdown
 from experiments.swap.cells import (
     LEVELS,
     LIKELIHOOD,
@@ -21,7 +22,6 @@ from experiments.swap.cells import (
 )
 from experiments.swap.results import Results
 from pyro_vae import plots
-from pyro_vae.reports.markdown import markdown
 
 #: A mean difference with its interval.
 Margin = tuple[float, float, float]

@@ -1,13 +1,13 @@
 """Bidirectional Monte Carlo: log p(x) of simulated data between two bounds."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import Tensor
 
-from pyro_vae.annealing.evidence import summarise
-from pyro_vae.annealing.options import Options, Schedule, Start
+from pyro_vae.annealing.evidence import estimate_of
+from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
 from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
@@ -15,7 +15,10 @@ from pyro_vae.errors import count
 from pyro_vae.programs import Latents, Program, Simulated, one_at_a_time, simulate
 
 
-class _Fields(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class BidirectionalGap:
+    """Two stochastic bounds of log p(x) on data drawn from the model, per datum, in float64."""
+
     #: log 1/C Σ w by forward chains, a lower bound of log p(x) in expectation, in nats, (B,).
     lower: Tensor
     #: −log 1/C Σ 1/w by reverse chains, an upper bound in expectation, in nats, (B,).
@@ -34,12 +37,6 @@ class _Fields(NamedTuple):
     num_chains: int
     #: T.
     num_temperatures: int
-
-
-class BidirectionalGap(_Fields):
-    """Two stochastic bounds of log p(x) on data drawn from the model, per datum, in float64."""
-
-    __slots__ = ()
 
     @property
     def mean(self) -> float:
@@ -126,7 +123,7 @@ def bidirectional_gap(
     >>> found.gap.shape
     torch.Size([4])
     """
-    options = Options(
+    options = AnnealingOptions(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     ).checked()
     num_data = count("num_data", num_data)
@@ -142,7 +139,7 @@ def bidirectional_gap(
             drawn = Simulated(template.with_tensors(tensors), u)
         runner = Runner(latents, options, drawn.batch, drawn.u, progress=progress, resumable=kept)
         forward, reverse = runner.run()
-    lower, upper = summarise(forward.log_weights), summarise(-reverse.log_weights)
+    lower, upper = estimate_of(forward.log_weights), estimate_of(-reverse.log_weights)
     return BidirectionalGap(
         lower.estimate,
         -upper.estimate,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.annealing.kernels import Kernels
-from pyro_vae.annealing.path import Path
+from pyro_vae.annealing.path import AnnealingPath
 
 
 class Chains(NamedTuple):
@@ -31,7 +31,7 @@ def begin(u: Tensor) -> Chains:
 
 @torch.no_grad()
 def anneal(
-    path: Path,
+    path: AnnealingPath,
     kernels: Kernels,
     chains: Chains,
     *,

@@ -1,13 +1,14 @@
 """log p(x) by annealed importance sampling."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.options import Options, Schedule, Start
+from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
 from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
@@ -15,31 +16,19 @@ from pyro_vae.importance.results import OverData, warn_of_zeros
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
 
-class _Fields(NamedTuple):
-    #: log p̂(x) = log 1/C Σ_c w_c, in nats, (B,).
-    estimate: Tensor
-    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one chain. It means little
-    #: where the effective sample size is near 1.
-    standard_error: Tensor
-    #: (Σ w)² / Σ w², between 1 and C, (B,).
-    effective_sample_size: Tensor
-    #: max w / Σ w, (B,).
-    largest_share: Tensor
+@dataclass(frozen=True, eq=False)
+class AnnealedEvidence(OverData):
+    """Log p(x) by annealed importance sampling, log 1/C Σ_c w_c, per datum, in float64.
+
+    A lower bound in expectation (Jensen's inequality), tightening with chains and temperatures.
+    """
+
     #: Mean acceptance probability of the transitions, (B,); NaN where there are none.
     acceptance: Tensor
     #: C.
     num_chains: int
     #: T.
     num_temperatures: int
-
-
-class AnnealedEvidence(OverData, _Fields):
-    """Log p(x) by annealed importance sampling, per datum, in float64.
-
-    A lower bound in expectation (Jensen's inequality), tightening with chains and temperatures.
-    """
-
-    __slots__ = ()
 
     def __repr__(self) -> str:
         moved = self.num_temperatures > 1
@@ -123,7 +112,7 @@ def annealed_log_evidence(
     >>> result.estimate.shape
     torch.Size([4])
     """
-    options = Options(
+    options = AnnealingOptions(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     ).checked()
     data = Batch.of(x, given)
@@ -133,13 +122,13 @@ def annealed_log_evidence(
     with resumable(checkpoint, "annealed_log_evidence", options, latents, data) as kept:
         (weights,) = Runner(latents, options, data, None, progress=progress, resumable=kept).run()
     result = AnnealedEvidence(
-        *summarise(weights.log_weights), weights.acceptance, options.num_chains, options.num_temperatures
+        *estimate_of(weights.log_weights), weights.acceptance, options.num_chains, options.num_temperatures
     )
     warn_of_zeros(result.estimate, "chains")
     return result
 
 
-def _exact(latents: Latents, data: Batch, options: Options) -> AnnealedEvidence:
+def _exact(latents: Latents, data: Batch, options: AnnealingOptions) -> AnnealedEvidence:
     """Log p(x) of a model all of whose latent sites are summed out, so that nothing is left to anneal."""
     with torch.no_grad():
         exact = torch.cat(
@@ -157,7 +146,7 @@ def _exact(latents: Latents, data: Batch, options: Options) -> AnnealedEvidence:
     )
 
 
-class Summary(NamedTuple):
+class WeightsSummary(NamedTuple):
     """The first fields of a result, (B,) each."""
 
     estimate: Tensor
@@ -166,11 +155,11 @@ class Summary(NamedTuple):
     largest_share: Tensor
 
 
-def summarise(log_weights: Tensor) -> Summary:
+def estimate_of(log_weights: Tensor) -> WeightsSummary:
     """The estimate of log E[w] from log weights (C, B), with its error and diagnosis."""
     num = len(log_weights)
     shares = log_weights.softmax(0)
     inverse = shares.square().sum(0)
     factor = num / (num - 1) if num > 1 else math.nan
     error = (factor * (inverse - 1 / num).clamp(min=0)).sqrt()
-    return Summary(log_weights.logsumexp(0) - math.log(num), error, 1 / inverse, shares.amax(0))
+    return WeightsSummary(log_weights.logsumexp(0) - math.log(num), error, 1 / inverse, shares.amax(0))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.path import Path, Point
+from pyro_vae.annealing.path import AnnealingPath, Point
 
 #: A step's length is drawn from this range around the adapted one, so that no trajectory closes on itself.
 _JITTER = (0.8, 1.2)
@@ -20,7 +20,7 @@ class Moved(NamedTuple):
 
 
 def transition(
-    path: Path, point: Point, beta: Tensor, step_size: Tensor, scale: Tensor, leapfrog_steps: int
+    path: AnnealingPath, point: Point, beta: Tensor, step_size: Tensor, scale: Tensor, leapfrog_steps: int
 ) -> Moved:
     """One transition that leaves the density at β as it is, and is reversible.
 

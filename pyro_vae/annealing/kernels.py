@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.annealing.hmc import Moved, transition
-from pyro_vae.annealing.options import Options
-from pyro_vae.annealing.path import Path, Point
+from pyro_vae.annealing.options import AnnealingOptions
+from pyro_vae.annealing.path import AnnealingPath, Point
 from pyro_vae.annealing.schedules import equal_steps, interpolate, schedule
 
 #: Gain of the adaptation of a log step size, and how many transitions find the first one.
@@ -28,7 +28,7 @@ class Kernels(NamedTuple):
     variances: tuple[Tensor, Tensor]
     leapfrog_steps: int
 
-    def move(self, path: Path, point: Point, step: int) -> Moved:
+    def move(self, path: AnnealingPath, point: Point, step: int) -> Moved:
         """The transition at β of this step, 1 to T."""
         beta = self.betas[step].to(point.u)
         size = self.step_sizes[step - 1].to(point.u)
@@ -53,7 +53,7 @@ def pilot_transitions(num_temperatures: int) -> int:
 
 
 @torch.no_grad()
-def tune(path: Path, options: Options, after: Callable[[], None] = lambda: None) -> Kernels:
+def tune(path: AnnealingPath, options: AnnealingOptions, after: Callable[[], None] = lambda: None) -> Kernels:
     """Kernels for one batch of data, by a pilot run of its own chains and random numbers.
 
     The log step size of each datum follows the acceptance of its chains up the pilot's temperatures:
@@ -108,7 +108,7 @@ def _deviation(point: Point) -> Tensor:
     return _mean((ratio - _mean(ratio, counted)).square(), counted).sqrt()
 
 
-def _variances(path: Path) -> tuple[Tensor, Tensor]:
+def _variances(path: AnnealingPath) -> tuple[Tensor, Tensor]:
     """Variances of u under the start and under the guide, (B, n) each."""
     chunk = max(path.latents.pair.rows // len(path.batch), 1)
     numbers = [min(chunk, _SCALE_DRAWS - first) for first in range(0, _SCALE_DRAWS, chunk)]

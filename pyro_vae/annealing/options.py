@@ -9,7 +9,7 @@ Start = Literal["prior", "guide"]
 Schedule = Literal["sigmoid", "linear", "adaptive"]
 
 
-class Options(NamedTuple):
+class AnnealingOptions(NamedTuple):
     """How to anneal; what each means stands with `annealed_log_evidence`."""
 
     num_chains: int
@@ -21,7 +21,7 @@ class Options(NamedTuple):
     rows: int | None
     compile: Compile
 
-    def checked(self) -> "Options":
+    def checked(self) -> "AnnealingOptions":
         """These as plain numbers and words, refused where one means nothing."""
         words = {"start": Start, "schedule": Schedule, "compile": Compile}
         for name, kind in words.items():

@@ -6,13 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.options import Options
+from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.batch import Batch
 from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, own_draws
-from pyro_vae.compiled.policy import GRADIENTS, OTHER_OPERATIONS, Speaker, agree, choose, tolerance
+from pyro_vae.compiled.graph import Outputs
+from pyro_vae.compiled.policy import GRADIENTS, OTHER_OPERATIONS, Speaker, agree, choose, size_of, tolerance
 from pyro_vae.programs import Latents
-
-Function = Callable[..., tuple[Tensor | None, ...]]
 
 
 class Point(NamedTuple):
@@ -42,7 +41,7 @@ class Point(NamedTuple):
         return self.grad_start + beta[..., None] * self.grad_ratio
 
 
-class Path:
+class AnnealingPath:
     """(1 − β) log start(u) + β log p(x, u) over the unconstrained latents u, for one batch of data at a time.
 
     Args:
@@ -52,11 +51,11 @@ class Path:
         gradients: How many there will be, about.
     """
 
-    def __init__(self, latents: Latents, batch: Batch, options: Options, gradients: int) -> None:
+    def __init__(self, latents: Latents, batch: Batch, options: AnnealingOptions, gradients: int) -> None:
         self.latents, self.start = latents, options.start
         self.batch = batch.clone()
-        self._point: Function = self._eager_point
-        self._force: Function = self._eager_force
+        self._point: Callable[..., Outputs] = self._eager_point
+        self._force: Callable[..., Outputs] = self._eager_force
         self._graphs: list[FlatGraph] = []
         self._speaker = Speaker("annealing")
         numbers = options.num_chains * batch.x.numel() * gradients
@@ -97,14 +96,14 @@ class Path:
             log_start = log_start + masked
         return log_start, found.log_px if prior else found.log_px + found.log_pz - found.log_qz
 
-    def _eager_point(self, u: Tensor) -> tuple[Tensor | None, ...]:
+    def _eager_point(self, u: Tensor) -> Outputs:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             parts = self._densities(u)
             gradients = [_gradient(part, u) for part in parts]
         return *[part.detach() for part in parts], *gradients
 
-    def _eager_force(self, u: Tensor, beta: Tensor) -> tuple[Tensor | None, ...]:
+    def _eager_force(self, u: Tensor, beta: Tensor) -> Outputs:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             log_start, log_ratio = self._densities(u)
@@ -127,9 +126,7 @@ class Path:
         self._graphs, self._point, self._force = [point, force], point, force
         return None
 
-    def _graph(
-        self, function: Callable[..., tuple[Tensor | None, ...]], args: tuple[Tensor, ...], inductor: bool
-    ) -> FlatGraph:
+    def _graph(self, function: Callable[..., Outputs], args: tuple[Tensor, ...], inductor: bool) -> FlatGraph:
         graph = FlatGraph(function, args, fast=True, inductor=inductor, settled=True)
         expected, found = function(*args), graph(*args)
         if not all(_agree(new, old, graph.rounding) for new, old in zip(found, expected, strict=True)):
@@ -146,5 +143,5 @@ def _gradient(density: Tensor, u: Tensor) -> Tensor:
 
 def _agree(new: Tensor | None, old: Tensor | None, rounding: float) -> bool:
     """Whether two results agree up to rounding, which is relative to the largest number."""
-    size = 1.0 if old is None else max(float(old.nan_to_num(0, 0, 0).abs().max()), 1.0)
+    size = 1.0 if old is None else max(size_of(old), 1.0)
     return agree(new, old, tolerance(rounding, OTHER_OPERATIONS), size)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_map_only
 
 from pyro_vae.annealing.chains import Chains, anneal, begin
 from pyro_vae.annealing.kernels import Kernels, pilot_transitions, tune
-from pyro_vae.annealing.options import Options
-from pyro_vae.annealing.path import Path
+from pyro_vae.annealing.options import AnnealingOptions
+from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.batch import Batch
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
@@ -24,7 +24,12 @@ from pyro_vae.storage.resumable import Resumable
 
 
 def resumable(
-    path: FilePath | str | None, what: str, options: Options, latents: Latents, batch: Batch, **more: object
+    path: Path | str | None,
+    what: str,
+    options: AnnealingOptions,
+    latents: Latents,
+    batch: Batch,
+    **more: object,
 ) -> Resumable:
     """Where the state of a run is kept, for the same estimate, options, data and programs only."""
     settings = {"estimate": what, **options._asdict(), **more}
@@ -35,7 +40,7 @@ def resumable(
     return Resumable(path, settings, batch.device)
 
 
-def _rows(latents: Latents, options: Options) -> int:
+def _rows(latents: Latents, options: AnnealingOptions) -> int:
     return latents.pair.flat_rows if options.rows is None else options.rows
 
 
@@ -97,7 +102,7 @@ class Runner:
     def __init__(
         self,
         latents: Latents,
-        options: Options,
+        options: AnnealingOptions,
         data: Batch,
         ends: Tensor | None,
         *,
@@ -114,7 +119,7 @@ class Runner:
         self.pilot = pilot_transitions(options.num_temperatures)
         self.steps = self.pilot + self.ways * options.num_temperatures
         self._now = _Progress(done=[[] for _ in range(self.ways)])
-        self._paths: dict[int, Path] = {}
+        self._paths: dict[int, AnnealingPath] = {}
         self._bar = progress_bar(progress, total=len(self.batches) * self.steps, unit="transition")
 
     def run(self) -> list[Weights]:
@@ -131,7 +136,7 @@ class Runner:
             Weights(*[torch.cat(parts, dim=-1) for parts in zip(*done, strict=True)]) for done in now.done
         ]
 
-    def _batch(self, path: Path) -> None:
+    def _batch(self, path: AnnealingPath) -> None:
         """One batch from where it is to its end."""
         now, options = self._now, self.options
         if now.kernels is None:
@@ -150,7 +155,7 @@ class Runner:
             now.chains = None
         now.way, now.kernels = 0, None
 
-    def _first(self, path: Path) -> Tensor:
+    def _first(self, path: AnnealingPath) -> Tensor:
         """Where the chains of the batch and way at work start: (C, B, n)."""
         now, num = self._now, self.options.num_chains
         if now.way == 0:
@@ -158,7 +163,7 @@ class Runner:
         assert self.ends is not None
         return self.ends[self.batches[now.batch]].expand(num, -1, -1).contiguous()
 
-    def _check(self, path: Path) -> None:
+    def _check(self, path: AnnealingPath) -> None:
         """Refuse data at which a first weight is no number, and data outside the support."""
         with own_draws(path.batch.device):
             self._refuse(path.point(path.draw(self.options.num_chains)).log_ratio)
@@ -190,13 +195,13 @@ class Runner:
             self._bar.update(now.batch * self.steps + passed - self._bar.n)
         self.resumable.keep(lambda: now.state(self.data, self.ends))
 
-    def _path(self, batch: Batch) -> Path:
+    def _path(self, batch: Batch) -> AnnealingPath:
         size = len(batch)
         if size in self._paths:
             self._paths[size].place(batch)
         else:
             gradients = len(self.batches) * self.steps * self.options.leapfrog_steps
-            self._paths[size] = Path(self.latents, batch, self.options, gradients)
+            self._paths[size] = AnnealingPath(self.latents, batch, self.options, gradients)
         return self._paths[size]
 
 

@@ -38,7 +38,7 @@ def compare(runs: list[Path], *, reference: comparison.Reference, out: Path) -> 
 def _picture(found: comparison.Comparison) -> Figure:
     runs = found.runs
     return plots.differences(
-        [f"{run.name}\n{comparison.in_words(run.options)}" for run in runs],
+        [f"{run.name}\n{comparison.options_in_words(run.options)}" for run in runs],
         [run.difference for run in runs],
         [run.interval for run in runs],
         [run.verdict for run in runs],

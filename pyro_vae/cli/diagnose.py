@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyro_vae import plots, reports
-from pyro_vae.cli.estimating import estimator_of, stages_of
+from pyro_vae.cli.common import estimator_of, stages_of
 from pyro_vae.cli.loading import load
-from pyro_vae.cli.pictures import save
+from pyro_vae.cli.pictures import save_picture
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.reports.diagnosing import calibration_of
 from pyro_vae.storage.locks import locked
@@ -99,8 +99,8 @@ def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagn
     """The pictures; those of an earlier diagnosis do not stay beside them."""
     for name in ("calibration", "posteriors"):
         (run.figures / f"{name}.png").unlink(missing_ok=True)
-    save(run, "waterfall", plots.waterfall(**{**found["nats"]["waterfall"], "units": units}))
-    save(run, "units", plots.latent_units(**found["nats"]["units"]))
+    save_picture(run, "waterfall", plots.waterfall(**{**found["nats"]["waterfall"], "units": units}))
+    save_picture(run, "units", plots.latent_units(**found["nats"]["units"]))
     if "skipped" not in found["calibration"]:
         ranks = calibration_of(found["calibration"])
         figure = plots.rank_histograms(
@@ -111,7 +111,7 @@ def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagn
             p_values=ranks.p_value.tolist(),
             verdicts=ranks.verdicts,
         )
-        save(run, "calibration", figure)
+        save_picture(run, "calibration", figure)
     if "posteriors" in found:
         exact = found["posteriors"]
         pictures = parts.x[: exact["num_data"]].cpu()
@@ -122,4 +122,4 @@ def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagn
         except InputError as error:  # one latent coordinate has no contours
             print(f"pyro-vae: note: {error}", file=sys.stderr)
         else:
-            save(run, "posteriors", figure)
+            save_picture(run, "posteriors", figure)

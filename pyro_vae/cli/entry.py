@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pyro_vae.cli.compare import compare
 from pyro_vae.cli.diagnose import diagnose
 from pyro_vae.cli.evaluate import evaluate
-from pyro_vae.cli.experiments import experiments
 from pyro_vae.cli.export import export
 from pyro_vae.cli.new_data import encode, score
 from pyro_vae.cli.parser import (
@@ -137,10 +136,6 @@ def _parser() -> Parser:
         commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
     description = _description(compare)
     commands.add_subcommand("compare", compare_parser(description), help=description.split("\n")[0])
-    description = _description(experiments)
-    experiments_parser = Parser(description=description)
-    experiments_parser.add_function_arguments(experiments, nested_key=None)
-    commands.add_subcommand("experiments", experiments_parser, help=description.split("\n")[0])
     return parser
 
 
@@ -168,7 +163,7 @@ def _dispatch(arguments: list[str]) -> int:
         chosen = settings[settings.command]
         if settings.command == "train":
             return train(chosen)
-        verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "experiments": experiments}
+        verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
         verbs[settings.command](**parser.instantiate(settings)[settings.command].as_dict())
     return 0
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyro_vae import plots, reports
-from pyro_vae.cli.estimating import estimator_of, stages_of
+from pyro_vae.cli.common import estimator_of, stages_of
 from pyro_vae.cli.loading import TrainedRun, load
-from pyro_vae.cli.pictures import save
+from pyro_vae.cli.pictures import save_picture
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.importance import LogEvidence
@@ -135,5 +135,5 @@ def _draw(run: Run, found: reports.Evaluation) -> None:
         (run.figures / f"{name}.png").unlink(missing_ok=True)
     if isinstance(found.evidence, LogEvidence):
         curve, units = found.evidence.curve, found.content["units"]
-        save(run, "bound_curve", plots.bound_curve(curve.num_particles, curve.bound, units=units))
-        save(run, "pareto_k", plots.pareto_k(found.evidence.pareto_k))
+        save_picture(run, "bound_curve", plots.bound_curve(curve.num_particles, curve.bound, units=units))
+        save_picture(run, "pareto_k", plots.pareto_k(found.evidence.pareto_k))

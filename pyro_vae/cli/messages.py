@@ -4,11 +4,15 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pydoc import locate as import_object
 
 from pyro_vae.objectives import UNUSABLE
 
-#: What the parser says, and the same in a user's words.
+#: An option in which something is wrong, or a class that was chosen for it, in what the parser says.
+_PLACE = re.compile(r"Parser key \"([\w.]+)\":|class_path[ =]'([\w.]+)'")
+
+#: The parser's words for what is wrong, and a user's.
 WORDS = (
     (r"<class '([\w.]+)'>", r"\1"),
     (r"typing\.Literal\[([^]]*)\]", r"one of \1"),
@@ -16,20 +20,10 @@ WORDS = (
     (r", collections\.abc\.Callable\[\[int\], float\]", r" or a function as my_module.weight"),
     (r", tuple\[int, \.\.\.\]", r" or a list as [1,2]"),
     (r"Does not validate .*? Subtypes: \[(.*?)\] Errors:.* Given value: (.*)", r"expected \1, got \2"),
-    (
-        r"expected \S*Callable.*, got Namespace\(class_path='[\w.]*?(\w+)'.*",
-        r"\1 lacks an option (see .help)",
-    ),
     (r"Expected an? tuple(?:\[.*?\])?\. Got value: (.*)", r"expected a list as [1,2], got \1"),
     (r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2"),
-    (
-        r"- Expected a path but (\S+) either not accessible or invalid",
-        r"Expected a dot import path string: \1",
-    ),
-    (r"(Expected a dot import path string: \S+) - \1", r"\1"),
     (r"Expected a dot import path string: (\S+)", r"expected a class or its import path, got \1"),
-    (r"Problem with given class_path '[\w.]*?(\w+)':", r"\1:"),
-    (r"[Oo]ption '(\w+)' is not accepted", r"there is no option \1"),
+    (r"Option '(\w+)' is not accepted", r"there is no option \1"),
     (
         r"(?:\w+: )?Importing '((\w+)[\w.]*)' is not allowed, denied by the '\*' entry.*",
         r"\1 is no class of pyro_vae, torch.nn, torch.optim, Pyro or zuko, and nothing else that a file "
@@ -39,70 +33,109 @@ WORDS = (
         r"(?:\w+: )?Importing '([\w.]+)' is not allowed, denied by.*",
         r"\1 is not part of a model, so it is not imported",
     ),
-    (r"[Pp]arser key \"([\w.]+)\":", r"--\1:"),
     (r"(?!compare)\b\w+\.run\b", r"RUN, the folder of a run"),
     (r"compare\.runs", r"RUN RUN, the folders of runs"),
 )
 
 
-def readable(line: str) -> str:
-    """The parser's message in a user's words.
+@dataclass(frozen=True)
+class Refusal:
+    """What the parser refuses: the option, the class chosen for it, and what is wrong.
 
-    >>> readable('Parser key "epochs": Expected a int. Got value: x')
-    '--epochs: expected int, got x'
+    The parser's errors have no attributes that say so, but each quotes its cause: the innermost one that is
+    quoted is what is wrong, and what stands around it says where.
     """
-    for pattern, words in WORDS:
-        line = re.sub(pattern, words, line)
-    return line
+
+    #: As it is typed, without the dashes; empty where it is of no option.
+    option: str
+    #: Import path of the class whose option is unknown or missing; empty where it is of none.
+    chosen: str
+    #: What is wrong, in the parser's words.
+    wrong: str
+
+    @classmethod
+    def of(cls, message: str, error: BaseException | None) -> "Refusal":
+        """That of a message, and the error that it was made of."""
+        line = _flat(message)
+        places = list(dict.fromkeys(_PLACE.findall(line)))
+        option = ".".join(key for key, _ in places if key)
+        if not option or error is None:
+            return cls("", "", line)
+        wrong = _flat(str(_innermost(error, line)))
+        return cls(option, places[-1][1], wrong)
+
+    def __str__(self) -> str:
+        """In a user's words."""
+        text = self.wrong
+        for pattern, words in WORDS:
+            text = re.sub(pattern, words, text)
+        if self.chosen:
+            name = self.chosen.rpartition(".")[2]
+            lacking = re.fullmatch("the following arguments are required: (.*)", text)
+            text = f"{name} lacks an option (see .help): {lacking[1]}" if lacking else f"{name}: {text}"
+        return f"--{self.option}: {text}" if self.option else text
 
 
-def hint(line: str, options: Iterable[str], bases: Mapping[str, type]) -> str:
+def _innermost(error: BaseException, line: str) -> BaseException:
+    """The last in a chain of causes of those that the message quotes."""
+    found, cause = error, error.__cause__
+    while cause is not None:
+        found = cause if _flat(str(cause)) in line else found
+        cause = cause.__cause__
+    return found
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def hint(refusal: Refusal, options: Iterable[str], bases: Mapping[str, type]) -> str:
     """The close matches of a misspelt command, option, class or option of a class, where there are any.
 
     Args:
-        line: What the parser says, in one line.
+        refusal: What is wrong.
         options: That there are.
         bases: The base class of each exchangeable part.
     """
     return (
-        _close_commands(line)
-        or _close_options(line, options)
-        or _close_classes(line, bases)
-        or _close_parameters(line)
+        _close_commands(refusal.wrong)
+        or _close_options(refusal.wrong, options)
+        or _close_classes(refusal, bases)
+        or _close_parameters(refusal)
     )
 
 
-def _close_commands(line: str) -> str:
+def _close_commands(wrong: str) -> str:
     """A hint for an unknown command."""
-    found = re.search(r"COMMAND: invalid choice: '(\w+)' \(choose from (.*)\)", line)
+    found = re.search(r"COMMAND: invalid choice: '(\w+)' \(choose from (.*)\)", wrong)
     return _did_you_mean(found[1], re.findall(r"\w+", found[2])) if found else ""
 
 
-def _close_options(line: str, options: Iterable[str]) -> str:
+def _close_options(wrong: str, options: Iterable[str]) -> str:
     """A hint for unknown options."""
-    found = re.search(r"[Uu]nrecognized arguments: (--[\w.]+)", line)
+    found = re.search(r"[Uu]nrecognized arguments: (--[\w.]+)", wrong)
     known = [option for option in options if not option.endswith((".help", "_config"))]
     return _did_you_mean(found[1], known) if found else ""
 
 
-def _close_classes(line: str, bases: Mapping[str, type]) -> str:
+def _close_classes(refusal: Refusal, bases: Mapping[str, type]) -> str:
     """A hint for an unknown class of an exchangeable part."""
-    found = re.search(r'"(\w+)":(?: - Expected a path but| Expected a dot import path string:) (\S+)', line)
-    if not found or found[1] not in bases:
+    found = re.search(r"Expected a dot import path string: (\S+)", refusal.wrong)
+    if not found or refusal.option not in bases:
         return ""
-    names = [each.__name__ for each in subclasses(bases[found[1]])]
-    return _did_you_mean(found[2], names) or f": choose among {', '.join(names)}, or give an import path"
+    names = [each.__name__ for each in subclasses(bases[refusal.option])]
+    return _did_you_mean(found[1], names) or f": choose among {', '.join(names)}, or give an import path"
 
 
-def _close_parameters(line: str) -> str:
+def _close_parameters(refusal: Refusal) -> str:
     """A hint for an unknown option of a class."""
-    found = re.search(r"class_path '([\w.]+)': Option '(\w+)' is not accepted", line)
-    if not found:
+    found = re.search(r"Option '(\w+)' is not accepted", refusal.wrong)
+    if not found or not refusal.chosen:
         return ""
-    known = list(inspect.signature(import_object(found[1])).parameters)  # type: ignore[arg-type]
-    if found[2] in known:
+    known = list(inspect.signature(import_object(refusal.chosen)).parameters)  # type: ignore[arg-type]
+    if found[1] in known:
         return ", since it is filled in"
-    return _did_you_mean(found[2], known) or "; name the class that has it, as --prior CLASS"
+    return _did_you_mean(found[1], known) or f"; name the class that has it, as --{refusal.option} CLASS"
 
 
 def subclasses(base: type) -> list[type]:

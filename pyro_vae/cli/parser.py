@@ -12,7 +12,7 @@ import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from pyro.infer import ELBO
 
-from pyro_vae.cli.messages import hint, readable
+from pyro_vae.cli.messages import Refusal, hint
 from pyro_vae.cli.trust import check_classes, consented, named_in, only_trusted
 from pyro_vae.comparison import Reference
 from pyro_vae.data import Dataset
@@ -85,9 +85,9 @@ class Parser(ArgumentParser):
         if not self.exit_on_error:  # a parser inside the parser: the outer one reports
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        line = " ".join(message.split())
+        refusal = Refusal.of(message, ex)
         options = [option for action in parser._actions for option in action.option_strings]
-        raise InputError(f"{readable(line)}{hint(line, options, parser.bases)}") from ex
+        raise InputError(f"{refusal}{hint(refusal, options, parser.bases)}") from ex
 
 
 def train_parser() -> Parser:

@@ -12,7 +12,7 @@ from pyro_vae.cli.loading import load
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.progress import progress_bar
 from pyro_vae.storage.runs import Run
-from pyro_vae.vae import check_axes
+from pyro_vae.vae import check_latent_axes
 
 _VALUES_AT_ONCE = 2**19
 
@@ -40,7 +40,7 @@ def sample(
     torch.manual_seed(seed_number(seed))
     pictures = opened.vae.sample(num, mean=not draws)
     title = f"{'x ~ p(x|z)' if draws else 'means of p(x|z)'}, z ~ p(z)"
-    save(opened.run, "samples", plots.images(pictures, title=title), out)
+    save_picture(opened.run, "samples", plots.images(pictures, title=title), out)
 
 
 def reconstruct(
@@ -59,7 +59,7 @@ def reconstruct(
     data, vae = opened.data(), opened.vae
     x = vae.place(getattr(data, reports.held_out(data)).subset(num).batch())
     torch.manual_seed(seed_number(seed))
-    save(opened.run, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)), out)
+    save_picture(opened.run, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)), out)
 
 
 def traverse(
@@ -93,7 +93,7 @@ def traverse(
     z, across, down = vae.latent_plane(axes, num=num, codes=codes)
     pictures = _in_parts(vae.decode, z, opened.facts.data_shape.numel())
     figure = plots.plane(pictures, across.tolist(), down.tolist(), _names(axes))
-    save(opened.run, "plane", figure, out)
+    save_picture(opened.run, "plane", figure, out)
 
 
 def scatter(
@@ -123,10 +123,10 @@ def scatter(
     part = getattr(data, reports.held_out(data)).subset(num)
     torch.manual_seed(seed_number(seed))
     codes = _in_parts(lambda x: vae.encode(vae.place(x)), part.batch(), data.data_shape.numel())
-    check_axes(axes, codes.shape[1])
+    check_latent_axes(axes, codes.shape[1])
     title = f"codes of {len(part)} {reports.held_out(data)} data"
     figure = plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title)
-    save(opened.run, "scatter", figure, out)
+    save_picture(opened.run, "scatter", figure, out)
 
 
 def interpolate(
@@ -170,7 +170,7 @@ def interpolate(
     weights = torch.linspace(0, 1, steps, dtype=ends.dtype, device=ends.device)[:, None]
     z = torch.lerp(ends[0::2, None], ends[1::2, None], weights).flatten(0, 1)
     figure = plots.images(vae.decode(z), columns=steps, title="means of p(x|z) on lines between two codes")
-    save(opened.run, "interpolations", figure, out)
+    save_picture(opened.run, "interpolations", figure, out)
 
 
 def _in_parts(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
@@ -188,7 +188,7 @@ def _names(axes: tuple[int, int]) -> tuple[str, str]:
     return f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$"
 
 
-def save(run: Run, name: str, figure: Figure, out: Path | None = None) -> None:
+def save_picture(run: Run, name: str, figure: Figure, out: Path | None = None) -> None:
     """A picture among those of the run, or in a file elsewhere."""
     path = run.figures / f"{name}.png" if out is None else out
     if path.suffix != ".png":

@@ -4,8 +4,16 @@ The difference of two runs in log p(x) is taken on the same data, so that what m
 both cancels: the interval is far narrower than the errors of the two means suggest.
 """
 
-from pyro_vae.comparison.options import in_words
+from pyro_vae.comparison.options import options_in_words
 from pyro_vae.comparison.paired import Reference, compare, paired_difference
 from pyro_vae.comparison.table import ComparedRun, Comparison, Verdict
 
-__all__ = ["ComparedRun", "Comparison", "Reference", "Verdict", "compare", "in_words", "paired_difference"]
+__all__ = [
+    "ComparedRun",
+    "Comparison",
+    "Reference",
+    "Verdict",
+    "compare",
+    "options_in_words",
+    "paired_difference",
+]

@@ -67,10 +67,10 @@ def _typed(value: Any, classes: Iterable[str]) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
 
 
-def in_words(options: Mapping[str, str]) -> str:
+def options_in_words(options: Mapping[str, str]) -> str:
     """Options in one line.
 
-    >>> in_words({"prior": "VampPrior", "prior.components": "500"})
+    >>> options_in_words({"prior": "VampPrior", "prior.components": "500"})
     'prior VampPrior, prior.components 500'
     """
     return ", ".join(f"{name} {value}" for name, value in options.items()) or "equal options"

@@ -3,11 +3,11 @@
 import math
 import shlex
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.special import stdtrit
 
 from pyro_vae.comparison.options import differing
 from pyro_vae.comparison.reading import SAME, Result, read
@@ -43,7 +43,7 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
     base = results[0 if reference == "first" else int(np.argmax(means))]
     options = differing([result.config for result in results])
     runs = tuple(_compared(result, base, chosen) for result, chosen in zip(results, options, strict=True))
-    facts = {name: base.facts[name] for name in SAME if name in Comparison._fields}
+    facts = {each.name: base.facts[each.name] for each in fields(Comparison) if each.name in SAME}
     return Comparison(runs, base.name, **facts)
 
 
@@ -61,6 +61,8 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> tuple[float,
     >>> f"{difference:.3f} [{low:.3f}, {high:.3f}]"
     '1.000 [-1.484, 3.484]'
     """
+    from scipy.special import stdtrit  # slow to import
+
     differences = values - reference
     mean, half = float(differences.mean()), float(stdtrit(len(differences) - 1, 0.975) * _error(differences))
     return mean, (mean - half, mean + half)

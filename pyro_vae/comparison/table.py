@@ -4,17 +4,19 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import wrap
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from pyro_vae.comparison.options import in_words
+from pyro_vae.comparison.options import options_in_words
 
 Verdict = Literal["reference", "better", "worse", "within noise"]
 
 _WIDTH = 110
 
 
-class ComparedRun(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
     """One run of a `Comparison`; ELBO and log p(x) are means over the data, in nats per datum."""
 
     #: Its folder, as given.
@@ -44,7 +46,8 @@ class ComparedRun(NamedTuple):
         return str(self.particles) + (f"x{self.temperatures}" if self.temperatures else "")
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Comparison:
     """Runs evaluated on the same data, and their paired differences to one of them; its repr is a table."""
 
     #: In the order given.
@@ -84,7 +87,7 @@ class Comparison(NamedTuple):
         heading = (self.units, "parameters", "ELBO", "log p(x)", self._drawn, "difference", "verdict")
         rows = _aligned([heading, *(_cells(run) for run in self.runs)])
         # \xa0 keeps an option and its value in one line
-        options = {run.name: re.sub("(?<!,) ", "\xa0", in_words(run.options)) for run in self.runs}
+        options = {run.name: re.sub("(?<!,) ", "\xa0", options_in_words(run.options)) for run in self.runs}
         notes = self._notes()
         indent = min(max(map(len, [*options, *notes])), 24) + 2
         blocks = [[_entry(name, text, indent) for name, text in each.items()] for each in (options, notes)]

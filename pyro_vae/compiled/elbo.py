@@ -1,15 +1,13 @@
 """An ELBO of Pyro's, run as a flat graph."""
 
-from collections.abc import Callable
 from typing import Any
 
 from pyro.infer import ELBO
 from pyro.util import warn_if_nan
 
+from pyro_vae.batch import Program
 from pyro_vae.compiled.steps import Backend, FlatSteps
 from pyro_vae.errors import InputError
-
-Program = Callable[..., Any]
 
 #: Pairs of model and guide for which graphs are kept.
 MAX_PAIRS = 8

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch._inductor
 from torch import Tensor, fx
 
 from pyro_vae.compiled.simplify import has_effect, share
@@ -131,5 +130,7 @@ def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., 
     with torch.no_grad(), warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):  # of what torch itself calls
             warnings.simplefilter("ignore", category)
-        run: Callable[..., Any] = torch._inductor.compile(module, list(inputs), {"fallback_random": True})
+        from torch import _inductor  # which takes, with Dynamo, as long to import as torch itself
+
+        run: Callable[..., Any] = _inductor.compile(module, list(inputs), {"fallback_random": True})
     return run

@@ -111,7 +111,8 @@ def size_of(numbers: Tensor) -> float:
     """The largest finite size of some numbers; 0 of none."""
     if numbers.is_complex():
         numbers = torch.view_as_real(numbers)
-    return float(numbers.nan_to_num(1.0, 0.0, 0.0).abs().max()) if numbers.numel() else 0.0
+    # in float64, since a mask has no size
+    return float(numbers.double().nan_to_num(1.0, 0.0, 0.0).abs().max()) if numbers.numel() else 0.0
 
 
 class Speaker:

@@ -17,7 +17,7 @@ from pyro_vae.compiled.guards import Guards
 Function = Callable[..., Sequence[Tensor | float]]
 
 
-class Values(NamedTuple):
+class ValuesAndGradients(NamedTuple):
     """What a run computes."""
 
     #: What the function returns.
@@ -109,7 +109,9 @@ class EagerRun:
             #: Made after the run, since a first one may create what later ones use.
             self.guards = Guards([*roots, *self.sites.values()])
             self.leaves = _leaves(self.guards)
-            self.result = Values([as_tensor(value) for value in values], [leaf.grad for leaf in self.leaves])
+            self.result = ValuesAndGradients(
+                [as_tensor(value) for value in values], [leaf.grad for leaf in self.leaves]
+            )
         had = {id(leaf) for leaf in known}
         for leaf in self.leaves:
             if id(leaf) not in had:  # it was made in this run
@@ -128,7 +130,7 @@ class EagerRun:
         elif elsewhere != _random_numbers_elsewhere():
             self.problem = "it draws random numbers that are not torch's"
 
-    def deliver(self, result: Values) -> list[Tensor]:
+    def deliver(self, result: ValuesAndGradients) -> list[Tensor]:
         """The values of a result, with its gradients added to those in the leaves."""
         add_gradients(self.leaves, result.gradients)
         return result.values

@@ -1,7 +1,6 @@
 """A computation with gradients as flat graphs: built, held against eager Pyro, and guarded."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyro
@@ -12,28 +11,20 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs
-from pyro_vae.compiled.guards import Guards
+from pyro_vae.compiled.kept import Kept, compared, largest_deviation
 from pyro_vae.compiled.policy import (
-    CANCELLED,
-    OTHER_OPERATIONS_IN_SUMS,
-    SAME_ON_GPU,
     Speaker,
-    agree,
-    size_of,
-    tolerance,
 )
 from pyro_vae.compiled.reads import Untraceable, UntraceableItem
 from pyro_vae.compiled.record import (
     EagerRun,
     Function,
-    State,
-    Values,
+    ValuesAndGradients,
     add_gradients,
     as_tensor,
     without_gradients,
 )
 from pyro_vae.compiled.views import PLAIN
-from pyro_vae.errors import one_line
 
 Backend = Literal["flat", "inductor"]
 
@@ -41,39 +32,6 @@ Backend = Literal["flat", "inductor"]
 MAX_SHAPES, MAX_STATES = 8, 4
 #: Builds for one shape after which the programs are taken to change at every run.
 MAX_BUILDS = 8
-
-
-@dataclass
-class _Kept:
-    """A flat graph, and what it holds for."""
-
-    graph: FlatGraph
-    guards: Guards
-    #: Tensors whose gradients come after the values.
-    leaves: list[Tensor]
-    #: The parameters that the programs register, by their names in the store.
-    sites: dict[str, Tensor]
-    #: Largest deviation from an eager run, as a share of the largest number.
-    tolerance: float
-    #: Whether it has been held against eager Pyro on a second batch.
-    checked: bool = False
-
-    def run(self, tensors: Sequence[Tensor]) -> Values:
-        outputs = self.graph(*tensors)
-        number = len(outputs) - len(self.leaves)
-        return Values(list(outputs[:number]), list(outputs[number:]))  # type: ignore[arg-type]
-
-    def changed(self, watch: bool = True) -> str:
-        """What is not as it was when the graph was made; empty where all is."""
-        if watch and (changed := self.guards.changed()):
-            return changed
-        where = self.graph.numbers.changed()
-        return f"a number in a tensor, read {where}," if where else ""
-
-    def in_store(self) -> bool:
-        """Whether the parameter store still has these very parameters."""
-        store = pyro.get_param_store()
-        return all(name in store and store[name].unconstrained() is p for name, p in self.sites.items())
 
 
 class FlatSteps:
@@ -113,7 +71,7 @@ class FlatSteps:
         self.ways = [best] if best == plain else [best, plain]
         #: Why all runs are eager; empty while they are not.
         self.eager_because = ""
-        self._kept: dict[object, list[_Kept]] = {}
+        self._kept: dict[object, list[Kept]] = {}
         self._builds: dict[object, int] = {}
         self._first_runs = 0
         #: Whether what the programs get by `Tensor.item` changes too often for a graph of each number.
@@ -202,7 +160,7 @@ class FlatSteps:
 
     def _best(
         self, run: EagerRun, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> tuple[_Kept, Values]:
+    ) -> tuple[Kept, ValuesAndGradients]:
         """The graph of a run in the best way in which it can be built and agrees, and what it gives."""
         problem = ""
         for way in list(self.ways):
@@ -211,11 +169,13 @@ class FlatSteps:
             except NotCompiled as error:
                 problem = str(error)
             else:
-                result, problem = _compare(kept, run, tensors)
+                result, problem = compared(kept, run, tensors)
                 if result is not None:
                     return kept, result
             if way != self.ways[-1]:
-                self._speaker.say(f"runs the flat graph as it is, since {_in_words(way)} failed: {problem}")
+                self._speaker.say(
+                    f"runs the flat graph as it is, since {_way_in_words(way)} failed: {problem}"
+                )
                 self.ways.remove(way)
         raise Untraceable(problem)
 
@@ -226,7 +186,7 @@ class FlatSteps:
         args: Sequence[Any],
         kwargs: dict[str, Any],
         way: dict[str, bool],
-    ) -> _Kept:
+    ) -> Kept:
         """The graph of a run."""
         flat, spec = tree_flatten((args, kwargs))
 
@@ -243,7 +203,7 @@ class FlatSteps:
             raise Untraceable("a parameter is used that cannot be found from model and guide")
         if changed := run.guards.changed():
             raise Untraceable(f"{changed} changes as it runs")
-        return _Kept(graph, run.guards, run.leaves, run.sites, _tolerance(graph, way, tensors))
+        return Kept(graph, run.guards, run.leaves, run.sites, largest_deviation(graph, way, tensors))
 
     def _graph(
         self, run: EagerRun, function: Callable[..., Outputs], tensors: list[Tensor], way: dict[str, bool]
@@ -259,14 +219,14 @@ class FlatSteps:
         return self._graph(run, function, tensors, way)
 
     def _check(
-        self, kept: _Kept, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
+        self, kept: Kept, key: object, tensors: list[Tensor], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> list[Tensor]:
         """An eager run, against which the graph is held."""
         run = EagerRun(self.function, self.roots, args, kwargs)
         if {name: id(p) for name, p in run.sites.items()} != {name: id(p) for name, p in kept.sites.items()}:
             self._kept[key].remove(kept)  # the programs use other parameters now
             return run.deliver(run.result)
-        result, problem = (None, run.problem) if run.problem else _compare(kept, run, tensors)
+        result, problem = (None, run.problem) if run.problem else compared(kept, run, tensors)
         if result is None:
             self.give_up(problem)
             return run.deliver(run.result)
@@ -307,48 +267,5 @@ def _only_watches(handler: object) -> bool:
     return getattr(handler, "param_only", False) is True
 
 
-def _tolerance(graph: FlatGraph, way: dict[str, bool], tensors: Sequence[Tensor]) -> float:
-    """None for the same operations on a CPU, else the rounding of some others."""
-    same = 0.0 if all(tensor.device.type == "cpu" for tensor in tensors) else SAME_ON_GPU
-    return tolerance(graph.rounding, OTHER_OPERATIONS_IN_SUMS if any(way.values()) else same)
-
-
-def _compare(kept: _Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Values | None, str]:
-    """What the graph gives, or else how it differs from an eager run."""
-    run.before.restore()
-    try:
-        result = kept.run(tensors)
-        state = State(run.after.tensors)
-        problem = _deviation(kept, run, result, state)
-    except Exception as error:  # of a compiler, or of an operation that takes other inputs than in the trace
-        problem = one_line(error)
-    finally:
-        run.after.restore()
-    if problem:
-        return None, problem
-    state.restore()
-    return result, ""
-
-
-def _deviation(kept: _Kept, run: EagerRun, result: Values, state: State) -> str:
-    """What a graph gives otherwise than an eager run; empty where nothing is."""
-    if not state.same_random_numbers(run.after):
-        return "the graph draws other random numbers"
-    pairs = {
-        "value": zip(result.values, run.result.values, strict=True),
-        "gradient": zip(result.gradients, run.result.gradients, strict=True),
-        "buffer": zip(state.contents, run.after.contents, strict=True),
-    }
-    sizes = [size_of(old) for old in run.result.gradients if old is not None]
-    # the gradient of a bias before batch norm is zero, and its rounding that of what was added up to it
-    least = {"gradient": CANCELLED * max(sizes, default=0.0)}
-    for what, couples in pairs.items():
-        for new, old in couples:
-            size = None if old is None else max(size_of(old), least.get(what, 0.0))
-            if not agree(new, old, kept.tolerance, size):
-                return f"the graph gives another {what}"
-    return ""
-
-
-def _in_words(way: dict[str, bool]) -> str:
+def _way_in_words(way: dict[str, bool]) -> str:
     return " and ".join(name for name, used in way.items() if used)

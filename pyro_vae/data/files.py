@@ -5,7 +5,7 @@ from typing import Literal
 
 from pyro_vae.data.checks import as_labels, as_values
 from pyro_vae.data.dataset import Binarization, Dataset
-from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_arrays
+from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_array_file
 from pyro_vae.data.stored import Values
 from pyro_vae.errors import InputError
 
@@ -63,7 +63,7 @@ def _array_parts(path: Path) -> Parts:
         raise InputError(
             f"expected a .npy or .npz file, got {path}: {remedy}, or use ImageFolder for pictures"
         )
-    arrays = load_arrays(existing(path, "check the path"), remedy, mapped=True)
+    arrays = load_array_file(existing(path, "check the path"), remedy, mapped=True)
     if len(arrays) == 1:
         arrays = {"train": next(iter(arrays.values()))}
     known = [*_SPLITS, *_LABELS]

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.dataset import Binarization, Dataset
-from pyro_vae.data.reading import Parts, cut, existing, flat, load_arrays, load_mat, named, reading, shuffled
+from pyro_vae.data.reading import (
+    Parts,
+    cut,
+    existing,
+    flat,
+    load_array_file,
+    load_mat,
+    named,
+    reading,
+    shuffled,
+)
 from pyro_vae.errors import InputError
 
 _LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
@@ -181,7 +191,7 @@ class StaticMNIST(Dataset):
 
 def _unpack(path: Path) -> list[Tensor]:
     remedy = "replace the file"
-    packed = named(load_arrays(path, remedy), ("train", "valid", "test"), path, remedy)
+    packed = named(load_array_file(path, remedy), ("train", "valid", "test"), path, remedy)
     for array in packed:
         if array.dtype != np.uint8 or array.shape[1:] != (98,):
             raise InputError(
@@ -240,7 +250,7 @@ def _read_frey(folder: Path) -> Tensor:
     packed, original = folder / "freyfaces.npz", folder / "frey_rawface.mat"
     remedy = f"get frey_rawface.mat from {_ROWEIS} and put it into {folder}"
     if packed.is_file():
-        (images,) = named(load_arrays(packed, remedy), ("images",), packed, remedy)
+        (images,) = named(load_array_file(packed, remedy), ("images",), packed, remedy)
     else:
         images = load_mat(existing(original, remedy), ("ff",), remedy)[0].T  # columns (560, 1965) -> rows
     if images.dtype != np.uint8 or images.shape not in ((1965, 28, 20), (1965, 560)):

@@ -55,7 +55,7 @@ def existing(path: Path, remedy: str) -> Path:
     return path
 
 
-def load_arrays(path: Path, remedy: str, *, mapped: bool = False) -> dict[str, NDArray[Any]]:
+def load_array_file(path: Path, remedy: str, *, mapped: bool = False) -> dict[str, NDArray[Any]]:
     """Return the arrays of an .npz by name, or the one array of an .npy under the name "array".
 
     Where `mapped`, arrays that are not compressed are mapped from the file, to be read where they are used;
@@ -119,7 +119,7 @@ def array_in(path: Path) -> NDArray[Any]:
         with reading(existing(path, "check the path"), remedy):
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
             return array
-    arrays = load_arrays(existing(path, "check the path"), remedy)
+    arrays = load_array_file(existing(path, "check the path"), remedy)
     if len(arrays) != 1:
         raise InputError(f"expected one array in {path}, got {', '.join(arrays) or 'none'}: {remedy}")
     return next(iter(arrays.values()))

@@ -3,9 +3,9 @@
 from pyro_vae.diagnosis.agreement import Agreement, agreement
 from pyro_vae.diagnosis.calibration import Calibration, Coverage, calibrate
 from pyro_vae.diagnosis.diagnose import diagnose
-from pyro_vae.diagnosis.estimates import Estimate
 from pyro_vae.diagnosis.exact import ExactPosterior, exact_posterior
 from pyro_vae.diagnosis.local import LocalOptimum, optimise_locally
+from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.prior import PriorGap, prior_gap
 from pyro_vae.diagnosis.rate import Information, mutual_information
 from pyro_vae.diagnosis.results import Diagnosis, Evidence
@@ -16,11 +16,11 @@ __all__ = [
     "Calibration",
     "Coverage",
     "Diagnosis",
-    "Estimate",
     "Evidence",
     "ExactPosterior",
     "Information",
     "LocalOptimum",
+    "Mean",
     "PriorGap",
     "Units",
     "agreement",

@@ -1,22 +1,22 @@
 """Draws from q(z|x) against draws from p(z|x)."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from pyro.ops.stats import effective_sample_size
-from scipy import stats
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
+from pyro_vae.diagnosis.common import JOINT, holm, quantities, store_as_found, unusable
 from pyro_vae.diagnosis.exact import ExactPosterior, exact_posterior
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
 
 
-class Agreement(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Agreement:
     """q(z|x) held against exact draws, per datum and quantity, in float64 on the CPU.
 
     The Q quantities are the n unconstrained latent coordinates and last "log p(x, z)", their joint log
@@ -166,23 +166,22 @@ def agreement(
                 f"{exact.u.shape[1]}: use the same model and data"
             )
         u = latents.from_guide(data, len(exact.u))
-        p, q = _quantities(latents, data, exact.u), _quantities(latents, data, u)
+        chunk = max(latents.pair.rows // len(data), 1)
+        p, q = (
+            torch.cat([quantities(latents, data, part) for part in draws.split(chunk)]).cpu()
+            for draws in (exact.u, u)
+        )
     if q.isnan().any():
         raise unusable(q.isnan().any(0), (*names, JOINT))
     return _compared((*names, JOINT), p, q, exact, u)
-
-
-def _quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
-    """The coordinates of u (S, B, n) and log p(x, u), on the CPU: (S, B, n + 1)."""
-    chunk = max(latents.pair.rows // len(batch), 1)
-    joint = torch.cat([log_joint(latents, batch, part) for part in u.split(chunk)])
-    return torch.cat([u.double(), joint[..., None]], dim=-1).cpu()
 
 
 def _compared(
     names: tuple[str, ...], p: Tensor, q: Tensor, exact: ExactPosterior, guide_u: Tensor
 ) -> Agreement:
     """From the quantities at the draws from p(z|x) and q(z|x): (S, B, Q) each."""
+    from scipy import stats  # slow to import
+
     num, chains = len(p), exact.num_chains
     scale, ratio = p.std(0), q.std(0) / p.std(0)
     # no more than there are draws: anticorrelated draws help a mean, but no distribution function

@@ -1,14 +1,13 @@
 """Simulation-based calibration of q(z|x)."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.diagnosis.common import JOINT, holm, log_joint, store_as_found, unusable
+from pyro_vae.diagnosis.common import JOINT, holm, quantities, store_as_found, unusable
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time, simulate
 from pyro_vae.progress import progress_bar
@@ -18,7 +17,8 @@ from pyro_vae.randomness import own_randomness
 _BINS = (4, 20)
 
 
-class Coverage(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Coverage:
     """How often the central interval of q(z|x) holds the true latent, per unconstrained coordinate."""
 
     #: Share that it should be: that of the ranks in the interval, next to the level asked for.
@@ -40,7 +40,8 @@ class Coverage(NamedTuple):
         )
 
 
-class Calibration(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Calibration:
     """Ranks of the true latents among draws from q(z|x), on data drawn from the model; on the CPU.
 
     Uniform on 0 … L for the exact posterior, in every quantity.
@@ -200,19 +201,19 @@ def calibrate(
 def _ranks(latents: Latents, like: Batch, number: int, num_draws: int, chunk: int) -> Tensor:
     """Ranks on `number` new data, `chunk` draws of each at a time: (number, Q)."""
     batch, truth = simulate(latents, like, number)
-    true = _quantities(latents, batch, truth[None])
+    true = _numbers(latents, batch, truth[None])
     below, ties = 2 * [torch.zeros(true.shape[1:], dtype=torch.int64, device=like.device)]
     for start in range(0, num_draws, chunk):
-        draws = _quantities(latents, batch, latents.from_guide(batch, min(chunk, num_draws - start)))
+        draws = _numbers(latents, batch, latents.from_guide(batch, min(chunk, num_draws - start)))
         below = below + (draws < true).sum(0)
         ties = ties + (draws == true).sum(0)
     # in float64, so that the product stays below ties + 1
     return below + (torch.rand(ties.shape, dtype=torch.float64, device=like.device) * (ties + 1)).long()
 
 
-def _quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
-    """The coordinates of u (K, B, n) and log p(x, u): (K, B, n + 1)."""
-    found = torch.cat([u.double(), log_joint(latents, batch, u)[..., None]], dim=-1)
+def _numbers(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
+    """The quantities, refused where one is NaN."""
+    found = quantities(latents, batch, u)
     if found.isnan().any():
         raise unusable(found.isnan().any(0), (*latents.columns(), JOINT))
     return found
@@ -220,6 +221,8 @@ def _quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
 
 def _tested(ranks: Tensor, names: tuple[str, ...], num_draws: int, bins: int) -> Calibration:
     """With the χ² test of each quantity."""
+    from scipy import stats  # slow to import
+
     width = (num_draws + 1) // bins
     counts = torch.stack([(ranks // width == number).sum(0) for number in range(bins)])
     statistic, p_value = stats.chisquare(counts.numpy())

@@ -23,6 +23,11 @@ def log_joint(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
     return parts.log_px.double() + parts.log_pz.double() + parts.log_det.double()
 
 
+def quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
+    """The coordinates of u (K, B, n) and log p(x, u), in float64: (K, B, n + 1)."""
+    return torch.cat([u.double(), log_joint(latents, batch, u)[..., None]], dim=-1)
+
+
 def holm(p_value: Tensor, level: float = 0.05) -> tuple[bool, ...]:
     """Which of several hypotheses are rejected, at `level` over all of them together (Holm 1979).
 

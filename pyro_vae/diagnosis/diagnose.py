@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.diagnosis.estimates import Estimate, estimate
 from pyro_vae.diagnosis.local import LocalOptimum, optimise_locally
+from pyro_vae.diagnosis.means import Mean, mean_of
 from pyro_vae.diagnosis.prior import prior_gap
 from pyro_vae.diagnosis.rate import Information, mutual_information
 from pyro_vae.diagnosis.results import Diagnosis, Evidence
@@ -88,7 +88,7 @@ def diagnose(
             model, guide, data, num_particles=5 * num_particles, data_plate=data_plate, progress=progress
         )
     terms = _terms(local, information, evidence)
-    terms["prior_gap"] = estimate(prior.gap, prior.standard_error)
+    terms["prior_gap"] = mean_of(prior.gap, prior.standard_error)
     difference = None if others is None else _train_test_gap(model, guide, others, local, data_plate)
     approximation = evidence.estimate.to(local.elbo) - local.elbo
     losses = {
@@ -131,32 +131,32 @@ def _check(data: Batch, train: Batch | None, evidence: Evidence | None) -> None:
             )
 
 
-def _terms(local: LocalOptimum, information: Information, evidence: Evidence) -> dict[str, Estimate]:
+def _terms(local: LocalOptimum, information: Information, evidence: Evidence) -> dict[str, Mean]:
     """The means over the data, by their fields."""
     amortised, elbo_error = local.amortised, local.errors.amortised
     log_px, log_px_error = evidence.estimate.to(local.elbo), evidence.standard_error.to(local.elbo)
     marginal = amortised.kl - information.information
     return {
-        "distortion": estimate(-amortised.reconstruction, local.errors.distortion),
-        "rate": estimate(amortised.kl, local.errors.rate),
-        "mutual_information": estimate(information.information, information.standard_error),
-        "marginal_kl": estimate(marginal, local.errors.rate.hypot(information.standard_error)),
-        "elbo": estimate(amortised.elbo, elbo_error),
-        "amortisation": estimate(local.gap, local.errors.gap),
-        "approximation": estimate(log_px - local.elbo, log_px_error.hypot(local.errors.elbo)),
-        "log_evidence": estimate(log_px, log_px_error),
+        "distortion": mean_of(-amortised.reconstruction, local.errors.distortion),
+        "rate": mean_of(amortised.kl, local.errors.rate),
+        "mutual_information": mean_of(information.information, information.standard_error),
+        "marginal_kl": mean_of(marginal, local.errors.rate.hypot(information.standard_error)),
+        "elbo": mean_of(amortised.elbo, elbo_error),
+        "amortisation": mean_of(local.gap, local.errors.gap),
+        "approximation": mean_of(log_px - local.elbo, log_px_error.hypot(local.errors.elbo)),
+        "log_evidence": mean_of(log_px, log_px_error),
     }
 
 
 @torch.no_grad()
 def _train_test_gap(
     model: Program, guide: Program, train: Batch, local: LocalOptimum, data_plate: str | None
-) -> Estimate:
+) -> Mean:
     """ELBO of training data − ELBO of the test data, which are independent of each other."""
     seen = elbo(model, guide, train, num_particles=10, data_plate=data_plate).elbo
-    test = estimate(local.amortised.elbo, local.errors.amortised)
+    test = mean_of(local.amortised.elbo, local.errors.amortised)
     error = math.hypot(float(seen.std()) / math.sqrt(len(seen)), test.standard_error)
-    return Estimate(float(seen.mean()) - test.mean, error, math.nan)
+    return Mean(float(seen.mean()) - test.mean, error, math.nan)
 
 
 def _collapse(units: Units, information: Information) -> str:

@@ -1,7 +1,8 @@
 """The posterior of a model by NUTS."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro.infer import MCMC, NUTS
@@ -22,7 +23,8 @@ from pyro_vae.randomness import own_randomness
 Energy = Callable[..., tuple[Tensor, Tensor]]
 
 
-class ExactPosterior(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ExactPosterior:
     """Draws from p(z|x) by NUTS, per datum; S = num_chains · num_samples, chain after chain."""
 
     #: The draws by latent site, (S, B, *shape of the site), with the plates of the model in their places.

@@ -1,6 +1,7 @@
 """The guide's own family, optimised for each datum."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +13,13 @@ from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import own_draws
 from pyro_vae.diagnosis.families import FreeGuide
 from pyro_vae.errors import count
-from pyro_vae.importance import ELBO
+from pyro_vae.importance import ELBOEstimate
 from pyro_vae.programs import Pair, Program, one_at_a_time
 from pyro_vae.progress import progress_bar
 
 
-class LocalErrors(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LocalErrors:
     """Monte Carlo standard errors of a `LocalOptimum`, (B,) each."""
 
     #: Of the guide's −E_q[log p(x|z)].
@@ -32,11 +34,12 @@ class LocalErrors(NamedTuple):
     gap: Tensor
 
 
-class LocalOptimum(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LocalOptimum:
     """The ELBO of the guide, and of the best member of its family for each datum; in nats, float64."""
 
     #: Of the guide as it is, with its parts, (B,) each.
-    amortised: ELBO
+    amortised: ELBOEstimate
     #: ELBO of the optimised q, (B,).
     elbo: Tensor
     #: `elbo` − `amortised.elbo`, by common random numbers, (B,).
@@ -123,7 +126,7 @@ def optimise_locally(
             parts.append(_measure(pair, local, free, batch, num_particles))
             whole = whole and free.whole
     before, after, errors = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    amortised = ELBO(before[0] + before[1], before[0], -before[1])
+    amortised = ELBOEstimate(before[0] + before[1], before[0], -before[1])
     elbo = after.sum(0)
     return LocalOptimum(amortised, elbo, elbo - amortised.elbo, LocalErrors(*errors), whole, num_particles)
 

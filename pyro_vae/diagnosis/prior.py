@@ -3,12 +3,11 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
@@ -16,8 +15,12 @@ from pyro_vae.errors import InputError, count, counts
 from pyro_vae.importance.bound import chunks_of
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
-class PriorGap(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class PriorGap:
     """How many nats of the rate a prior fitted to the codes saves, per datum, in float64."""
 
     #: E_q(z|x_b)[log r(z) − log p(z)], r not fitted to x_b, (B,); negative where r is the worse prior.
@@ -117,7 +120,7 @@ def _codes(latents: Latents, data: Batch, num: int, rows: int | None) -> tuple[n
     return torch.cat(codes, dim=1).cpu().numpy(), torch.cat(densities, dim=1)
 
 
-def _fit(codes: np.ndarray, components: Sequence[int]) -> GaussianMixture:
+def _fit(codes: np.ndarray, components: Sequence[int]) -> "GaussianMixture":
     """A mixture fitted to codes (num, B, n), its size and covariances chosen on every fourth datum."""
     held_out = np.arange(codes.shape[1]) % 4 == 3
     learned, chosen_on = _flat(codes[:, ~held_out]), _flat(codes[:, held_out])
@@ -128,14 +131,17 @@ def _fit(codes: np.ndarray, components: Sequence[int]) -> GaussianMixture:
     return _mixture(_flat(codes), *choices[int(np.argmax(scores))])
 
 
-def _mixture(codes: np.ndarray, size: int, kind: str) -> GaussianMixture:
+def _mixture(codes: np.ndarray, size: int, kind: str) -> "GaussianMixture":
+    from sklearn.exceptions import ConvergenceWarning  # slow to import
+    from sklearn.mixture import GaussianMixture
+
     with warnings.catch_warnings():
         # one that has not converged is a worse prior, and so a lower bound as well
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(size, covariance_type=kind, random_state=0).fit(codes)
 
 
-def _log_density(mixture: GaussianMixture, codes: np.ndarray) -> np.ndarray:
+def _log_density(mixture: "GaussianMixture", codes: np.ndarray) -> np.ndarray:
     return np.asarray(mixture.score_samples(_flat(codes))).reshape(codes.shape[:2])
 
 

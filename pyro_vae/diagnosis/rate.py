@@ -1,7 +1,7 @@
 """The rate's split into mutual information and the marginal KL."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from pyro_vae.importance.bound import chunks_of
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
 
-class Information(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Information:
     """Mutual information between a datum's index and its code, each datum's part of it, in float64."""
 
     #: E_q(z|x_b)[log q(z|x_b) − log q(z)], in nats, (B,); its mean is I(b; z), at most log B.

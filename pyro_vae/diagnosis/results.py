@@ -1,12 +1,13 @@
 """Every nat between the data and log p(x), and what it says."""
 
 import math
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from pyro_vae.diagnosis.estimates import Estimate
 from pyro_vae.diagnosis.local import LocalOptimum
+from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.prior import PriorGap
 from pyro_vae.diagnosis.rate import Information
 from pyro_vae.diagnosis.units import Units
@@ -27,7 +28,8 @@ class Evidence(Protocol):
         """Of it."""
 
 
-class Diagnosis(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
     """Where the nats go: means over the data with their errors; its repr is a table with a verdict.
 
     elbo = −distortion − mutual_information − marginal_kl and log_evidence = elbo + amortisation +
@@ -35,25 +37,25 @@ class Diagnosis(NamedTuple):
     """
 
     #: −E_q[log p(x|z)].
-    distortion: Estimate
+    distortion: Mean
     #: KL(q(z|x) ‖ p(z)), the KL of the ELBO.
-    rate: Estimate
+    rate: Mean
     #: The rate's part that tells the data given apart, at most the logarithm of their number.
-    mutual_information: Estimate
+    mutual_information: Mean
     #: The rest of the rate, KL(q(z) ‖ p(z)), q(z) being the mean of q(z|x) over the data given.
-    marginal_kl: Estimate
+    marginal_kl: Mean
     #: ELBO of the guide.
-    elbo: Estimate
+    elbo: Mean
     #: What the best member of the guide's own family for each datum gains over the guide.
-    amortisation: Estimate
+    amortisation: Mean
     #: log p(x) − ELBO of that member.
-    approximation: Estimate
+    approximation: Mean
     #: log p(x).
-    log_evidence: Estimate
+    log_evidence: Mean
     #: What a prior fitted to other data's codes saves of the rate, a lower bound.
-    prior_gap: Estimate
+    prior_gap: Mean
     #: ELBO of the training data − ELBO of these; None where no training data were given.
-    train_test_gap: Estimate | None
+    train_test_gap: Mean | None
     #: The parts in full, per datum or per unit.
     local: LocalOptimum
     information: Information
@@ -100,7 +102,8 @@ class Diagnosis(NamedTuple):
         gains = [("+ amortisation gap", self.amortisation), ("+ approximation gap", self.approximation)]
         steps = [(label, -found.mean, found.standard_error) for label, found in losses]
         steps += [(label, found.mean, found.standard_error) for label, found in gains]
-        totals = [(3, "ELBO", *self.elbo[:2]), (5, "log p(x)", *self.log_evidence[:2])]
+        ends = [(3, "ELBO", self.elbo), (5, "log p(x)", self.log_evidence)]
+        totals = [(place, label, found.mean, found.standard_error) for place, label, found in ends]
         saved = None
         if min(self.prior_gap.mean, self.marginal_kl.mean) > 0:
             # both are estimates, and the part marked is no longer than the bar
@@ -110,8 +113,9 @@ class Diagnosis(NamedTuple):
 
     def content(self) -> dict[str, Any]:
         """All means, their errors, units and words for JSON; None where a number is not finite."""
-        names = [name for name in self._fields if isinstance(getattr(self, name), Estimate)]
-        found: dict[str, Any] = {name: _numbers(getattr(self, name)) for name in names}
+        found: dict[str, Any] = {
+            name: _numbers(value) for name, value in vars(self).items() if isinstance(value, Mean)
+        }
         units = self.units
         found["latent_units"] = {
             "names": list(units.names),
@@ -125,7 +129,7 @@ class Diagnosis(NamedTuple):
 
     def __repr__(self) -> str:
         whole = "" if self.local.whole else ", at least"
-        rows: list[tuple[str, str, Estimate | None]] = [
+        rows: list[tuple[str, str, Mean | None]] = [
             ("distortion", "−E log p(x|z)", self.distortion),
             ("mutual information", f"I, at most {self.information.limit:.2f}", self.mutual_information),
             ("marginal KL", "KL(q(z) ‖ p(z)), the rest of the rate", self.marginal_kl),
@@ -145,8 +149,8 @@ class Diagnosis(NamedTuple):
         return "\n".join([heading, *lines, f"{self.units!r}", self.verdict])
 
 
-def _numbers(found: Estimate) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in found._asdict().items()}
+def _numbers(found: Mean) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in vars(found).items()}
 
 
 def _finite(value: float) -> float | None:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from pyro_vae.importance.bound import chunks_of
 from pyro_vae.programs import Drawn, Latents, Layout, Program, one_at_a_time
 
 
-class Units(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Units:
     """Activity and KL of each of the n unconstrained numbers of the latents."""
 
     #: A name of each, as z[3].

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pyro_vae.diagnosis.estimates import Estimate
+from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.rate import Information
 from pyro_vae.diagnosis.units import Units, some
 from pyro_vae.importance.results import RELIABLE_K
@@ -27,7 +27,7 @@ REMEDIES = {
 class Loss(NamedTuple):
     """What a part of the model loses."""
 
-    found: Estimate
+    found: Mean
     #: (B,).
     per_datum: Tensor
 
@@ -75,7 +75,7 @@ def largest_loss(losses: dict[str, Loss]) -> tuple[str, str]:
     )
 
 
-def notes(evidence: object, whole: bool, approximation: Estimate, information: Information) -> list[str]:
+def notes(evidence: object, whole: bool, approximation: Mean, information: Information) -> list[str]:
     """What the numbers cannot say."""
     found = []
     pareto_k = getattr(evidence, "pareto_k", None)
@@ -105,7 +105,7 @@ def notes(evidence: object, whole: bool, approximation: Estimate, information: I
     return found
 
 
-def generalisation(gap: Estimate | None) -> list[str]:
+def generalisation(gap: Mean | None) -> list[str]:
     """What a large train-test gap asks for."""
     if gap is None or not _matters(gap) or gap.mean < 1:
         return []
@@ -115,7 +115,7 @@ def generalisation(gap: Estimate | None) -> list[str]:
     ]
 
 
-def _matters(found: Estimate) -> bool:
+def _matters(found: Mean) -> bool:
     """Whether a loss is worth a swap, and more than noise."""
     return found.mean > max(SMALL, 2 * max(_error(found.standard_error), _error(found.monte_carlo_error)))
 

@@ -6,6 +6,6 @@ components. Units are nats per datum.
 
 from pyro_vae.importance.bound import elbo, log_weights
 from pyro_vae.importance.evidence import log_evidence
-from pyro_vae.importance.results import ELBO, BoundCurve, LogEvidence
+from pyro_vae.importance.results import BoundCurve, ELBOEstimate, LogEvidence
 
-__all__ = ["ELBO", "BoundCurve", "LogEvidence", "elbo", "log_evidence", "log_weights"]
+__all__ = ["BoundCurve", "ELBOEstimate", "LogEvidence", "elbo", "log_evidence", "log_weights"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
 from pyro_vae.importance.halving import Halving
-from pyro_vae.importance.results import ELBO
+from pyro_vae.importance.results import ELBOEstimate
 from pyro_vae.programs import Pair, Program, one_at_a_time
 
 Data = TypeVar("Data", Tensor, Batch)
@@ -65,7 +65,7 @@ def elbo(
     num_particles: int = 1,
     rows: int | None = None,
     data_plate: str | None = None,
-) -> ELBO:
+) -> ELBOEstimate:
     """The ELBO of each datum, split into reconstruction and KL, by `num_particles` draws.
 
     Kingma & Welling (2014), eq. 3, with the KL estimated by sampling, so that it holds for any pair of
@@ -95,7 +95,7 @@ def elbo(
 
 
 @torch.no_grad()
-def elbo_of(pair: Pair, data: Batch, num_particles: int = 1, rows: int | None = None) -> ELBO:
+def elbo_of(pair: Pair, data: Batch, num_particles: int = 1, rows: int | None = None) -> ELBOEstimate:
     """As `elbo`, of a pair of programs that has been looked into."""
     count("num_particles", num_particles)
     parts, within_memory = [], Halving(bool(pair.whole))
@@ -110,7 +110,7 @@ def elbo_of(pair: Pair, data: Batch, num_particles: int = 1, rows: int | None = 
             sums += torch.stack([log_px.double().sum(0), (log_qz - log_pz).double().sum(0)])
         parts.append(sums / num_particles)
     reconstruction, kl = torch.cat(parts, dim=1)
-    return ELBO(reconstruction - kl, reconstruction, kl)
+    return ELBOEstimate(reconstruction - kl, reconstruction, kl)
 
 
 def chunks_of(x: Data, num_particles: int, rows: int, whole: int = 0) -> Iterator[tuple[Data, list[int]]]:

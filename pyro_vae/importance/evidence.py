@@ -12,7 +12,7 @@ from pyro_vae.compiled import Compile
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.importance.results import LogEvidence, warn_of_zeros
 from pyro_vae.importance.sampling import Sampling
-from pyro_vae.importance.summary import summarise
+from pyro_vae.importance.summary import log_evidence_of
 from pyro_vae.programs import Pair, Program, one_at_a_time, say
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
@@ -91,7 +91,7 @@ def log_evidence(
         progress_bar(progress, unit="draw", unit_scale=True) as bar,
     ):
         sampling.run(kept, bar)
-    result = summarise(sampling.found, sampling.levels)
+    result = log_evidence_of(sampling.found, sampling.levels)
     _warn(result, until)
     return result
 

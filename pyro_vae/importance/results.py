@@ -1,7 +1,7 @@
 """What the estimators give, per datum."""
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,23 +12,19 @@ from pyro_vae.programs import say
 RELIABLE_K = 0.7
 
 
+@dataclass(frozen=True, eq=False)
 class OverData:
-    """The mean over data of estimates of log p(x), with the two parts of its error.
+    """Estimates of log p(x), per datum, and their mean over the data with the two parts of its error."""
 
-    For named tuples that have the two fields, per datum.
-    """
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        @property
-        def estimate(self) -> Tensor:
-            """In nats, (B,)."""
-
-        @property
-        def standard_error(self) -> Tensor:
-            """Of the Monte Carlo kind, in nats, (B,)."""
+    #: log p̂(x), in nats, (B,); −∞ where every weight is 0.
+    estimate: Tensor
+    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one draw. It means little
+    #: where the effective sample size is near 1.
+    standard_error: Tensor
+    #: (Σ w)² / Σ w² of the weights w, between 1 and their number, (B,).
+    effective_sample_size: Tensor
+    #: max w / Σ w, (B,).
+    largest_share: Tensor
 
     @property
     def mean(self) -> float:
@@ -71,7 +67,8 @@ def warn_of_zeros(estimate: Tensor, what: str) -> None:
         )
 
 
-class BoundCurve(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class BoundCurve:
     """The importance-weighted bound at numbers of draws K′ = 1, 2, 5, 10, … up to K, per datum, in float64.
 
     Its expectation is at most log p(x), is the ELBO at K′ = 1, and rises with K′ (Burda, Grosse &
@@ -99,15 +96,13 @@ class BoundCurve(NamedTuple):
         )
 
 
-class _Fields(NamedTuple):
-    #: log p̂(x) = log 1/K Σ_k w_k, in nats, (B,); −∞ where every weight is 0.
-    estimate: Tensor
-    #: Its Monte Carlo standard error by the delta method, in nats, (B,); NaN for one particle.
-    standard_error: Tensor
-    #: (Σ w)² / Σ w², between 1 and K, (B,).
-    effective_sample_size: Tensor
-    #: max_k w_k / Σ w, between 1/K and 1, (B,).
-    largest_share: Tensor
+@dataclass(frozen=True, eq=False)
+class LogEvidence(OverData):
+    """Importance-sampled log p(x), log 1/K Σ_k w_k, per datum, in float64.
+
+    A lower bound in expectation (Jensen's inequality), tightening with the number of particles.
+    """
+
     #: Shape k̂ of the weights' tail, (B,): above 0.7 the standard error says nothing, and the estimate is too
     #: low by an unknown amount (Vehtari, Simpson, Gelman, Yao & Gabry 2024). NaN below 25 draws, and where
     #: fewer than five weights lie above the rest, as for a discrete latent.
@@ -116,15 +111,6 @@ class _Fields(NamedTuple):
     num_particles: Tensor
     #: The same estimate by fewer draws.
     curve: BoundCurve
-
-
-class LogEvidence(OverData, _Fields):
-    """Importance-sampled log p(x), per datum, in float64.
-
-    A lower bound in expectation (Jensen's inequality), tightening with the number of particles.
-    """
-
-    __slots__ = ()
 
     @property
     def share_unreliable(self) -> float:
@@ -142,7 +128,8 @@ class LogEvidence(OverData, _Fields):
         )
 
 
-class ELBO(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ELBOEstimate:
     """The evidence lower bound and its two parts, per datum, in float64: elbo = reconstruction − kl."""
 
     #: E_q[log p(x, z) − log q(z|x)], in nats, (B,).
@@ -153,6 +140,6 @@ class ELBO(NamedTuple):
     kl: Tensor
 
     def __repr__(self) -> str:
-        elbo, reconstruction, kl = (float(part.mean()) for part in self)
+        elbo, reconstruction, kl = (float(part.mean()) for part in (self.elbo, self.reconstruction, self.kl))
         parts = f"reconstruction {reconstruction:.3f} − KL {kl:.3f}"
         return f"ELBO {elbo:.3f} = {parts} nats, mean of {len(self.elbo)} data"

@@ -4,7 +4,7 @@ Pyro's own `Trace_ELBO` and `TraceMeanField_ELBO` serve as they are; the bounds 
 kind, for `pyro.infer.SVI` with any model and guide that have a plate "data".
 """
 
-from pyro_vae.objectives.bound import PLUMBING, UNUSABLE, Bound, in_words, make_objective
+from pyro_vae.objectives.bound import PLUMBING, UNUSABLE, Bound, make_objective, objective_in_words
 from pyro_vae.objectives.elbo import ELBORecorder, KLWeight, check_mean_field
 from pyro_vae.objectives.free_bits import FreeBitsELBO
 from pyro_vae.objectives.importance_weighted import ImportanceWeightedELBO
@@ -18,6 +18,6 @@ __all__ = [
     "ImportanceWeightedELBO",
     "KLWeight",
     "check_mean_field",
-    "in_words",
     "make_objective",
+    "objective_in_words",
 ]

@@ -11,11 +11,10 @@ from pyro.infer import ELBO, ReweightedWakeSleep, Trace_ELBO, Trace_MMD, TraceTa
 from pyro.poutine import Trace
 from torch import Tensor
 
+from pyro_vae.batch import Program
 from pyro_vae.compiled import CompiledELBO
 from pyro_vae.errors import InputError, count, make
 from pyro_vae.programs import sites
-
-Program = Callable[..., Any]
 
 #: Arguments of Pyro's ELBOs that `fit` gives, or that are no choice of a user.
 PLUMBING = frozenset(
@@ -115,7 +114,7 @@ def make_objective(objective: Callable[..., ELBO], num_particles: int) -> ELBO:
     return made
 
 
-def in_words(objective: ELBO) -> str:
+def objective_in_words(objective: ELBO) -> str:
     """Class and choices of an objective."""
     choices = {name: value for name, value in sorted(vars(objective).items()) if not callable(value)}
     return f"{type(objective).__name__} {choices}"

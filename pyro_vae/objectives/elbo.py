@@ -13,8 +13,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from pyro_vae.batch import Program
 from pyro_vae.errors import InputError
-from pyro_vae.objectives.bound import Program
 from pyro_vae.programs import sites, unscaled
 
 

@@ -9,8 +9,9 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Independent
 
+from pyro_vae.batch import Program
 from pyro_vae.errors import InputError
-from pyro_vae.objectives.bound import Bound, Program, check_reparameterised
+from pyro_vae.objectives.bound import Bound, check_reparameterised
 from pyro_vae.programs import sites
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, Literal
 
 import torch
@@ -13,9 +14,10 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
+from pyro_vae.batch import Program
 from pyro_vae.errors import InputError
-from pyro_vae.objectives.bound import Bound, Program, check_reparameterised
-from pyro_vae.programs import per_datum, plates, sites
+from pyro_vae.objectives.bound import Bound, check_reparameterised
+from pyro_vae.programs import Layout, plates, sites
 
 Gradient = Literal["dreg", "stl", "plain"]
 
@@ -79,10 +81,10 @@ class ImportanceWeightedELBO(Bound):
                 f"{sorted(guided)}"
             )
         every = sites(model_trace)
-        size = _check_data_plate(model_trace)
-        zero = model_trace.nodes[every[0]]["log_prob"].new_zeros(self.num_particles, size)
-        log_joint = per_datum(model_trace, every, zero, scaled=True)
-        return log_joint - per_datum(guide_trace, guided, zero, scaled=True)
+        depth = int(self.max_plate_nesting) - 1
+        layout = Layout(self.num_particles, _check_data_plate(model_trace), depth, repeated=False)
+        total = _per_datum(model_trace, every, layout)
+        return total - _per_datum(guide_trace, guided, layout) if guided else total
 
     def _get_trace(
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -182,6 +184,12 @@ def _with_values(trace: Trace, names: list[str], value: Callable[[str], Tensor])
 def _log_prob(site: Mapping[str, Any]) -> Tensor:
     """Log density at a site, scaled and masked."""
     return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+
+
+def _per_datum(trace: Trace, names: list[str], layout: Layout) -> Tensor:
+    """Log densities of sites, scaled and masked, summed: (K, B)."""
+    parts = [layout.per_datum(trace.nodes[name]["log_prob"], plates(trace, name)["data"]) for name in names]
+    return reduce(torch.add, parts)
 
 
 def _check_data_plate(trace: Trace) -> int:

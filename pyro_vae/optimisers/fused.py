@@ -7,7 +7,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyro_vae.optimisers.single import Options, SingleOptimiser
+from pyro_vae.optimisers.single import OptimiserOptions, SingleOptimiser
 
 
 class FusedAdam(SingleOptimiser):
@@ -49,7 +49,7 @@ class FusedAdam(SingleOptimiser):
 
     def __init__(
         self,
-        optim_args: Options | None = None,
+        optim_args: OptimiserOptions | None = None,
         clip_args: Mapping[str, float | None] | None = None,
         *,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyro_vae.errors import InputError, make
 from pyro_vae.optimisers.clipping import clip_bounds
 from pyro_vae.optimisers.gradients import had_gradient, has_begun, note_gradients
-from pyro_vae.optimisers.made import checked, groups_of, load_states
-from pyro_vae.optimisers.states import Saved, check_names, load_saved, pack, unpack
+from pyro_vae.optimisers.groups import Groups
+from pyro_vae.optimisers.made import groups_of, load_states
+from pyro_vae.optimisers.states import check_names, load_saved, pack, unpack
 from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
 
-Options = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
+OptimiserOptions = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
 
 
 class SingleOptimiser(PyroOptim):
@@ -81,7 +81,7 @@ class SingleOptimiser(PyroOptim):
     def __init__(
         self,
         optimiser: Optimizer | Callable[..., Optimizer],
-        optim_args: Options | None = None,
+        optim_args: OptimiserOptions | None = None,
         clip_args: Mapping[str, float | None] | None = None,
         *,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,
@@ -114,9 +114,7 @@ class SingleOptimiser(PyroOptim):
         self._held: set[Tensor] | None = None
         self._fresh: set[Tensor] = set()  # those that never had a gradient
         self._tensors: dict[str, Tensor] = {}
-        self._group_of: dict[str, int] = {}
-        self._options: list[dict[str, Any]] = []  # of each group, as given: a schedule changes the group's
-        self._closed: set[int] = set()  # groups whose options were loaded, and are not those given
+        self._groups = Groups(self.pt_optim_constructor, self._options_of)
         self.parameters: list[Tensor] = []
         if self._fixed is None:
             self.optimiser, self.schedule = None, None
@@ -169,7 +167,7 @@ class SingleOptimiser(PyroOptim):
         states |= {name: self.optimiser.state.get(tensor, {}) for name, tensor in self._tensors.items()}
         return deepcopy(
             {
-                name: pack(self.optimiser, self.schedule, self._group_of[name], state)
+                name: pack(self.optimiser, self.schedule, self._groups.number[name], state)
                 for name, state in sorted(states.items())
             }
         )
@@ -251,14 +249,15 @@ class SingleOptimiser(PyroOptim):
         if optimiser is not None:
             groups = groups_of(new, optimiser)
         else:
-            groups = self._groups_of_saved(saved) if saved else self._choose_groups(new)
-            optimiser = self._extended(first, groups)
+            groups = self._groups.of_saved(saved) if saved else self._groups.choose(new)
+            optimiser = self._groups.extended(None, first, groups)
             schedule = self._scheduled(optimiser)
         if saved:
             given = [dict(group) for group in optimiser.param_groups]
             load_saved(optimiser, schedule, groups, saved)
             if schedule is None:
-                self._closed = {i for i, group in enumerate(optimiser.param_groups) if group != given[i]}
+                changed = (i for i, group in enumerate(optimiser.param_groups) if group != given[i])
+                self._groups.closed = set(changed)
         self.optimiser, self.schedule = optimiser, schedule
         self._take(first, groups)
         if len(first) < len(new):
@@ -268,8 +267,8 @@ class SingleOptimiser(PyroOptim):
         """A later step: add what is new to the optimiser."""
         for name in new.keys() & self._tensors.keys():
             self._drop(name)
-        groups = self._choose_groups(new)
-        self._extended(new, groups)
+        groups = self._groups.choose(new, may_begin_one=self.schedule is None)
+        self._groups.extended(self.optimiser, new, groups)
         self._take(new, groups)
 
     def _take(self, new: dict[str, Tensor], groups: dict[str, int]) -> None:
@@ -277,7 +276,7 @@ class SingleOptimiser(PyroOptim):
         assert self.optimiser is not None
         self._tensors.update(new)
         self._held = set(self._tensors.values())
-        self._group_of.update(groups)
+        self._groups.number.update(groups)
         # in an order that depends neither on the process nor on when each came, as the norm's last bit does
         self.parameters = self._fixed or [tensor for _, tensor in sorted(self._tensors.items())]
         waited = {name: unpack(name, self._waiting.pop(name)) for name in new if name in self._waiting}
@@ -291,25 +290,9 @@ class SingleOptimiser(PyroOptim):
         """Forget a tensor in whose place Pyro's parameter store has another."""
         assert self.optimiser is not None
         old = self._tensors.pop(name)
-        group = self.optimiser.param_groups[self._group_of.pop(name)]
+        group = self.optimiser.param_groups[self._groups.number.pop(name)]
         group["params"] = [tensor for tensor in group["params"] if tensor is not old]
         self.optimiser.state.pop(old, None)
-
-    def _groups_of_saved(self, saved: dict[str, Saved]) -> dict[str, int]:
-        """Groups of equal options, those given and those saved, also of parameters to come."""
-        groups: dict[str, int] = {}
-        firsts: list[Saved] = []
-        self._options = []
-        for name, one in sorted(saved.items()):
-            options = self._options_of(name)
-            for i, first in enumerate(firsts):
-                if first.is_like(one) and self._options[i] == options:
-                    groups[name] = i
-            if name not in groups:
-                groups[name] = len(firsts)
-                firsts.append(one)
-                self._options.append(options)
-        return groups
 
     def _options_of(self, name: str) -> dict[str, Any]:
         """Options of the parameter of that name."""
@@ -323,47 +306,6 @@ class SingleOptimiser(PyroOptim):
                 f"optim_args expects a function from names to dictionaries, got {options} for {name}"
             )
         return dict(options)
-
-    def _choose_groups(self, new: Iterable[str]) -> dict[str, int]:
-        """The group of each parameter: the one saved, that of equal options, or a new one."""
-        groups = dict(self._group_of)
-        for name in new:
-            if name in groups:
-                continue
-            options = self._options_of(name)
-            fitting = [i for i, own in enumerate(self._options) if own == options and i not in self._closed]
-            if not fitting:
-                if self.schedule is not None:
-                    raise InputError(
-                        f"expected the options of a group that the schedule began with, got {options} for "
-                        f"{name}, which came later: give it the options of another, use it in the first "
-                        "step, or leave out the schedule"
-                    )
-                self._options.append(options)
-            groups[name] = fitting[0] if fitting else len(self._options) - 1
-        return {name: groups[name] for name in new}
-
-    def _extended(self, new: dict[str, Tensor], groups: dict[str, int]) -> Optimizer:
-        """The torch optimiser with `new` in it, made where there is none.
-
-        The class itself makes each group, so that it checks the options and begins the states.
-        """
-        members: list[list[Tensor]] = [[] for _ in self._options]
-        for name, tensor in new.items():
-            members[groups[name]].append(tensor)
-        made = [
-            checked(make("optimiser", partial(self.pt_optim_constructor, **options), [{"params": each}]))
-            for options, each in zip(self._options, members, strict=True)
-        ]
-        whole = self.optimiser or made.pop(0)
-        for i, part in enumerate(made, start=0 if self.optimiser else 1):
-            (addition,) = part.param_groups
-            if i < len(whole.param_groups):
-                whole.param_groups[i]["params"].extend(addition["params"])
-            else:
-                whole.add_param_group(addition)
-            whole.state.update(part.state)
-        return whole
 
     def _scheduled(self, optimiser: Optimizer) -> LRScheduler | None:
         if self._make_schedule is None:

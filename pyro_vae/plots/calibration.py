@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 from torch import Tensor
 
 from pyro_vae.errors import InputError
@@ -44,12 +43,14 @@ def rank_histograms(
         verdicts: Of the quantities, "calibrated" where not rejected.
         panels: Panels at the most.
     """
+    from scipy.stats import binom  # slow to import
+
     shown = sorted(np.argsort(np.asarray(p_values), kind="stable")[:panels].tolist())
     figure, grid = _panels(len(shown), width=2.5, height=1.95)
     counts = [
         np.bincount(ranks[:, number].numpy() * bins // (num_draws + 1), minlength=bins) for number in shown
     ]
-    low, high = stats.binom.interval(0.99, len(ranks), 1 / bins)
+    low, high = binom.interval(0.99, len(ranks), 1 / bins)
     top = 1.06 * max(high, *(float(count.max()) for count in counts))
     edges = np.linspace(0, num_draws + 1, bins + 1) - 0.5
     for axes, number, count in zip(grid, shown, counts, strict=False):
@@ -151,10 +152,10 @@ def _probability(value: float) -> str:
 
 def _farthest(p: np.ndarray, q: np.ndarray) -> tuple[int, int]:
     """The two coordinates of (S, B, n) that differ most, by their mean distance over the data."""
+    from scipy.stats import ks_2samp  # slow to import
+
     distances = [
-        np.mean(
-            [stats.ks_2samp(p[:, datum, axis], q[:, datum, axis]).statistic for datum in range(p.shape[1])]
-        )
+        np.mean([ks_2samp(p[:, datum, axis], q[:, datum, axis]).statistic for datum in range(p.shape[1])])
         for axis in range(p.shape[-1])
     ]
     first, second = sorted(np.argsort(distances)[-2:].tolist())
@@ -163,12 +164,14 @@ def _farthest(p: np.ndarray, q: np.ndarray) -> tuple[int, int]:
 
 def _contours(axes: Axes, p: np.ndarray, q: np.ndarray) -> None:
     """Of draws (S, 2)."""
+    from scipy.stats import gaussian_kde  # slow to import
+
     low, high = _range(np.concatenate([p, q]))
     across, down = (np.linspace(low[axis], high[axis], 80) for axis in (0, 1))
     grid = np.stack(np.meshgrid(across, down)).reshape(2, -1)
     for draws, filled in ((p, True), (q, False)):
         draws = draws[:: math.ceil(len(draws) / 1000)]  # enough for a contour
-        density = stats.gaussian_kde(draws.T)
+        density = gaussian_kde(draws.T)
         # that of the draws which a region of this mass just leaves out
         levels = np.quantile(density(draws.T), [0.1, 0.5])
         heights = density(grid).reshape(len(down), len(across))

@@ -1,16 +1,17 @@
 """Model and guide as functions of data: what everything after training is written on."""
 
+from pyro_vae.batch import Program
 from pyro_vae.programs.enumeration import Terms
 from pyro_vae.programs.latents import Latents, LogProbs
 from pyro_vae.programs.layout import Layout, Place
-from pyro_vae.programs.pair import Drawn, Given, Pair
-from pyro_vae.programs.running import Program, one_at_a_time, refusals, say
+from pyro_vae.programs.pair import Drawn, GivenLatents, Pair
+from pyro_vae.programs.running import one_at_a_time, refusals, say
 from pyro_vae.programs.simulation import Simulated, simulate
-from pyro_vae.programs.sites import check_axes, per_datum, plates, sites, unscaled
+from pyro_vae.programs.sites import plates, sites, unscaled
 
 __all__ = [
     "Drawn",
-    "Given",
+    "GivenLatents",
     "Latents",
     "Layout",
     "LogProbs",
@@ -19,9 +20,7 @@ __all__ = [
     "Program",
     "Simulated",
     "Terms",
-    "check_axes",
     "one_at_a_time",
-    "per_datum",
     "plates",
     "refusals",
     "say",

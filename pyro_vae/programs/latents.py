@@ -1,23 +1,23 @@
 """The latent sites of a model as one vector of unconstrained numbers per datum."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from pyro.distributions import Delta
 from pyro.poutine import Trace
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import VonMises, biject_to
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import first_difference, parts_of
 from pyro_vae.programs.enumeration import Summation
 from pyro_vae.programs.layout import Layout, Place
-from pyro_vae.programs.pair import Drawn, Pair, Spread
-from pyro_vae.programs.running import Program, refusals
+from pyro_vae.programs.numbers import SiteNumbers, UnconstrainedLatents, unspread
+from pyro_vae.programs.pair import Drawn, Pair
+from pyro_vae.programs.running import refusals
 from pyro_vae.programs.sites import core, imputed, is_masked, plain, sites, unmasked
 
 
@@ -41,28 +41,6 @@ _UNKNOWN = (
     "expected a guide whose density at given latents is known, for all but log_evidence and annealing that "
     "starts at the prior"
 )
-
-
-class _Numbers(NamedTuple):
-    """Where a site's numbers lie in u, and its shape: (C, *left plates, B, *right plates, *event)."""
-
-    start: int
-    stop: int
-    #: Sizes of all axes but those of C and B.
-    rest: tuple[int, ...]
-    #: Where the data lie in an unconstrained value, and its axis from the left.
-    place: Place
-    axis: int
-    #: The site's own, since u has the widest of all sites.
-    dtype: torch.dtype
-
-    def unpack(self, u: Tensor) -> Tensor:
-        own = u[..., self.start : self.stop].to(self.dtype)
-        return own.reshape(*u.shape[:2], *self.rest).movedim(1, self.axis)
-
-    def pack(self, raw: Tensor) -> Tensor:
-        raw = raw.movedim(self.axis, 1)
-        return raw.reshape(*raw.shape[:2], -1)
 
 
 class Latents:
@@ -93,7 +71,7 @@ class Latents:
         masked: bool = False,
     ) -> None:
         self.pair = Pair(model, guide, batch, density=True, data_plate=data_plate)
-        self._numbers: dict[str, _Numbers] = {}
+        self._numbers: dict[str, SiteNumbers] = {}
         self._takes_masked = masked
         #: Whether a latent site is under a mask.
         self.is_masked = False
@@ -163,18 +141,18 @@ class Latents:
             pair.guide_is_held = held
         self.log_guide(ends, values)
 
-    def _laid_out(self, trace: Trace, name: str, layout: Layout, start: int) -> _Numbers:
+    def _laid_out(self, trace: Trace, name: str, layout: Layout, start: int) -> SiteNumbers:
         site = trace.nodes[name]
         self._check(site, name)
         transform = biject_to(site["fn"].support)
         raw = transform.inv(site["value"])
         place = self._raw_place(name, transform)
         depth = self.pair.depth
-        raw = layout.unfold(_once(raw, place, layout), place)
+        raw = layout.unfold(unspread(raw, place, layout), place)
         axis = depth + 1 + place.axis
         rest = tuple(size for number, size in enumerate(raw.shape) if number not in (0, axis))
         size = raw.numel() // (raw.shape[0] * raw.shape[axis])
-        return _Numbers(start, start + size, rest, place, axis, raw.dtype)
+        return SiteNumbers(start, start + size, rest, place, axis, raw.dtype)
 
     def _raw_place(self, name: str, transform: Any) -> Place:
         place, event_dim = self.pair.places[name], transform.domain.event_dim
@@ -256,7 +234,7 @@ class Latents:
             site = trace.nodes[name]
             with refusals("model"):
                 raw = biject_to(site["fn"].support).inv(site["value"])
-            parts.append(numbers.pack(layout.unfold(_once(raw, numbers.place, layout), numbers.place)))
+            parts.append(numbers.pack(layout.unfold(unspread(raw, numbers.place, layout), numbers.place)))
         return torch.cat(parts, dim=-1) if parts else torch.zeros(layout.num, layout.size, 0)
 
     def values(self, batch: Batch, u: Tensor) -> dict[str, Tensor]:
@@ -274,7 +252,7 @@ class Latents:
     def _values(self, trace: Trace, layout: Layout) -> dict[str, Tensor]:
         """The constrained values of a trace of the model."""
         places = {name: self.pair.place(trace, name) for name in self._numbers}
-        once = {name: _once(trace.nodes[name]["value"], place, layout) for name, place in places.items()}
+        once = {name: unspread(trace.nodes[name]["value"], place, layout) for name, place in places.items()}
         return {name: layout.unfold(once[name], place) for name, place in places.items()}
 
     def log_probs(self, batch: Batch, u: Tensor, *, guide: bool = True) -> LogProbs:
@@ -345,7 +323,7 @@ class Latents:
         """A trace of the model at u, and log |dz/du|: (C, B)."""
         layout = self._layout(u)
         summed = self.pair.summed if self.pair.spreads else ()
-        with _Placed(self._numbers, u, layout, summed) as placed:
+        with UnconstrainedLatents(self._numbers, u, layout, summed) as placed:
             trace = self.pair.run_model(batch, layout, None)
         total = u.new_zeros(u.shape[:2])
         for name, log_det in placed.log_dets.items():
@@ -356,34 +334,3 @@ class Latents:
                 )
             total = total + layout.per_datum(log_det, self._numbers[name].place.axis)
         return trace, total
-
-
-def _once(value: Tensor, place: Place, layout: Layout) -> Tensor:
-    """A value that was spread over enumerated axes, where all are equal, without these."""
-    spread = value.ndim - (layout.axes + place.event_dim)
-    return value[(0,) * spread] if spread > 0 else value
-
-
-class _Placed(Messenger):
-    """Puts the values T(u) at the latent sites."""
-
-    def __init__(
-        self, numbers: Mapping[str, _Numbers], u: Tensor, layout: Layout, summed: Collection[str]
-    ) -> None:
-        super().__init__()
-        self.numbers, self.u, self.layout = numbers, u, layout
-        self.spread = Spread(layout, summed)
-        self.log_dets: dict[str, Tensor] = {}
-
-    def _pyro_sample(self, message: Any) -> None:
-        self.spread.note(message)
-        numbers = self.numbers.get(message["name"])
-        if numbers is None or message["is_observed"]:
-            return
-        transform = biject_to(message["fn"].support)
-        raw = self.layout.fold(numbers.unpack(self.u), numbers.place)
-        value = transform(raw)
-        place = Place(numbers.place.axis, message["fn"].event_dim, value.ndim)
-        message["value"] = self.spread(value, place)
-        message["done"] = True
-        self.log_dets[message["name"]] = transform.log_abs_det_jacobian(raw, value)

@@ -17,9 +17,9 @@ from pyro_vae.programs.enumeration import is_sequential, marked
 from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.running import refusals
 from pyro_vae.programs.sites import (
-    check_axes,
     check_delta,
     check_density,
+    check_density_axes,
     check_latents,
     check_observed,
     check_precision,
@@ -214,4 +214,4 @@ def check_shape(trace: Trace, name: str, layout: Layout, enumerated: bool) -> No
     if not enumerated:
         with refusals():
             check_site_shape(trace.nodes[name], layout.axes)
-    check_axes(trace, name, layout.axes if enumerated else None)
+    check_density_axes(trace, name, layout.axes if enumerated else None)

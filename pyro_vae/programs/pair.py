@@ -13,13 +13,13 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.data_plate import DataPlate, Plated
 from pyro_vae.programs.enumeration import Marked, Summation, Terms, enumerating
 from pyro_vae.programs.layout import PARTICLES, Layout, Place
-from pyro_vae.programs.running import Program, buffers_kept, check_signature, refusals
+from pyro_vae.programs.running import buffers_kept, check_signature, refusals
 from pyro_vae.programs.sites import check_support, imputed, plates, sites, unscaled
 from pyro_vae.programs.verifying import Verified, verify
 
@@ -219,7 +219,9 @@ class Pair:
             if isinstance(at, Trace):
                 stack.enter_context(poutine.replay(trace=at))
             elif at is not None:
-                stack.enter_context(Given(at, layout, self.places, self.summed if self.spreads else ()))
+                stack.enter_context(
+                    GivenLatents(at, layout, self.places, self.summed if self.spreads else ())
+                )
             if self.summed and summing:
                 stack.enter_context(enumerating(layout, True))
                 stack.enter_context(Marked(self.summed))
@@ -287,7 +289,7 @@ def _store_kept_where_refused() -> Iterator[None]:
         raise
 
 
-class Given(Messenger):
+class GivenLatents(Messenger):
     """Puts given values at latent sites.
 
     Args:

@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, Program
 from pyro_vae.errors import InputError, one_line, warn
-
-Program = Callable[..., Any]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,6 +1,6 @@
 """The sample sites of a trace, their plates, and their log densities per datum."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -32,26 +32,6 @@ def plates(trace: Trace, name: str) -> dict[str, int]:
     return {frame.name: frame.dim for frame in trace.nodes[name]["cond_indep_stack"] if frame.vectorized}
 
 
-def per_datum(trace: Trace, names: Iterable[str], total: Tensor, *, scaled: bool = False) -> Tensor:
-    """`total` (K, B) plus the log densities of the named sites, summed over all other plates.
-
-    With `scaled`, times the scales that handlers have set.
-    """
-    for name in names:
-        site, axes = trace.nodes[name], plates(trace, name)
-        sizes = {frame.name: frame.size for frame in site["cond_indep_stack"] if frame.vectorized}
-        if sizes.get("data") != total.shape[1]:
-            raise InputError(
-                f'expected every site inside a pyro.plate named "data" of size {total.shape[1]}, that of x, '
-                f"got the site {name!r} inside {_in_words(sizes)}: log p(x) per datum needs it there"
-            )
-        log_prob = site["log_prob"] if scaled else unscaled(site)
-        kept = {log_prob.ndim + axes["particles"], log_prob.ndim + axes["data"]}
-        others = [axis for axis in range(log_prob.ndim) if axis not in kept]
-        total = total + (log_prob.sum(others) if others else log_prob)
-    return total
-
-
 def unscaled(site: Mapping[str, Any]) -> Tensor:
     """The log density at a site, masked, without the scales that handlers have set."""
     return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
@@ -72,10 +52,6 @@ def unmasked(site: Mapping[str, Any]) -> Tensor:
     return sum_rightmost(fn.log_prob(site["value"]), event_dims)
 
 
-def _in_words(sizes: dict[str, int]) -> str:
-    return ", ".join(f"{name} ({size})" for name, size in sizes.items() if name != "particles") or "none"
-
-
 def check_density(model_trace: Trace) -> None:
     """Refuse a model that says of a site that it is no density, with the reason."""
     for name in sites(model_trace, observed=True):
@@ -84,7 +60,7 @@ def check_density(model_trace: Trace) -> None:
             raise InputError(reason)
 
 
-def check_axes(trace: Trace, name: str, axes_of_plates: int | None = None) -> None:
+def check_density_axes(trace: Trace, name: str, axes_of_plates: int | None = None) -> None:
     """Refuse a log density with an axis of no plate, over which the sum would run silently.
 
     With `axes_of_plates` only among so many axes from the right; enumerated ones lie left of them.

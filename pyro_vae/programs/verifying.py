@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyro_vae.programs.pair import Drawn, Pair
 
 
-Values = Mapping[str, Tensor]
+SiteValues = Mapping[str, Tensor]
 
 
 class Verified:
@@ -70,7 +70,7 @@ class Verified:
 
     @torch.no_grad()
     def check_model(
-        self, pair: "Pair", batch: Batch, trace: Trace, layout: Layout, values: Callable[[], Values]
+        self, pair: "Pair", batch: Batch, trace: Trace, layout: Layout, values: Callable[[], SiteValues]
     ) -> None:
         """Hold the first run of the model at given latents, of each number of draws and data, likewise."""
         key = (-layout.num, layout.size)
@@ -91,7 +91,7 @@ class Verified:
 
 
 def _refuse_difference(
-    pair: "Pair", batch: Batch, values: Values, parts: Mapping[str, Densities], picks: list[Pick]
+    pair: "Pair", batch: Batch, values: SiteValues, parts: Mapping[str, Densities], picks: list[Pick]
 ) -> None:
     problem = first_difference(pair, batch, values, parts, picks)
     if problem is not None:

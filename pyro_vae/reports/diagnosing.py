@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,6 @@ class Diagnosing:
         seed: int,
         progress: bool | None = None,
     ) -> None:
-        if vae.no_evidence:
-            raise InputError(f"expected a model with log p(x) to diagnose, got none: {vae.no_evidence}")
         self.vae, self.data, self.split, self.seed, self.progress = vae, data, split, seed, progress
         self.part = part_of(data, split, num_data)
         if len(self.part) < 8:
@@ -115,7 +114,7 @@ class Diagnosing:
         except InputError as error:
             warnings.warn(f"no calibration on simulated data: {error}", stacklevel=2)
             return {"skipped": str(error)}
-        return {**found._asdict(), "words": repr(found)}
+        return {**vars(found), "words": repr(found)}
 
     def posteriors(self, num_data: int) -> dict[str, Any]:
         """Draws from q(z|x) and by NUTS, on the first data."""
@@ -154,7 +153,7 @@ class Diagnosing:
 
 def calibration_of(stage: Mapping[str, Any]) -> Calibration:
     """The result that a stage kept."""
-    return Calibration(**{name: stage[name] for name in Calibration._fields})
+    return Calibration(**{each.name: stage[each.name] for each in fields(Calibration)})
 
 
 def _calibration(stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from pyro_vae.annealing import AnnealedEvidence
 from pyro_vae.data import Dataset
-from pyro_vae.importance import ELBO, LogEvidence, elbo
+from pyro_vae.importance import ELBOEstimate, LogEvidence, elbo
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.estimators import Estimator, arrays, tails
 from pyro_vae.reports.facts import bits, circumstances, is_mass, part_of, units
+from pyro_vae.reports.reconstruction import errors
 from pyro_vae.reports.tables import table
 from pyro_vae.training import History
 from pyro_vae.vae import JointProgram
@@ -63,18 +64,24 @@ def evaluation(
         checkpoint: A file from which the same call goes on where it was interrupted.
         progress: Show a progress bar; by default in a terminal and in a notebook.
     """
-    estimator = estimator or Estimator()
     part = part_of(data, split, num_data)
     start = time.perf_counter()
+    result, per_datum = None, {}
     with own_randomness(seed, vae.device):
         x = vae.place(part.batch())
         terms = _terms(vae, x)
-        result = None if vae.no_evidence else estimator(vae, x, checkpoint=checkpoint, progress=progress)
+        if vae.no_evidence:
+            measured = errors(vae.no_evidence)
+        else:
+            estimator = estimator or Estimator()
+            result = estimator(vae, x, checkpoint=checkpoint, progress=progress)
+            measured, per_datum = _measured(vae, data, x, estimator, result, certificate), arrays(result)
+            per_datum |= {name: measured["log_evidence"][name] for name in ("method", "particles")}
     content = {
         "data": data.name,
         "split": split,
         "elbo": {split: bounds(terms)},
-        **_measured(vae, data, x, estimator, result, certificate),
+        **measured,
         "protocol": data.protocol,
         "data_hash": part.hash(),
         "seed": seed,
@@ -82,10 +89,7 @@ def evaluation(
         **circumstances(vae),
     }
     labels = {name: content[name] for name in ("data_hash", "seed", "split")}
-    if result is not None:
-        labels |= {name: content["log_evidence"][name] for name in ("method", "particles")}
-    found = {} if result is None else arrays(result)
-    return Evaluation(content, {"elbo": terms.elbo.double().cpu().numpy(), **found, **labels}, result)
+    return Evaluation(content, {"elbo": terms.elbo.double().cpu().numpy(), **per_datum, **labels}, result)
 
 
 def _measured(
@@ -93,13 +97,10 @@ def _measured(
     data: Dataset,
     x: Tensor,
     estimator: Estimator,
-    result: LogEvidence | AnnealedEvidence | None,
+    result: LogEvidence | AnnealedEvidence,
     certificate: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Log p(x) and its units, or why there is none."""
-    if result is None:
-        reason = {"log_evidence": None, "no_log_evidence": vae.no_evidence, "pareto_k": None}
-        return {**reason, "units": "reconstruction error per datum, negated"}
+    """Log p(x) and its units."""
     mass = is_mass(vae, x)
     found = {**estimator.evidence(result), **bits(data, mass, result.mean)}
     if certificate is not None:
@@ -107,13 +108,13 @@ def _measured(
     return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass)}
 
 
-def _terms(vae: JointProgram, x: Tensor) -> ELBO:
+def _terms(vae: JointProgram, x: Tensor) -> ELBOEstimate:
     return elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES)
 
 
-def bounds(terms: ELBO) -> dict[str, float | int]:
+def bounds(terms: ELBOEstimate) -> dict[str, float | int]:
     """Mean ELBO, reconstruction and KL, in nats per datum."""
-    means = {name: float(part.mean()) for name, part in terms._asdict().items()}
+    means = {name: float(part.mean()) for name, part in vars(terms).items()}
     return {**means, "num_data": len(terms.elbo)}
 
 

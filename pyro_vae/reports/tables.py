@@ -5,10 +5,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from pyro_vae.reports.reconstruction import error_lines
+
 
 def table(content: Mapping[str, Any], folder: object = None) -> str:
     """A short table of what `summary` or `evaluation` gave."""
-    lines = _measured(content, folder) if content["log_evidence"] else _errors(content)
+    lines = _measured(content, folder) if content["log_evidence"] else error_lines(content)
     rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
     seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
     if "training" in content:
@@ -95,11 +97,3 @@ def _tails_in_words(tails: Mapping[str, Any], total: int, folder: object) -> str
         f"at most {limit} for {known} data{rest} (largest {tails['largest']:.2f}): no heavy tail in the "
         "draws made"
     )
-
-
-def _errors(content: Mapping[str, Any]) -> list[str]:
-    """The lines on a program that has no log p(x)."""
-    lines = [f"{'per datum':<15}{'error':>10}"]
-    for name, part in content["elbo"].items():
-        lines.append(f"{name:<15}{-part['elbo']:>10.3f}   {part['num_data']} data")
-    return [*lines, f"{'log p(x)':<15}none: {content['no_log_evidence']}"]

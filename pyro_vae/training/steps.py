@@ -177,7 +177,7 @@ class Steps:
             yield
             return
         self.validated = True
-        with pyro.validation_enabled(True), _in_words():
+        with pyro.validation_enabled(True), _refusals_of_programs():
             yield
 
     def _by_svi(self, x: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ def _parameters(trace: poutine.Trace) -> set[Tensor]:
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def _refusals_of_programs() -> Iterator[None]:
     """What programs raise as one line, but for what `fit` says itself."""
     try:
         with refusals():

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from pyro_vae.compiled import make_capturable
 from pyro_vae.data import batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
-from pyro_vae.objectives import KLWeight, check_mean_field, in_words, make_objective
+from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.storage.checkpoints import check_settings, damaged, describe, load_parameters, save_checkpoint
@@ -62,7 +62,7 @@ class Trainer:
         self.kl = KLSchedule(options.kl_weight, options.kl_warm_up, options.kl_cycle, self.steps_per_epoch)
         self.kl_weight = None if self.kl.is_one else KLWeight(self._number(self.kl(1)))
         self.objective = make_objective(programs.objective(options.objective), options.num_particles)
-        self._objective_in_words = in_words(self.objective)
+        self._objective_in_words = objective_in_words(self.objective)
         programs.check_precision(options.precision)
         programs.check_last_batch(self.batch_size, len(self.train), self.total_steps)
         self.schedule: Schedule | None = None

@@ -35,8 +35,7 @@ class Validation:
             if self.pair is None:
                 self.pair = Pair(self.programs.model, self.programs.guide, data)
             terms = elbo_of(self.pair, data)
-        means = [float(part.mean()) for part in terms]
-        return means[0], means[1], means[2]
+        return float(terms.elbo.mean()), float(terms.reconstruction.mean()), float(terms.kl.mean())
 
     def check(self) -> None:
         """Refuse programs whose ELBO cannot be told, before a parameter is changed."""

@@ -6,7 +6,7 @@ This is the only place with site names.
 from pyro_vae.vae.assembly import FACTS, NeedsDataError, assemble
 from pyro_vae.vae.autoencoder import Autoencoder
 from pyro_vae.vae.hierarchical import HierarchicalVAE
-from pyro_vae.vae.program import JointProgram, check_axes
+from pyro_vae.vae.program import JointProgram, check_latent_axes
 from pyro_vae.vae.vae import VAE
 
 __all__ = [
@@ -17,5 +17,5 @@ __all__ = [
     "JointProgram",
     "NeedsDataError",
     "assemble",
-    "check_axes",
+    "check_latent_axes",
 ]

@@ -128,7 +128,7 @@ class JointProgram(nn.Module, ABC):
         """
         levels = (torch.arange(count("num", num), device=self.device, dtype=self.dtype) + 0.5) / num
         mean, quantiles = self._quantiles(levels, codes)
-        check_axes(axes, len(mean))
+        check_latent_axes(axes, len(mean))
         across, down = quantiles[:, axes[0]], quantiles[:, axes[1]].flip(0)
         z = mean.repeat(num, num, 1)
         z[..., axes[0]], z[..., axes[1]] = across, down[:, None]
@@ -159,7 +159,7 @@ def moments(qz: TorchDistribution, draws: Callable[[], Tensor]) -> tuple[Tensor,
         return drawn.mean(0), drawn.std(0)
 
 
-def check_axes(axes: tuple[int, int], latent_dim: int) -> None:
+def check_latent_axes(axes: tuple[int, int], latent_dim: int) -> None:
     """Refuse what are not two different latent axes."""
     if latent_dim < 2:
         raise InputError("a latent plane needs two latent axes, the model has one")

@@ -1,12 +1,13 @@
 """A mean over the data, with its errors."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Mean:
     """A mean over the data, in nats per datum."""
 
     mean: float
@@ -20,8 +21,8 @@ class Estimate(NamedTuple):
         return f"{self.mean:.3f} ± {self.standard_error:.3f}"
 
 
-def estimate(values: Tensor, errors: Tensor) -> Estimate:
+def mean_of(values: Tensor, errors: Tensor) -> Mean:
     """The mean of `values` (B,), whose Monte Carlo standard errors are `errors` (B,)."""
     number = len(values)
     spread = float(values.std()) / math.sqrt(number) if number > 1 else math.nan
-    return Estimate(float(values.mean()), spread, float(errors.square().sum().sqrt()) / number)
+    return Mean(float(values.mean()), spread, float(errors.square().sum().sqrt()) / number)

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from experiments.markdown import markdown
 from pyro_vae.errors import InputError, one_line
-from pyro_vae.reports.markdown import markdown
 
 _FIELDS = {"question", "command", "results", "answer"}
 
@@ -54,7 +54,7 @@ def read_experiments(folder: Path) -> list[Experiment]:
     if not files:
         raise InputError(
             f"expected a folder of experiments (each with experiment.yaml), got {str(folder)!r}: "
-            "run the command where it lies, or name it with --folder"
+            "name another with --folder"
         )
     return [_read(file) for file in files]
 

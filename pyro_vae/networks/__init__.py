@@ -1,0 +1,35 @@
+"""Networks: tensors to tensors, no probability.
+
+A network ends in *features*. The component that owns the density (a posterior, a likelihood) adds
+the linear heads that turn features into the parameters of its distribution, so every network fits
+every component. An `Architecture` makes the encoder and the decoder of one kind, which fit each other.
+"""
+
+from pyro_vae.networks.base import (
+    Architecture,
+    Network,
+    Shape,
+    bounded,
+    check_bounds,
+    declared_shape,
+    head,
+    in_bfloat16,
+)
+from pyro_vae.networks.convolutional import Convolutional, ResidualBlock, ResidualConvolutional
+from pyro_vae.networks.dense import MLP, GatedMLP
+
+__all__ = [
+    "MLP",
+    "Architecture",
+    "Convolutional",
+    "GatedMLP",
+    "Network",
+    "ResidualBlock",
+    "ResidualConvolutional",
+    "Shape",
+    "bounded",
+    "check_bounds",
+    "declared_shape",
+    "head",
+    "in_bfloat16",
+]
