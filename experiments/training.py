@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pyro_vae as pv
-from pyro_vae.cli import load, main
+from pyro_vae.cli import main
 from pyro_vae.cli.configuration import text_of
+from pyro_vae.cli.loading import load
 from pyro_vae.cli.parser import train_parser, with_defaults
 from pyro_vae.data import Dataset
 from pyro_vae.storage.runs import Run

@@ -3,88 +3,95 @@
 A component is a module whose call returns a distribution: `prior()` is p(z), `likelihood(z)` is
 p(x|z), `posterior(x)` is q(z|x). `VAE` makes a Pyro model and guide of the three, `fit` trains them,
 `log_evidence` estimates log p(x).
+
+A name is imported where it is first used, so that the command line starts, and is interrupted, at once.
 """
 
+import ast
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pyro_vae.annealing import (
-    AnnealedEvidence,
-    BidirectionalGap,
-    annealed_log_evidence,
-    bidirectional_gap,
-)
-from pyro_vae.batch import Batch
-from pyro_vae.cli.loading import TrainedRun, load
-from pyro_vae.comparison import Comparison, compare
-from pyro_vae.compiled import CompiledELBO
-from pyro_vae.data import (
-    MNIST,
-    ArrayFile,
-    Dataset,
-    Digits,
-    FashionMNIST,
-    FreyFaces,
-    ImageFolder,
-    Omniglot,
-    StaticMNIST,
-)
-from pyro_vae.diagnosis import (
-    Agreement,
-    Calibration,
-    Coverage,
-    Diagnosis,
-    ExactPosterior,
-    agreement,
-    calibrate,
-    diagnose,
-    exact_posterior,
-)
-from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
-from pyro_vae.errors import InputError, NonFiniteLossError
-from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
-from pyro_vae.likelihoods import (
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    ContinuousBernoulliLikelihood,
-    DiscretizedLogisticLikelihood,
-    DiscretizedLogisticMixtureLikelihood,
-    LaplaceLikelihood,
-    Likelihood,
-    NegativeBinomialLikelihood,
-    NormalLikelihood,
-    PoissonLikelihood,
-    bits_per_dim,
-)
-from pyro_vae.networks import (
-    MLP,
-    Architecture,
-    Convolutional,
-    GatedMLP,
-    Network,
-    ResidualConvolutional,
-    head,
-)
-from pyro_vae.objectives import FreeBitsELBO, ImportanceWeightedELBO, KLWeight
-from pyro_vae.optimisers import FusedAdam, SingleOptimiser
-from pyro_vae.posteriors import (
-    DiagonalNormalPosterior,
-    FlowPosterior,
-    FullNormalPosterior,
-    LowRankNormalPosterior,
-    Posterior,
-)
-from pyro_vae.priors import (
-    FlowPrior,
-    LaplacePrior,
-    MixturePrior,
-    Prior,
-    StandardNormalPrior,
-    StudentTPrior,
-    VampPrior,
-)
-from pyro_vae.reports import Evaluation, evaluate
-from pyro_vae.training import Epoch, History, fit
-from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemble
+if TYPE_CHECKING:
+    from pyro_vae.annealing import (
+        AnnealedEvidence,
+        BidirectionalGap,
+        annealed_log_evidence,
+        bidirectional_gap,
+    )
+    from pyro_vae.batch import Batch
+    from pyro_vae.cli.loading import TrainedRun, load
+    from pyro_vae.comparison import Comparison, compare
+    from pyro_vae.compiled import CompiledELBO
+    from pyro_vae.data import (
+        MNIST,
+        ArrayFile,
+        Dataset,
+        Digits,
+        FashionMNIST,
+        FreyFaces,
+        ImageFolder,
+        Omniglot,
+        StaticMNIST,
+    )
+    from pyro_vae.diagnosis import (
+        Agreement,
+        Calibration,
+        Coverage,
+        Diagnosis,
+        ExactPosterior,
+        agreement,
+        calibrate,
+        diagnose,
+        exact_posterior,
+    )
+    from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
+    from pyro_vae.errors import InputError, NonFiniteLossError
+    from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
+    from pyro_vae.likelihoods import (
+        BernoulliLikelihood,
+        CategoricalLikelihood,
+        ContinuousBernoulliLikelihood,
+        DiscretizedLogisticLikelihood,
+        DiscretizedLogisticMixtureLikelihood,
+        LaplaceLikelihood,
+        Likelihood,
+        NegativeBinomialLikelihood,
+        NormalLikelihood,
+        PoissonLikelihood,
+        bits_per_dim,
+    )
+    from pyro_vae.networks import (
+        MLP,
+        Architecture,
+        Convolutional,
+        GatedMLP,
+        Network,
+        ResidualConvolutional,
+        head,
+    )
+    from pyro_vae.objectives import FreeBitsELBO, ImportanceWeightedELBO, KLWeight
+    from pyro_vae.optimisers import FusedAdam, SingleOptimiser
+    from pyro_vae.posteriors import (
+        DiagonalNormalPosterior,
+        FlowPosterior,
+        FullNormalPosterior,
+        LowRankNormalPosterior,
+        Posterior,
+    )
+    from pyro_vae.priors import (
+        FlowPrior,
+        LaplacePrior,
+        MixturePrior,
+        Prior,
+        StandardNormalPrior,
+        StudentTPrior,
+        VampPrior,
+    )
+    from pyro_vae.reports import Evaluation, evaluate
+    from pyro_vae.training import Epoch, History, fit
+    from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemble
 
 __version__ = version("pyro_vae")
 
@@ -174,3 +181,27 @@ __all__ = [
     "log_evidence",
     "log_weights",
 ]
+
+
+def _homes() -> dict[str, str]:
+    """The module of each public name, as the imports above say, which only type checkers make."""
+    tree = ast.parse(Path(__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    statements = (node for node in block.body if isinstance(node, ast.ImportFrom))
+    return {name.name: str(node.module) for node in statements for name in node.names}
+
+
+_HOME = _homes()
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """What there is, imported or not."""
+    return [*globals(), *_HOME]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import pyro_vae as pv
-from pyro_vae.cli import load
+from pyro_vae.cli.loading import load
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import Diagnosing, diagnosing
 from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint

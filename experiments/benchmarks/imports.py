@@ -28,7 +28,12 @@ ROOT = HERE.parents[1]
 REFERENCE = "import torch, pyro"
 HELP = "from pyro_vae.cli import main; main(['--help'])"
 #: Python code by its name in the table.
-PROGRAMS = {REFERENCE: REFERENCE, "import pyro_vae": "import pyro_vae", "pyro-vae --help": HELP}
+PROGRAMS = {
+    REFERENCE: REFERENCE,
+    "import pyro_vae": "import pyro_vae",
+    "pyro_vae, used": "import pyro_vae as pv; pv.VAE, pv.fit, pv.log_evidence, pv.diagnose",
+    "pyro-vae --help": HELP,
+}
 
 #: Seconds by the clock and of the CPU, by program and turn.
 Times = dict[str, list[tuple[float, float]]]

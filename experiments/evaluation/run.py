@@ -24,7 +24,7 @@ from experiments.command import run_script
 from experiments.evaluation.report import picture, sections, summary
 from experiments.records import Records, publish
 from pyro_vae import plots
-from pyro_vae.cli import load
+from pyro_vae.cli.loading import load
 from pyro_vae.programs import Program
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import circumstances
