@@ -153,7 +153,7 @@ def named_in(content: Any) -> set[str]:
             is_path = (
                 len(parts) > 1 and all(part.isidentifier() for part in parts) and not Path(node).exists()
             )
-            if is_path and not known:
+            if is_path and not known and parts[0] not in sys.stdlib_module_names:
                 found.add(parts[0])
     return found
 
