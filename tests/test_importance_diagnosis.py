@@ -295,7 +295,7 @@ class Failing:
     def guide(self, x: Tensor) -> None:
         self.calls += 1
         if self.calls == self.fail_at:
-            raise MemoryError
+            raise KeyboardInterrupt
         self.ppca.guide(x, 2.5)
 
 
@@ -328,7 +328,7 @@ def test_an_interrupted_call_ends_with_the_same_numbers(
     failures = {calls // 3, calls // 2, calls - 1} if options["compile"] == "off" else {calls - 2}
     for fail_at in failures:
         torch.manual_seed(5)
-        with pytest.raises(MemoryError):
+        with pytest.raises(KeyboardInterrupt):
             measured(fail_at + 1, path)  # one more call, for the fingerprint
         assert path.exists()
         torch.manual_seed(99)
@@ -345,7 +345,7 @@ def test_an_interrupted_call_ends_with_the_same_numbers(
 def test_a_checkpoint_of_another_call_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Resumable, "interval", 0.0)
     path, programs = tmp_path / "evidence.pt", Failing(25)
-    with pytest.raises(MemoryError):
+    with pytest.raises(KeyboardInterrupt):
         pv.log_evidence(
             programs.ppca.model, programs.guide, programs.x, num_particles=300, rows=64, checkpoint=path
         )

@@ -1,6 +1,7 @@
 """What the parser says, in a user's words: each of its texts, as jsonargparse makes it."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,25 +12,40 @@ from pyro_vae.priors import Prior
 #: By the place of a pattern in `WORDS`: words typed, and what is said.
 CASES: dict[int, tuple[tuple[str, ...], str]] = {
     0: (("train", "--epochs", "many"), "--epochs: expected int, got many"),
-    1: (("evaluate", "a", "--split", "all"), "--split: expected one of 'train', 'valid', 'test', got all"),
+    1: (("diagnose", "a", "--split", "all"), "--split: expected one of 'train', 'valid', 'test', got all"),
     2: (("train", "--num_data", "all"), "--num_data: expected int, null, got all"),
-    3: (("train", "--latent_dim", "x"), "--latent_dim: expected int or a list as [1,2], got x"),
-    4: (("train", "--patience", "x"), "--patience: expected int, null, got x"),
-    5: (("train", "--network.hidden_dims", "5"), "--network.hidden_dims: expected a list as [1,2], got 5"),
-    6: (("train", "--overwrite", "perhaps"), "--overwrite: expected bool, got perhaps"),
-    7: (("train", "--prior", "Quite"), "--prior: expected a class or its import path, got Quite"),
-    8: (("train", "--prior.foo", "1"), "--prior: StandardNormalPrior: there is no option foo"),
-    9: (("scatter",), "the following arguments are required: RUN, the folder of a run"),
-    10: (("compare",), "the following arguments are required: RUN RUN, the folders of runs"),
+    3: (
+        ("train", "--kl_weight", "x"),
+        "--kl_weight: expected float or a function as my_module.w",
+    ),
+    4: (("train", "--latent_dim", "x"), "--latent_dim: expected int or a list as [1,2], got x"),
+    5: (("train", "--patience", "x"), "--patience: expected int, null, got x"),
+    6: (("train", "--network.hidden_dims", "5"), "--network.hidden_dims: expected a list as [1,2], got 5"),
+    7: (("train", "--overwrite", "perhaps"), "--overwrite: expected bool, got perhaps"),
+    8: (("train", "--prior", "Quite"), "--prior: expected a class or its import path, got Quite"),
+    9: (("train", "--prior.foo", "1"), "--prior: StandardNormalPrior: there is no option foo"),
+    10: (
+        ("train", "--config", "own.yaml"),
+        "--config: --prior: Prior: own.Prior is no class of pyro_vae, ",
+    ),
+    11: (("train", "--config", "os.yaml"), "--config: --prior: Prior: os.Prior is not part of a model"),
+    12: (("scatter",), "the following arguments are required: RUN, the folder of a run"),
+    13: (("compare",), "the following arguments are required: RUN RUN, the folders of runs"),
 }
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main([*words])
-    assert ended.value.code == 2
+    assert main([*words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line.removeprefix("pyro-vae: error: ")
+
+
+@pytest.fixture(autouse=True)
+def configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that name a class outside of this package."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("own", "os"):
+        Path(f"{name}.yaml").write_text(f"prior: {name}.Prior")
 
 
 @pytest.mark.parametrize("number", range(len(WORDS)))
@@ -56,7 +72,7 @@ def test_no_pattern_is_without_a_use(
             "--prior: Import path torch.nn.Linear does not correspond to a subclass of Prior",
         ),
         (("train", "--prior", "./x.y"), "--prior: Unexpected import path format: ./x.y"),
-        (("train", "--resume"), "argument --resume: expected one argument"),
+        (("train", "--resume"), "--resume expects the folder of a run, got none"),
         (
             ("train", "--prior", "MixturePrior", "--prior.component", "3"),
             "--prior: MixturePrior: there is no option component (did you mean components?)",

@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from pyro_vae.cli.parser import train_parser
+from pyro_vae.cli.parser import reader
 from pyro_vae.errors import InputError, shortened
 from pyro_vae.storage.files import read_yaml
 from pyro_vae.storage.identity import options_in
@@ -21,7 +21,7 @@ def text_of(settings: Namespace) -> str:
             where[name] = where[name].expanduser().absolute()
     for name in ("config", "out", "overwrite", "resume"):
         kept.pop(name, None)
-    text: str = train_parser().dump(kept, skip_validation=True)
+    text: str = reader().dump(kept, skip_validation=True)
     return text
 
 

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from pyro.infer import ELBO
 
 from pyro_vae.cli.configuration import check_options, options_of
-from pyro_vae.cli.parser import settings_of, train_parser
+from pyro_vae.cli.parser import reader, settings_of
 from pyro_vae.cli.trust import safe_path
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, seed_number
@@ -177,5 +177,5 @@ def _instantiate(settings: Namespace, names: Iterable[str]) -> dict[str, Any]:
     late = [(wait, base, True) for base in (JointProgram, Prior, Likelihood, Posterior, ELBO)]
     chosen = Namespace({name: settings[name] for name in names})
     with safe_path():
-        made: Mapping[str, Any] = train_parser().instantiate(chosen, instantiators=late)
+        made: Mapping[str, Any] = reader().instantiate(chosen, instantiators=late)
     return {name: made[name] for name in names}

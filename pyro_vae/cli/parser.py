@@ -5,6 +5,7 @@ import json
 import re
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -142,6 +143,12 @@ def train_parser() -> Parser:
     return parser
 
 
+@cache
+def reader() -> Parser:
+    """The parser of `train_parser`, made once, for what is read and written without words of a user."""
+    return train_parser()
+
+
 def compare_parser(description: str) -> Parser:
     """The options of `pyro-vae compare`, by hand, since a function's list is no sequence of words."""
     parser = Parser(description=description, usage="pyro-vae compare RUN RUN ... [options]")
@@ -178,7 +185,7 @@ def settings_of(run: Run, changes: Sequence[str] = (), trust: Iterable[str] = ()
     """
     trusted = {*trust, *consented()}
     with only_trusted(trusted, run.folder):
-        settings = train_parser().parse_args(with_defaults([f"--config={run.config}", *changes]))
+        settings = reader().parse_args(with_defaults([f"--config={run.config}", *changes]))
     check_classes(settings, trusted)
     return settings
 

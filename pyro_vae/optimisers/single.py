@@ -24,7 +24,7 @@ from pyro_vae.optimisers.gradients import had_gradient, has_begun, note_gradient
 from pyro_vae.optimisers.groups import Groups
 from pyro_vae.optimisers.made import groups_of, load_states
 from pyro_vae.optimisers.states import check_names, load_saved, pack, unpack
-from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
+from pyro_vae.storage.checkpoints import load_tensors, save_tensors
 
 OptimiserOptions = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
 
@@ -192,7 +192,7 @@ class SingleOptimiser(PyroOptim):
 
     def save(self, filename: str | Path) -> None:
         """Write the state to a file, atomically; `load` of Pyro's optimisers reads it too."""
-        save_checkpoint(Path(filename), self.get_state())
+        save_tensors(Path(filename), self.get_state())
 
     def load(self, filename: str | Path, map_location: object = None) -> None:
         """Set the state that `save` wrote, or that of Pyro's optimisers, without executing code in the file.
@@ -204,7 +204,7 @@ class SingleOptimiser(PyroOptim):
         Raises:
             InputError: where it is missing, corrupt or no such state.
         """
-        self.set_state(load_checkpoint(Path(filename), ()))
+        self.set_state(load_tensors(Path(filename)))
 
     def _meet(self, params: set[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Take in what is new, and put aside the gradients of what this step does not use."""

@@ -19,9 +19,14 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """A checkpoint of tensors, numbers and strings, written atomically."""
+    """A checkpoint of tensors, numbers and strings, with what tells it from a damaged one."""
+    save_tensors(path, {"format": FORMAT, **state, "digest": digest(state)})
+
+
+def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Tensors, numbers and strings in a file of `torch.save`, written atomically."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state, "digest": digest(state)}, buffer)
+    torch.save(dict(state), buffer)
     write(path, buffer.getvalue())
 
 
@@ -52,21 +57,7 @@ def load_checkpoint(
         InputError: where it is missing, truncated, has a wrong checksum, is of another format or kind than
             `keys` say, or would need code to be executed.
     """
-    if not path.is_file():
-        raise InputError(f"expected a checkpoint at {path}, found none: train first")
-    try:
-        state = torch.load(io.BytesIO(read_archive(path)), map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise InputError(
-            f"the checkpoint {path} holds more than tensors and numbers, so loading it could execute code: "
-            "refused; use a checkpoint written by pyro-vae"
-        ) from error
-    except PermissionError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"the checkpoint {path} is truncated or corrupt: train anew or use another"
-        ) from error
+    state = load_tensors(path)
     missing = set(keys) - set(state) if isinstance(state, dict) else set(keys)
     if missing:
         raise InputError(f"expected a checkpoint at {path} with {', '.join(sorted(missing))}, got none of it")
@@ -85,6 +76,29 @@ def load_checkpoint(
     if not _passes(fits, state):
         raise InputError(f"the checkpoint {path} is damaged, its parts do not fit: train anew or use another")
     return rest
+
+
+def load_tensors(path: Path) -> Any:
+    """What a file of `torch.save` holds, loaded onto the CPU without executing any code in it.
+
+    Raises:
+        InputError: where it is missing, truncated, has a wrong checksum, or would need code to be executed.
+    """
+    if not path.is_file():
+        raise InputError(f"expected a checkpoint at {path}, found none: train first")
+    try:
+        return torch.load(io.BytesIO(read_archive(path)), map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise InputError(
+            f"the checkpoint {path} holds more than tensors and numbers, so loading it could execute code: "
+            "refused; use a checkpoint written by pyro-vae"
+        ) from error
+    except PermissionError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the checkpoint {path} is truncated or corrupt: train anew or use another"
+        ) from error
 
 
 @contextmanager
