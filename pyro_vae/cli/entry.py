@@ -93,8 +93,14 @@ def _refuse(line: str) -> int:
 
 
 def _printable(line: str) -> str:
-    """A line without the control characters that a file's name, or content, may hold."""
+    """A line of bounded length, without the control characters that a file's name, or content, may hold."""
+    if len(line) > _LONGEST:
+        line = f"{line[:_LONGEST]} … ({len(line)} characters)"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
+#: Characters of an error of ours.
+_LONGEST = 1000
 
 
 def _unforeseen(error: Exception) -> str:
