@@ -95,6 +95,8 @@ class TrainedRun:
                     f"expected data with {name} {_plain(wanted)} as in training, got {_plain(got)}: "
                     "give data of that form"
                 )
+        data = data.giving(*self.facts.given)
+        self.facts.check_fields(data)
         return data
 
     @cached_property
