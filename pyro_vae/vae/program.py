@@ -47,6 +47,29 @@ class JointProgram(nn.Module, ABC):
                     del store[name]
             pyro.param(name, parameter)
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of what the programs take beside x; none unless overridden."""
+        return ()
+
+    def check_given(self, given: Iterable[str]) -> None:
+        """Refuse other names than those in `conditions`.
+
+        Raises:
+            InputError: with the names that are missing or that nothing depends on.
+        """
+        names, got = self.conditions, tuple(given)
+        if set(names) == set(got):
+            return
+        wanted, found = (", ".join(each) or "nothing" for each in (names, got))
+        remedy = (
+            f"give {wanted} by name, as by data.giving({', '.join(map(repr, names))}) of a Dataset, or "
+            f"given={{{names[0]!r}: y}}"
+            if names
+            else "leave it out, or give assemble a condition"
+        )
+        raise InputError(f"{type(self).__name__} depends on {wanted} beside x, got {found}: {remedy}")
+
     @abstractmethod
     def model(self, x: Tensor) -> Tensor:
         """The Pyro program of p(x, z), with x observed."""
