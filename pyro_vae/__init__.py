@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Posterior,
     )
     from pyro_vae.priors import (
+        ConditionalNormalPrior,
         FlowPrior,
         LaplacePrior,
         MixturePrior,
@@ -112,6 +113,7 @@ __all__ = [
     "CategoricalLikelihood",
     "Comparison",
     "CompiledELBO",
+    "ConditionalNormalPrior",
     "ContinuousBernoulli",
     "ContinuousBernoulliLikelihood",
     "Convolutional",

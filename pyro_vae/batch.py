@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class Batch:
         if self.x.dtype in (torch.float16, torch.bfloat16):
             raise InputError(f"expected float32 or float64 data, got {self.x.dtype}: use .float()")
         for name, value in self.given.items():
-            if _is_per_datum(value) and len(value) != len(self.x):
+            if is_per_datum(value) and len(value) != len(self.x):
                 raise InputError(
                     f"expected given[{name!r}] for each of {len(self.x)} data, got shape "
                     f"{tuple(value.shape)}: a constant goes into the program, as by functools.partial"
@@ -89,7 +90,7 @@ class Batch:
     @property
     def per_datum(self) -> list[Tensor]:
         """x, and the tensors given that are known for each datum."""
-        return [tensor for tensor in self.tensors if _is_per_datum(tensor)]
+        return [tensor for tensor in self.tensors if is_per_datum(tensor)]
 
     @property
     def device(self) -> torch.device:
@@ -103,6 +104,25 @@ class Batch:
         return Batch(
             x, {n: next(others) if isinstance(value, Tensor) else value for n, value in self.given.items()}
         )
+
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype | None = None, *, whole: bool = False
+    ) -> "Batch":
+        """All tensors on `device`; x, and what is given of floating point, in `dtype`.
+
+        Args:
+            device: Where to.
+            dtype: The type; None for that which each has.
+            whole: Leave x as it is, too, where it is of whole numbers.
+        """
+        x = self.x.to(device, None if whole and not self.x.is_floating_point() else dtype)
+        given = {
+            name: value.to(device, dtype if value.is_floating_point() else None)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in self.given.items()
+        }
+        return self if x is self.x and not given else Batch(x, given)
 
     def repeat(self, num: int) -> "Batch":
         """All data `num` times, one round after the other."""
@@ -125,10 +145,22 @@ class Batch:
         """`program` on these data: x first, what is given by name."""
         return program(self.x, **self.given)
 
+    def offer(self, function: Callable[..., Any]) -> Any:
+        """`function` of x, and by name of what is given, as far as its signature takes it.
+
+        >>> Batch(torch.ones(2), {"label": torch.zeros(2)}).offer(lambda x: x + 1)
+        tensor([2., 2.])
+        """
+        taken = signature(function).parameters
+        if not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+            return function(self.x, **{name: value for name, value in self.given.items() if name in taken})
+        return self.call(function)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        given = {name: change(value) if _is_per_datum(value) else value for name, value in self.given.items()}
+        given = {name: change(value) if is_per_datum(value) else value for name, value in self.given.items()}
         return Batch(change(self.x), given)
 
 
-def _is_per_datum(value: object) -> bool:
+def is_per_datum(value: object) -> TypeGuard[Tensor]:
+    """Whether what is given is known for each datum: a tensor (B, …), and no constant."""
     return isinstance(value, Tensor) and value.ndim > 0

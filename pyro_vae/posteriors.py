@@ -21,12 +21,21 @@ class Posterior(nn.Module, ABC):
     possible. The constructor takes `encoder` and `latent_dim` first and its own choices as keyword
     arguments with defaults; the attributes `encoder` and `latent_dim` are set.
 
+    One that depends on something given beside x names it, `conditions = ("label",)`, and is called with it:
+    `posterior(x, label=y)`; `check_conditions` refuses what does not fit.
+
     On the command line a constructor's parameters named `encoder`, `latent_dim` and `data_shape` are
     filled in; all others become options.
     """
 
     encoder: nn.Module
     latent_dim: int
+
+    #: Names of what it depends on besides, given by name.
+    conditions: tuple[str, ...] = ()
+
+    def check_conditions(self, **given: Tensor) -> None:
+        """Refuse, by InputError, what is given and does not fit; accepts all unless overridden."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> TorchDistribution:

@@ -1,6 +1,7 @@
 """Priors p(z)."""
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 
 import pyro.distributions as dist
 import torch
@@ -8,9 +9,9 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_vae.distributions import DiagonalNormalMixture
-from pyro_vae.errors import InputError, count
+from pyro_vae.errors import InputError, count, counts
 from pyro_vae.flows import MAF, FlowDistribution, make_flow
-from pyro_vae.networks import bounded, check_bounds
+from pyro_vae.networks import Conditions, bounded, check_bounds
 from pyro_vae.posteriors import Posterior
 
 
@@ -23,11 +24,21 @@ class Prior(nn.Module, ABC):
     (`to_event(1)`) before mixing, or it becomes one mixture per dimension. The constructor's own
     choices are keyword arguments with defaults.
 
-    On the command line a constructor's parameters named `latent_dim`, `data_shape`, `posterior` and
-    `examples` (training data, (N, *data_shape)) are filled in; all others become options.
+    One that depends on something given beside x names it, `conditions = ("label",)`, and is called with it:
+    `prior(label=y)`, of batch shape (B,); `check_conditions` refuses what does not fit.
+
+    On the command line a constructor's parameters named `latent_dim`, `data_shape`, `posterior`, `conditions`
+    (what is given beside x) and `examples` (training data, (N, *data_shape)) are filled in; all others become
+    options.
     """
 
     latent_dim: int
+
+    #: Names of what it depends on besides, given by name.
+    conditions: tuple[str, ...] = ()
+
+    def check_conditions(self, **given: Tensor) -> None:
+        """Refuse, by InputError, what is given and does not fit; accepts all unless overridden."""
 
     @abstractmethod
     def forward(self) -> TorchDistribution:
@@ -83,6 +94,55 @@ class LaplacePrior(_StandardPrior):
 
     def _coordinates(self) -> TorchDistribution:
         return dist.Laplace(self.loc, self.scale)
+
+
+class ConditionalNormalPrior(Prior):
+    """p(z|c) = N(z; m(c), diag s(c)²): a prior of its own for each class, learned.
+
+    c is the vector of what is given beside x, m and log s are linear in it: with one label, a mean and a
+    scale for each class. With `hidden_dims`, layers with tanh lie between, for numbers on which the mean does
+    not depend linearly. It starts at N(0, I). The conditional prior of Sohn, Lee & Yan, "Learning Structured
+    Output Representation using Deep Conditional Generative Models" (2015).
+
+    Args:
+        latent_dim: L, the length of z.
+        conditions: What is given.
+        hidden_dims: Widths of the layers between c and the parameters.
+        log_scale_bounds: Range of log s, approached smoothly.
+
+    >>> from pyro_vae.networks import Conditions
+    >>> pz = ConditionalNormalPrior(3, Conditions({"label": 10}))(label=torch.tensor([0, 9]))
+    >>> pz.batch_shape, pz.event_shape
+    (torch.Size([2]), torch.Size([3]))
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        conditions: Conditions,
+        *,
+        hidden_dims: tuple[int, ...] = (),
+        log_scale_bounds: tuple[float, float] = (-6.0, 6.0),
+    ) -> None:
+        super().__init__()
+        self.latent_dim = count("latent_dim", latent_dim)
+        self.log_scale_bounds = check_bounds(log_scale_bounds)
+        self.vector, self.conditions = conditions, conditions.names
+        widths = (conditions.size, *counts("hidden_dims", hidden_dims))
+        hidden = [each for pair in pairwise(widths) for each in (nn.Linear(*pair), nn.Tanh())]
+        last = nn.Linear(widths[-1], 2 * latent_dim)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*hidden, last)
+
+    def forward(self, **given: Tensor) -> TorchDistribution:
+        """p(z|c): batch shape (B,), event shape (L,)."""
+        loc, log_scale = self.layers(self.vector(given)).chunk(2, -1)
+        return dist.Normal(loc, bounded(log_scale, self.log_scale_bounds).exp()).to_event(1)
+
+    def check_conditions(self, **given: Tensor) -> None:
+        """Refuse classes that are none of those known, and numbers of another shape."""
+        self.vector.check(given)
 
 
 class StudentTPrior(_StandardPrior):
@@ -176,6 +236,11 @@ class VampPrior(Prior):
     def __init__(self, posterior: Posterior, examples: Tensor, *, components: int = 500) -> None:
         super().__init__()
         count("components", components)
+        if posterior.conditions:
+            raise InputError(
+                "VampPrior takes a q(z|x) of x alone, got one that depends on "
+                f"{', '.join(posterior.conditions)}, too: choose ConditionalNormalPrior or MixturePrior"
+            )
         if len(examples) < components:
             raise InputError(
                 f"VampPrior starts its {components} pseudo-inputs from data and got {len(examples)} "

@@ -266,7 +266,7 @@ def test_digits_are_split_without_overlap() -> None:
 
 
 def test_subset_is_a_fixed_choice_with_its_labels() -> None:
-    split = Split(torch.arange(20.0).reshape(20, 1), torch.arange(20))
+    split = Split(torch.arange(20.0).reshape(20, 1), {"label": torch.arange(20)})
     part = split.subset(6)
     assert part.labels is not None
     assert part.values[:, 0].tolist() == part.labels.tolist()

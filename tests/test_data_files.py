@@ -434,7 +434,7 @@ def test_array_file_refusals(tmp_path: Path, line: Any) -> None:
     )
     line(
         lambda: ArrayFile(saved(path, train=ARRAY, val=ARRAY)),
-        "with any of valid, test, .*, got train, val: rename",
+        "with any of valid, test and fields such as train_label in .*, got train, val: rename",
     )
     line(lambda: ArrayFile(saved(path)), "b.npz, got no array")
     line(lambda: ArrayFile(saved(path, ARRAY[:9])), "at least 10 data to split 80/10/10, got 9 in .*b.npz")

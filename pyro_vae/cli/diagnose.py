@@ -114,7 +114,7 @@ def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagn
         save_picture(run, "calibration", figure)
     if "posteriors" in found:
         exact = found["posteriors"]
-        pictures = parts.x[: exact["num_data"]].cpu()
+        pictures = parts.x.x[: exact["num_data"]].cpu()
         try:
             figure = plots.posterior_contours(
                 exact["exact"], exact["guide"], exact["names"], pictures=pictures

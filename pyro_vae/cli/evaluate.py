@@ -117,7 +117,7 @@ def _certificate(
 
     def work() -> dict[str, Any]:
         with own_randomness(seed, vae.device):
-            like = vae.place(part.batch(slice(0, 1)))
+            like = vae.place(reports.shown_for(part, estimator.simulated))
             checkpoint = stages.within("certificate of annealing")
             return estimator.certificate(vae, like, checkpoint=checkpoint)
 

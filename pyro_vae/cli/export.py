@@ -54,6 +54,11 @@ def export(run: Path, *, out: Path | None = None) -> None:
         out: Folder of the three files; by default export in the run's folder.
     """
     opened = load(run)
+    if opened.vae.conditions:
+        raise InputError(
+            f"expected a model of x alone, got one that depends on {', '.join(opened.vae.conditions)}: its "
+            "parts are to be had by pyro_vae.load(RUN).vae"
+        )
     vae, folder = opened.vae, out or opened.run.folder / "export"
     torch.manual_seed(0)
     x = vae.place(torch.rand(3, *opened.facts.data_shape) < 0.5)

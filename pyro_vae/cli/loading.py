@@ -80,7 +80,7 @@ class TrainedRun:
         Raises:
             InputError: where they are not where they were, or are others.
         """
-        data = data_of(self.settings)
+        data = data_of(self.settings).giving(*self.facts.given)
         check_settings(
             {"training data": self._training_data}, {"training data": data.train.hash()}, self.path
         )
@@ -95,6 +95,8 @@ class TrainedRun:
                     f"expected data with {name} {_plain(wanted)} as in training, got {_plain(got)}: "
                     "give data of that form"
                 )
+        data = data.giving(*self.facts.given)
+        self.facts.check_fields(data)
         return data
 
     @cached_property
@@ -157,10 +159,11 @@ def data_of(settings: Namespace) -> Dataset:
 
 def model_of(settings: Namespace, data: Dataset | DataFacts) -> JointProgram:
     """The untrained model that the settings name."""
-    names = ("program", "latent_dim", "network", "upper_network", "prior", "likelihood", "posterior")
-    parts = _instantiate(settings, names)
+    parts = ("prior", "likelihood", "posterior", "condition")
+    names = ("program", "latent_dim", "network", "upper_network", *parts)
+    made = _instantiate(settings, names)
     torch.manual_seed(seed_number(settings.seed))
-    return assemble(data, **parts)
+    return assemble(data, **made)
 
 
 def options_for_fit(settings: Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydoc import locate as import_object
 
 from pyro_vae.objectives import UNUSABLE
+from pyro_vae.vae.conditional import Conditional
 
 #: An option in which something is wrong, or a class that was chosen for it, in what the parser says.
 _PLACE = re.compile(r"Parser key \"([\w.]+)\":|class_path[ =]'([\w.]+)'")
@@ -144,7 +145,8 @@ def subclasses(base: type) -> list[type]:
     child: type
     for child in base.__subclasses__():
         below += [child, *subclasses(child)]
-    return [each for each in below if not (inspect.isabstract(each) or issubclass(each, UNUSABLE))]
+    no_choice = (*UNUSABLE, Conditional)
+    return [each for each in below if not (inspect.isabstract(each) or issubclass(each, no_choice))]
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

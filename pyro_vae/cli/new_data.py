@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pyro_vae.cli.loading import TrainedRun, load
-from pyro_vae.data import Split, array_in
+from pyro_vae.data import Split, arrays_in
 from pyro_vae.errors import InputError, draws, seed_number
 from pyro_vae.importance import elbo, log_evidence
 from pyro_vae.progress import progress_bar
@@ -41,6 +41,7 @@ def score(
     Args:
         run: Folder of the run.
         file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape).
+            What the model takes beside x, as label, lies beside it in the .npz, by its name: (N, ...).
         particles: Importance samples per datum.
         out: A .csv for the results, or an .npz of one array for each column; by default CSV to the screen.
         seed: Of all random numbers.
@@ -53,9 +54,9 @@ def score(
     def work(part: Split, number: int) -> Columns:
         vae = opened.vae
         with own_randomness((seed + number) % 2**32, vae.device):
-            x = vae.place(part.batch())
-            found = log_evidence(vae.model, vae.guide, x, num_particles=particles)
-            terms = elbo(vae.model, vae.guide, x, num_particles=10)
+            batch = vae.place(part.take())
+            found = log_evidence(vae.model, vae.guide, batch, num_particles=particles)
+            terms = elbo(vae.model, vae.guide, batch, num_particles=10)
         return {
             "log_evidence": found.estimate,
             "standard_error": found.standard_error,
@@ -77,6 +78,7 @@ def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, dev
     Args:
         run: Folder of the run.
         file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape).
+            What the model takes beside x, as label, lies beside it in the .npz, by its name: (N, ...).
         out: A .csv for the results, or an .npz of one array for each column; by default CSV to the screen.
         seed: Of the draws.
         device: Where to compute; `auto` takes a GPU where there is one.
@@ -86,7 +88,7 @@ def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, dev
 
     def work(part: Split, number: int) -> Columns:
         with own_randomness((seed + number) % 2**32, opened.vae.device):
-            mean, scale = opened.vae.codes(opened.vae.place(part.batch()))
+            mean, scale = opened.vae.place(part.take()).offer(opened.vae.codes)
         axes = range(mean.shape[1])
         return {f"mean_{k}": mean[:, k] for k in axes} | {f"scale_{k}": scale[:, k] for k in axes}
 
@@ -104,7 +106,7 @@ def _over(
     """Work on all data of a file, block by block, and write the columns."""
     if out is not None and out.suffix not in (".csv", ".npz"):
         raise InputError(f"--out expects a .csv or an .npz file, got {out}")
-    values = array_in(file)
+    values, beside = arrays_in(file, opened.facts.given)
     if not len(values):
         raise InputError(f"expected data in {file}, got none")
     status = file.stat()
@@ -113,7 +115,9 @@ def _over(
     folder = opened.run.checkpoints / f"{name} of {file.name}"
     with Stages(folder, settings) as stages:
         for start in progress_bar(iterable=starts, unit="block"):
-            part = opened.facts.test(values[start : start + _BLOCK], str(file))
+            rows = slice(start, start + _BLOCK)
+            fields = {name: array[rows] for name, array in beside.items()}
+            part = opened.facts.test(values[rows], str(file), fields)
 
             def found(part: Split = part, start: int = start) -> dict[str, torch.Tensor]:
                 return {key: column.double().cpu() for key, column in work(part, start // _BLOCK).items()}

@@ -52,6 +52,7 @@ EXAMPLES = """examples:
   pyro-vae train
   pyro-vae train --data MNIST --data.root ~/data --epochs 50 --out runs/mnist
   pyro-vae train --prior MixturePrior --prior.components 20 --latent_dim 2
+  pyro-vae train --condition label --prior ConditionalNormalPrior
   pyro-vae train --prior my_module.MyPrior        (a class in my_module.py in this folder)
   pyro-vae train --prior.help VampPrior           (the options of one class)
   pyro-vae train --config runs/mnist/config.yaml --seed 1
@@ -120,6 +121,11 @@ def train_parser() -> Parser:
         "upper_network",
         required=False,
         help="Network between the layers of HierarchicalVAE; by default MLP.",
+    )
+    parser.add_argument(
+        "--condition",
+        type=str | tuple[str, ...] | None,
+        help="Fields of the data on which the model depends, as label: p(x|label) is trained and evaluated.",
     )
     parser.add_function_arguments(fit, skip=skipped | {"objective"})  # it is one of the parts
     # default classes made the types; from here on `with_defaults` names them

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_vae import plots, reports
-from pyro_vae.cli.loading import load
+from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.progress import progress_bar
 from pyro_vae.storage.runs import Run
@@ -17,30 +17,66 @@ from pyro_vae.vae import check_latent_axes
 _VALUES_AT_ONCE = 2**19
 
 
+#: Pictures in a row of one class.
+_PER_CLASS = 10
+
+
 def sample(
     run: Path,
     *,
     num: int = 100,
     draws: bool = False,
+    given: dict[str, int | float] | None = None,
     out: Path | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
     """A grid of pictures drawn from the prior and decoded.
 
+    Of a model that depends on a label, a row for each class, unless one is given.
+
     Args:
         run: Folder of the run.
         num: Number of pictures.
         draws: Show draws from p(x|z) instead of its means.
+        given: What the model depends on beside x, by name, as --given.label 3; by default each class.
         out: File of the picture; by default samples.png among the figures of the run.
         seed: Of the draws.
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened = load(run, device=device)
     torch.manual_seed(seed_number(seed))
-    pictures = opened.vae.sample(num, mean=not draws)
-    title = f"{'x ~ p(x|z)' if draws else 'means of p(x|z)'}, z ~ p(z)"
-    save_picture(opened.run, "samples", plots.images(pictures, title=title), out)
+    what = "x ~ p(x|z)" if draws else "means of p(x|z)"
+    names = opened.vae.conditions
+    if not names:
+        if given:
+            opened.vae.check_given(given)
+        pictures = opened.vae.sample(num, mean=not draws)
+        figure = plots.images(pictures, title=f"{what}, z ~ p(z)")
+    else:
+        beside, columns, words = _classes(opened, num, given)
+        num = len(next(iter(beside.values())))
+        pictures = opened.vae.sample(num, mean=not draws, given=beside)  # type: ignore[call-arg]
+        figure = plots.images(pictures, columns=columns, title=f"{what}, z ~ p(z), given {words}")
+    save_picture(opened.run, "samples", figure, out)
+
+
+def _classes(
+    opened: TrainedRun, num: int, given: dict[str, int | float] | None
+) -> tuple[dict[str, Tensor], int, str]:
+    """What is given with each picture, pictures in a row, and both in words: a row for each class."""
+    names = opened.vae.conditions
+    if given:
+        opened.vae.check_given(given)
+        beside = {name: torch.full((count("num", num),), given[name]) for name in names}
+        return beside, _PER_CLASS, ", ".join(f"{name} {given[name]:g}" for name in names)
+    classes = opened.facts.field_kinds[names[0]].classes
+    if len(names) > 1 or classes is None:
+        raise InputError(
+            f"the model depends on {', '.join(names)}, which is not one label: say which, as --given."
+            f"{names[0]} VALUE for each"
+        )
+    return {names[0]: torch.arange(classes).repeat_interleave(_PER_CLASS)}, _PER_CLASS, f"each {names[0]}"
 
 
 def reconstruct(
@@ -57,9 +93,10 @@ def reconstruct(
     """
     opened = load(run, device=device)
     data, vae = opened.data(), opened.vae
-    x = vae.place(getattr(data, reports.held_out(data)).subset(num).batch())
+    batch = vae.place(getattr(data, reports.held_out(data)).subset(num).take())
     torch.manual_seed(seed_number(seed))
-    save_picture(opened.run, "reconstructions", plots.reconstructions(x, vae.reconstruct(x)), out)
+    figure = plots.reconstructions(batch.x, batch.offer(vae.reconstruct))
+    save_picture(opened.run, "reconstructions", figure, out)
 
 
 def traverse(
@@ -87,6 +124,7 @@ def traverse(
     """
     opened = load(run, device=device)
     vae, codes = opened.vae, None
+    _check_alone(opened)
     torch.manual_seed(seed_number(seed))
     if vae.code_prior() is None:
         codes = vae.encode(vae.place(opened.data().train.subset(10_000).batch()))
@@ -122,7 +160,10 @@ def scatter(
     data, vae = opened.data(), opened.vae
     part = getattr(data, reports.held_out(data)).subset(num)
     torch.manual_seed(seed_number(seed))
-    codes = _in_parts(lambda x: vae.encode(vae.place(x)), part.batch(), data.data_shape.numel())
+    size = data.data_shape.numel()
+    codes = _in_parts(
+        lambda rows: vae.place(part.take(rows)).offer(vae.encode), torch.arange(len(part)), size
+    )
     check_latent_axes(axes, codes.shape[1])
     title = f"codes of {len(part)} {reports.held_out(data)} data"
     figure = plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title)
@@ -156,6 +197,7 @@ def interpolate(
     count("num", num)
     count("steps", steps)
     opened = load(run, device=device)
+    _check_alone(opened)
     vae, pz = opened.vae, opened.vae.code_prior()
     torch.manual_seed(seed_number(seed))
     if draws:
@@ -171,6 +213,16 @@ def interpolate(
     z = torch.lerp(ends[0::2, None], ends[1::2, None], weights).flatten(0, 1)
     figure = plots.images(vae.decode(z), columns=steps, title="means of p(x|z) on lines between two codes")
     save_picture(opened.run, "interpolations", figure, out)
+
+
+def _check_alone(opened: TrainedRun) -> None:
+    """Refuse a model whose codes alone are no pictures."""
+    names = ", ".join(opened.vae.conditions)
+    if names:
+        raise InputError(
+            f"codes are decoded alone here, got a model that depends on {names}: see pyro-vae sample, or "
+            "vae.decode(z, ...) in Python"
+        )
 
 
 def _in_parts(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:

@@ -36,6 +36,8 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
         count("num_data", settings.num_data)
     data, options = data_of(settings), options_for_fit(settings)
     vae = model_of(settings, data)
+    if vae.conditions:  # beside those that the data give anyway, which are refused where nothing names them
+        data = data.giving(*dict.fromkeys((*data.given, *vae.conditions)))
     with Run.written(resume or settings.out, data.name) as folder:
         return _trained(settings, folder, data, vae, options, going_on=resume is not None)
 

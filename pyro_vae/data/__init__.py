@@ -26,7 +26,7 @@ from pyro_vae.data.facts import DataFacts
 from pyro_vae.data.files import ArrayFile
 from pyro_vae.data.folders import ImageFolder
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
-from pyro_vae.data.reading import array_in
+from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Split",
     "StaticMNIST",
     "array_in",
+    "arrays_in",
     "batches",
     "shuffle",
 ]

@@ -1,8 +1,9 @@
 """Data, split in three, with the binarisation protocol under which they are evaluated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -11,13 +12,13 @@ from torch import Tensor
 
 from pyro_vae.data.checks import (
     Array,
-    as_labels,
     as_values,
     check_alike,
     check_grey,
     check_levels,
     check_seed,
 )
+from pyro_vae.data.fields import FieldKind, Fields, GivenFields, as_fields, checked_given
 from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.data.stored import Rows, Values, extremes
 from pyro_vae.errors import InputError
@@ -55,18 +56,31 @@ class Dataset:
         train_labels: (N,) whole numbers.
         valid_labels: Likewise.
         test_labels: Likewise.
+        fields: What is known of each datum beside x, by split and name: arrays (N, …) of whole numbers
+            (int64), truth values, or floats (float32). `label` is the field that train_labels and so on give.
+        given: Names of the fields that programs get, called as `model(x, **given)`; by default all but
+            `label`. They are part of the hash; the others are there for pictures.
 
     Raises:
         InputError: No training data; another shape or dtype; NaN or infinite values; splits that differ in
             shape or dtype; grey values outside [0, 1] that are to be binarised; data without levels that
-            are to be dequantised; labels that do not match their data.
+            are to be dequantised; labels or fields that do not match their data.
 
     >>> data = Dataset(np.full((4, 2, 2), 51, dtype=np.uint8), binarization="dynamic")
     >>> data.sizes, data.data_shape
     (Sizes(train=4, valid=0, test=0), torch.Size([1, 2, 2]))
     >>> data.protocol
     'dynamic binarisation, evaluated on one fixed draw (seed 0)'
+
+    Counts with an exposure, which programs get as `model(x, exposure=...)`:
+
+    >>> counts = Dataset(np.ones((4, 3)), fields={"train": {"exposure": np.array([1.0, 2.0, 1.0, 3.0])}})
+    >>> counts.given, counts.train.take(slice(0, 2)).given
+    (('exposure',), {'exposure': tensor([1., 2.])})
     """
+
+    #: Names of the fields that programs get.
+    given: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -80,10 +94,12 @@ class Dataset:
         train_labels: Array | None = None,
         valid_labels: Array | None = None,
         test_labels: Array | None = None,
+        fields: Mapping[str, GivenFields] | None = None,
+        given: Sequence[str] | None = None,
     ) -> None:
         _check_options(binarization, seed, maximum)
-        given = {"train": train, "valid": valid, "test": test}
-        values = {name: as_values(array, name) for name, array in given.items() if array is not None}
+        arrays = {"train": train, "valid": valid, "test": test}
+        values = {name: as_values(array, name) for name, array in arrays.items() if array is not None}
         check_alike(values)
         self.binarization: Binarization = binarization
         self.seed = seed
@@ -95,38 +111,85 @@ class Dataset:
             check_grey(values, self._maximum, binarization)
         empty = values["train"][:0]
         labels = {"train": train_labels, "valid": valid_labels, "test": test_labels}
+        beside = as_fields(fields, labels, values)
+        splits = (
+            self._split(stream, values.get(name, empty), beside[name]) for stream, name in enumerate(arrays)
+        )
+        self._take_splits(splits, given)
+
+    def _split(self, stream: int, values: Values, fields: Fields) -> Split:
+        if self.binarization == "none":
+            return Split(values, fields, self._maximum)
+        if self.binarization == "threshold":
+            return Split(_in_blocks(values, torch.uint8, lambda block: block > self._maximum / 2), fields)
+        if self.binarization == "dynamic" and stream == 0:
+            return Split(values, fields, self._maximum, resample=True)
+        if self.binarization == "dequantised" and stream == 0:
+            return Split(values, fields, self._maximum, dequantise=True)
+        draw = _dequantised if self.binarization == "dequantised" else _fixed_draw
+        return Split(draw(values, self._maximum, [self.seed, stream]), fields)
+
+    def _take_splits(self, splits: Iterable[Split], given: Iterable[str] | None) -> None:
+        train, valid, test = splits
+        named = {"train": train, "valid": valid, "test": test}
+        self.given = checked_given(
+            given,
+            {name: split.fields for name, split in named.items()},
+            {name: len(split) for name, split in named.items()},
+        )
         self.train, self.valid, self.test = (
-            self._split(stream, values.get(name, empty), as_labels(labels[name], values.get(name), name))
-            for stream, name in enumerate(given)
+            split if split.given == self.given else replace(split, given=self.given)
+            for split in named.values()
         )
 
-    def _split(self, stream: int, values: Values, labels: Tensor | None) -> Split:
-        if self.binarization == "none":
-            return Split(values, labels, self._maximum)
-        if self.binarization == "threshold":
-            return Split(_in_blocks(values, torch.uint8, lambda block: block > self._maximum / 2), labels)
-        if self.binarization == "dynamic" and stream == 0:
-            return Split(values, labels, self._maximum, resample=True)
-        if self.binarization == "dequantised" and stream == 0:
-            return Split(values, labels, self._maximum, dequantise=True)
-        draw = _dequantised if self.binarization == "dequantised" else _fixed_draw
-        return Split(draw(values, self._maximum, [self.seed, stream]), labels)
+    def giving(self, *names: str) -> Self:
+        """The same data, of which programs get the fields of these names, called as `model(x, **given)`.
+
+        Raises:
+            InputError: where one is no field, or is missing in a split that has data.
+
+        >>> from pyro_vae import Digits
+        >>> Digits().giving("label").test.take(slice(0, 3)).given
+        {'label': tensor([8, 8, 2])}
+        """
+        other = copy(self)
+        other._take_splits((self.train, self.valid, self.test), names)
+        return other
+
+    @property
+    def field_kinds(self) -> Mapping[str, FieldKind]:
+        """Shape of each field, and the number of its classes.
+
+        >>> from pyro_vae import Digits
+        >>> Digits().field_kinds
+        {'label': FieldKind(shape=(), classes=10)}
+        """
+        splits = (self.train, self.valid, self.test)
+        names = {name: None for split in splits for name in split.fields}
+        return {
+            name: FieldKind.of(split.fields[name] for split in splits if name in split.fields)
+            for name in names
+        }
 
     @property
     def all(self) -> Split:
         """Train, valid and test, one after the other, as they are evaluated: each on its fixed draw."""
         train = self.train
         if train.resample:
-            train = Split(_fixed_draw(train.stored, train.maximum, [self.seed, 0]), train.labels)
+            train = self._drawn(_fixed_draw(train.stored, train.maximum, [self.seed, 0]))
         elif train.dequantise:
-            train = Split(_dequantised(train.stored, train.maximum, [self.seed, 0]), train.labels)
+            train = self._drawn(_dequantised(train.stored, train.maximum, [self.seed, 0]))
         parts = [part for part in (train, self.valid, self.test) if len(part)]
-        labels = [part.labels for part in parts if part.labels is not None]
+        in_all = [name for name in train.fields if all(name in part.fields for part in parts)]
         return replace(
             train,
             stored=torch.cat([part.values for part in parts]),
-            labels=torch.cat(labels) if len(labels) == len(parts) else None,
+            fields={name: torch.cat([part.fields[name] for part in parts]) for name in in_all},
         )
+
+    def _drawn(self, values: Values) -> Split:
+        """The training data on a fixed draw."""
+        return Split(values, self.train.fields, given=self.given)
 
     @property
     def maximum(self) -> float:

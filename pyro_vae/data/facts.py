@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, get_args
 
 import torch
 
 from pyro_vae.data.checks import Array, as_values
 from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.fields import FieldKind, GivenFields
 from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.errors import InputError
 
@@ -16,6 +17,8 @@ from pyro_vae.errors import InputError
 @dataclass(frozen=True, eq=False)
 class DataFacts:
     """What is kept of a data set beside a trained model: names and numbers of `Dataset` of the same names.
+
+    Of `field_kinds` and `given` there are none in runs that are older than fields.
 
     >>> from pyro_vae import Digits
     >>> facts = DataFacts.of(Digits())
@@ -32,11 +35,13 @@ class DataFacts:
     binarization: Binarization
     seed: int
     maximum: float
+    field_kinds: Mapping[str, FieldKind] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
         """Those of a data set."""
-        return cls(**{field.name: getattr(data, field.name) for field in fields(cls)})
+        return cls(**{each.name: getattr(data, each.name) for each in fields(cls)})
 
     @classmethod
     def from_plain(cls, content: Any) -> Self:
@@ -51,28 +56,37 @@ class DataFacts:
                     **content,
                     "data_shape": torch.Size(content["data_shape"]),
                     "sizes": Sizes(*content["sizes"]),
+                    "field_kinds": {
+                        str(name): FieldKind(tuple(shape), classes)
+                        for name, (shape, classes) in content.get("field_kinds", {}).items()
+                    },
+                    "given": tuple(content.get("given", ())),
                 }
             )
-            numbers = (*found.data_shape, *found.sizes, found.levels or 0, found.seed)
+            kinds = found.field_kinds.values()
+            of_fields = [number for kind in kinds for number in (*kind.shape, kind.classes or 0)]
+            numbers = (*found.data_shape, *found.sizes, found.levels or 0, found.seed, *of_fields)
             fine = (
                 all(isinstance(each, int) and 0 <= each < 2**40 for each in numbers)
                 and all(isinstance(each, str) for each in (found.name, found.protocol))
                 and (found.bin_width is None or 0 < found.bin_width <= 1)
+                and all(name in found.field_kinds for name in found.given)
                 and found.binarization in get_args(Binarization)
                 and 0 < found.maximum < math.inf
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             fine = False
         if not fine:
             raise InputError("expected facts about data, got something else")
         return found
 
-    def test(self, values: Array, where: str) -> Split:
+    def test(self, values: Array, where: str, beside: GivenFields | None = None) -> Split:
         """New data as a test split of the same data set would be: (N, *data_shape).
 
         Args:
             values: As they are stored, in the type that the training data had.
             where: What the values are called in an error.
+            beside: The fields that programs get, by name: (N, …).
 
         Raises:
             InputError: where their shape, type or range is another.
@@ -83,9 +97,18 @@ class DataFacts:
                 f"expected data of shape {tuple(self.data_shape)} as in training, got "
                 f"{tuple(tensor.shape[1:])} in {where}: give data of that shape"
             )
+        fields = {name: array for name, array in (beside or {}).items() if name in self.given}
         like = Dataset(
-            tensor, None, tensor, binarization=self.binarization, seed=self.seed, maximum=self.maximum
+            tensor,
+            None,
+            tensor,
+            binarization=self.binarization,
+            seed=self.seed,
+            maximum=self.maximum,
+            fields={"train": fields, "test": fields},
+            given=self.given,
         )
+        self.check_fields(like)
         if like.levels != self.levels:
             raise InputError(
                 f"expected {_kind(self.levels)} as in training, got {_kind(like.levels)} in {where}: "
@@ -93,9 +116,25 @@ class DataFacts:
             )
         return like.test
 
+    def check_fields(self, data: Dataset) -> None:
+        """Refuse data whose fields in `given` have another shape, or classes that training has not seen."""
+        for name in self.given:
+            wanted, got = self.field_kinds[name], data.field_kinds[name]
+            if got.shape != wanted.shape or (got.classes or 0) > (wanted.classes or 0):
+                raise InputError(
+                    f"expected the field {name!r} as in training, {wanted.in_words()}, got {got.in_words()}"
+                )
+
     def plain(self) -> Mapping[str, Any]:
         """The same as numbers, words and lists."""
-        return {**asdict(self), "data_shape": list(self.data_shape), "sizes": list(self.sizes)}
+        kinds = {name: [list(kind.shape), kind.classes] for name, kind in self.field_kinds.items()}
+        return {
+            **asdict(self),
+            "data_shape": list(self.data_shape),
+            "sizes": list(self.sizes),
+            "field_kinds": kinds,
+            "given": list(self.given),
+        }
 
 
 def _kind(levels: int | None) -> str:

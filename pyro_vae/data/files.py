@@ -1,20 +1,20 @@
 """A user's own arrays, in a file."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pyro_vae.data.checks import as_labels, as_values
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_vae.data.checks import as_values
 from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.fields import LABEL, as_fields
 from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_array_file
 from pyro_vae.data.stored import Values
 from pyro_vae.errors import InputError
 
 _SPLITS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
-_LABELS: tuple[Literal["train_labels", "valid_labels", "test_labels"], ...] = (
-    "train_labels",
-    "valid_labels",
-    "test_labels",
-)
 
 
 class ArrayFile(Dataset):
@@ -22,8 +22,8 @@ class ArrayFile(Dataset):
 
     An `.npz` with `train` and at least one of `valid` and `test` is split as it says: one that it lacks is
     empty, and nothing is taken out of `train` for it. One array alone, of any name, is permuted by the seed
-    and split 80/10/10. Labels go by `train_labels`, `valid_labels`, `test_labels` (an array of another name
-    has none).
+    and split 80/10/10. What lies beside `train`, `valid` and `test` are fields: `train_label` (or
+    `train_labels`) the classes, `train_exposure` a field `exposure`, and so on.
 
     Bytes and float32 that are not compressed (`numpy.save`, `numpy.savez`) are mapped from the file and read
     only where they are used, so that it may be larger than the memory; it must not change meanwhile. What is
@@ -35,6 +35,7 @@ class ArrayFile(Dataset):
             (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the split, where the file does not split, and of the fixed draws.
         maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
+        given: Fields that programs get beside x, as `label`; by default all but `label`.
 
     Raises:
         InputError: The file is missing, damaged, or holds pickled objects; names or shapes are other than
@@ -42,14 +43,20 @@ class ArrayFile(Dataset):
     """
 
     def __init__(
-        self, path: Path, *, binarization: Binarization = "none", seed: int = 0, maximum: float | None = None
+        self,
+        path: Path,
+        *,
+        binarization: Binarization = "none",
+        seed: int = 0,
+        maximum: float | None = None,
+        given: tuple[str, ...] | None = None,
     ) -> None:
         path = Path(path).expanduser()
         parts = _array_parts(path)
         self._split_by_seed = "valid" not in parts and "test" not in parts
         if self._split_by_seed:
-            parts = cut_by_seed(parts["train"], parts.get("train_labels"), seed, path)
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=maximum)
+            parts = cut_by_seed(parts["train"], parts["fields"]["train"], seed, path)
+        super().__init__(**parts, binarization=binarization, seed=seed, maximum=maximum, given=given)
 
     @property
     def protocol(self) -> str:
@@ -66,21 +73,43 @@ def _array_parts(path: Path) -> Parts:
     arrays = load_array_file(existing(path, "check the path"), remedy, mapped=True)
     if len(arrays) == 1:
         arrays = {"train": next(iter(arrays.values()))}
-    known = [*_SPLITS, *_LABELS]
-    if "train" not in arrays or not arrays.keys() <= set(known):
+    fields = {name: _field_of(name) for name in arrays if name not in _SPLITS}
+    if "train" not in arrays or not all(fields.values()):
         raise InputError(
-            f"expected one array, or train with any of {', '.join(known[1:])} in {path}, got"
-            f" {', '.join(arrays) or 'no array'}: rename or leave out the others"
+            f"expected one array, or train with any of valid, test and fields such as train_label in {path}, "
+            f"got {', '.join(arrays) or 'no array'}: rename or leave out the others"
         )
-    parts = Parts()
-    for name, labels_name in zip(_SPLITS, _LABELS, strict=True):
-        values = as_values(arrays[name], f"{name} in {path}") if name in arrays else None
-        labels = as_labels(arrays.get(labels_name), values, f"{name} in {path}")
-        if values is not None:
-            parts[name] = _channels_first(values, f"{name} in {path}")
-        if labels is not None:
-            parts[labels_name] = labels
+    values: dict[str, Values] = {
+        split: as_values(arrays[split], f"{split} in {path}") for split in _SPLITS if split in arrays
+    }
+    parts = Parts(fields=_fields(arrays, fields, values, path))
+    for split in _SPLITS:
+        if split in values:
+            parts[split] = _channels_first(values[split], f"{split} in {path}")
     return parts
+
+
+def _field_of(name: str) -> tuple[str, str] | None:
+    """Split and name of the field that an array of this name is: of `train_label`, train and label."""
+    split, _, field = name.partition("_")
+    return (split, LABEL if field == "labels" else field) if split in _SPLITS and field else None
+
+
+def _fields(
+    arrays: Mapping[str, NDArray[Any]],
+    places: Mapping[str, tuple[str, str] | None],
+    values: Mapping[str, Values],
+    path: Path,
+) -> dict[str, dict[str, Tensor]]:
+    """The fields of a file by split and name, each in one form."""
+    found: dict[str, dict[str, NDArray[Any]]] = {split: {} for split in _SPLITS}
+    for array, place in places.items():
+        assert place is not None
+        split, name = place
+        if name in found[split]:
+            raise InputError(f"expected labels of {split} once in {path}, got {split}_label and {array}")
+        found[split][name] = arrays[array]
+    return as_fields(found, dict.fromkeys(_SPLITS), values, f" in {path}")
 
 
 def _channels_first(values: Values, where: str) -> Values:

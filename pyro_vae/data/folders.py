@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.fields import LABEL
 from pyro_vae.data.reading import Parts, cut, cut_by_seed, reading, shuffled
 from pyro_vae.errors import InputError
 
@@ -50,6 +51,7 @@ class ImageFolder(Dataset):
         binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
             (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the split and of the fixed draws.
+        given: Fields that programs get beside x: `label`, or by default none.
 
     Raises:
         InputError: No such folder; fewer than 10 pictures that are to be split; a picture is damaged or of
@@ -65,6 +67,7 @@ class ImageFolder(Dataset):
         channels: Literal[1, 3] = 3,
         binarization: Binarization = "none",
         seed: int = 0,
+        given: tuple[str, ...] | None = None,
     ) -> None:
         path = Path(path).expanduser()
         _check_options(path, size, channels)
@@ -76,14 +79,14 @@ class ImageFolder(Dataset):
         }
         classes = {split: _classes(folders[split], found[split]) for split in found}
         self.classes = sorted({name for names in classes.values() for name in names})
-        parts = Parts()
+        parts = Parts(fields={})
         for split, names in classes.items():
             parts[split] = _load_pictures(found[split], size, channels)
             if names:
                 labels = torch.tensor([self.classes.index(name) for name in names])
-                parts[f"{split}_labels"] = labels  # type: ignore[literal-required]
+                parts["fields"][split] = {LABEL: labels}
         parts, self._how = _completed(parts, seed, folders["train"])
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=255)
+        super().__init__(**parts, binarization=binarization, seed=seed, maximum=255, given=given)
 
     @property
     def protocol(self) -> str:
@@ -206,22 +209,19 @@ def _classes(folder: Path, files: Sequence[Path]) -> list[str]:
 
 def _completed(parts: Parts, seed: int, folder: Path) -> tuple[Parts, str]:
     """Three splits, and how they were made, in words."""
-    values, labels = parts["train"], parts.get("train_labels")
+    values, fields = parts["train"], parts["fields"].get("train", {})
     if "valid" in parts:
         return parts, ""
     if "test" not in parts:
-        return cut_by_seed(values, labels, seed, folder), f", split by seed {seed}"
+        return cut_by_seed(values, fields, seed, folder), f", split by seed {seed}"
     tenth = len(values) // 10
     if tenth == 0:
         raise InputError(
             f"expected at least 10 data to cut a tenth for valid, got {len(values)} in {folder}: give more,"
             " or a folder valid"
         )
-    pieces = cut(*shuffled(values, labels, seed), num_valid=tenth, num_test=0)
-    pieces["test"] = parts["test"]
-    pieces.pop("test_labels", None)
-    if "test_labels" in parts:
-        pieces["test_labels"] = parts["test_labels"]
+    pieces = cut(*shuffled(values, fields, seed), num_valid=tenth, num_test=0)
+    pieces["test"], pieces["fields"]["test"] = parts["test"], parts["fields"].get("test", {})
     return pieces, f", valid cut from train by seed {seed}"
 
 

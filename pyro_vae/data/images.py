@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.fields import LABEL
 from pyro_vae.data.reading import (
     Parts,
     cut,
@@ -49,18 +50,26 @@ class Digits(Dataset):
         binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
             (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the fixed draws.
+        given: Fields that programs get beside x: `label`, or by default none.
 
     >>> Digits().sizes
     Sizes(train=1297, valid=200, test=300)
     """
 
-    def __init__(self, *, binarization: Binarization = "dynamic", seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        binarization: Binarization = "dynamic",
+        seed: int = 0,
+        given: tuple[str, ...] | None = None,
+    ) -> None:
         from sklearn.datasets import load_digits  # slow to import
 
         digits = load_digits()
         images = torch.from_numpy(digits.images.astype(np.uint8))  # (1797, 8, 8), 0..16
-        parts = cut(*shuffled(images, torch.from_numpy(digits.target), seed=0), num_valid=200, num_test=300)
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=16)
+        labels = torch.from_numpy(digits.target)
+        parts = cut(*shuffled(images, {LABEL: labels}, seed=0), num_valid=200, num_test=300)
+        super().__init__(**parts, binarization=binarization, seed=seed, maximum=16, given=given)
 
 
 class MNIST(Dataset):
@@ -75,6 +84,7 @@ class MNIST(Dataset):
         binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
             (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the fixed draws.
+        given: Fields that programs get beside x: `label`, or by default none.
 
     Raises:
         InputError: No root; a file is missing or damaged; the download failed.
@@ -89,9 +99,10 @@ class MNIST(Dataset):
         download: bool = False,
         binarization: Binarization = "dynamic",
         seed: int = 0,
+        given: tuple[str, ...] | None = None,
     ) -> None:
         parts = _idx_parts(self.folder, _folder(root), download)
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=255)
+        super().__init__(**parts, binarization=binarization, seed=seed, maximum=255, given=given)
 
 
 class FashionMNIST(MNIST):
@@ -106,6 +117,7 @@ class FashionMNIST(MNIST):
         binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
             (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the fixed draws.
+        given: Fields that programs get beside x: `label`, or by default none.
 
     Raises:
         InputError: No root; a file is missing or damaged; the download failed.
@@ -128,8 +140,8 @@ def _idx_parts(name: str, root: Path, download: bool) -> Parts:
             f"expected more than 10,000 training images, of which the last 10,000 validate, got {len(images)}"
             f" in {files[0]}: download the whole file"
         )
-    parts = cut(images, labels, num_valid=10_000, num_test=0)
-    parts["test"], parts["test_labels"] = test_images, test_labels
+    parts = cut(images, {LABEL: labels}, num_valid=10_000, num_test=0)
+    parts["test"], parts["fields"]["test"] = test_images, {LABEL: test_labels}
     return parts
 
 
@@ -243,7 +255,7 @@ class FreyFaces(Dataset):
         self, *, root: Path | None = None, binarization: Binarization = "none", seed: int = 0
     ) -> None:
         frames = _read_frey(_folder(root) / "frey_faces")
-        super().__init__(**cut(frames, None, 200, 200), binarization=binarization, seed=seed, maximum=255)
+        super().__init__(**cut(frames, {}, 200, 200), binarization=binarization, seed=seed, maximum=255)
 
 
 def _read_frey(folder: Path) -> Tensor:
@@ -290,7 +302,7 @@ class Omniglot(Dataset):
                     f" {array.shape}: {remedy}"
                 )
         images, test = (_upright(array) for array in columns)
-        parts = cut(*shuffled(images, None, seed=0), num_valid=min(1345, len(images) // 10), num_test=0)
+        parts = cut(*shuffled(images, {}, seed=0), num_valid=min(1345, len(images) // 10), num_test=0)
         parts["test"] = test
         super().__init__(**parts, binarization=binarization, seed=seed, maximum=1)
 

@@ -1,6 +1,6 @@
 """Reading files that others wrote, so that whatever is wrong with one becomes a line that names it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import SEEK_CUR
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.checks import check_seed
+from pyro_vae.data.fields import Fields
 from pyro_vae.data.stored import Rows, Values
 from pyro_vae.errors import InputError, one_line
 
@@ -22,14 +23,12 @@ _ENCRYPTED = 1  # the flag of a member of a zip
 
 
 class Parts(TypedDict, total=False):
-    """Splits and labels, as `Dataset` takes them."""
+    """Splits and their fields, as `Dataset` takes them."""
 
     train: Values
     valid: Values
     test: Values
-    train_labels: Tensor
-    valid_labels: Tensor
-    test_labels: Tensor
+    fields: dict[str, dict[str, Tensor]]
 
 
 @contextmanager
@@ -125,6 +124,29 @@ def array_in(path: Path) -> NDArray[Any]:
     return next(iter(arrays.values()))
 
 
+def arrays_in(path: Path, beside: Sequence[str]) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Return the one array of a file, and those of the names in `beside` that lie beside it in an .npz.
+
+    Raises:
+        InputError: As `array_in`; one of `beside` is missing.
+    """
+    if not beside:
+        return array_in(path), {}
+    remedy = f"save the data, of any other name, and {', '.join(beside)} with numpy.savez"
+    if path.suffix != ".npz":
+        raise InputError(
+            f"expected an .npz file with {', '.join(beside)} beside the data, got {path}: {remedy}"
+        )
+    arrays = load_array_file(existing(path, "check the path"), remedy, mapped=True)
+    data = [name for name in arrays if name not in beside]
+    if len(data) != 1 or len(arrays) != 1 + len(beside):
+        raise InputError(
+            f"expected one array of data, and {', '.join(beside)}, in {path}, got "
+            f"{', '.join(arrays) or 'none'}: {remedy}"
+        )
+    return arrays[data[0]], {name: arrays[name] for name in beside}
+
+
 def load_mat(path: Path, names: tuple[str, ...], remedy: str) -> list[NDArray[Any]]:
     """Return the named arrays of a MATLAB file."""
     from scipy.io import loadmat  # slow to import
@@ -147,32 +169,32 @@ def named(
     return [arrays[name] for name in names]
 
 
-def cut(values: Values, labels: Tensor | None, num_valid: int, num_test: int) -> Parts:
+def cut(values: Values, fields: Fields, num_valid: int, num_test: int) -> Parts:
     """Cut data in their own order into train, valid and test, in this order."""
     sizes = [len(values) - num_valid - num_test, num_valid, num_test]
     if isinstance(values, Rows):
         train, valid, test = (Rows(values.tensor, index) for index in values.index.split(sizes))
     else:
         train, valid, test = values.split(sizes)
-    parts = Parts(train=train, valid=valid, test=test)
-    if labels is not None:
-        parts["train_labels"], parts["valid_labels"], parts["test_labels"] = labels.split(sizes)
-    return parts
+    splits = ("train", "valid", "test")
+    cuts = {name: dict(zip(splits, tensor.split(sizes), strict=True)) for name, tensor in fields.items()}
+    beside = {split: {name: parts[split] for name, parts in cuts.items()} for split in splits}
+    return Parts(train=train, valid=valid, test=test, fields=beside)
 
 
-def shuffled(values: Values, labels: Tensor | None, seed: int) -> tuple[Values, Tensor | None]:
-    """Permute data and labels by `numpy.random.RandomState(seed)`."""
+def shuffled(values: Values, fields: Fields, seed: int) -> tuple[Values, Fields]:
+    """Permute data and fields by `numpy.random.RandomState(seed)`."""
     check_seed(seed)
     order = torch.from_numpy(np.random.RandomState(seed).permutation(len(values)))
     chosen = values.take(order) if isinstance(values, Rows) else values[order]
-    return chosen, None if labels is None else labels[order]
+    return chosen, {name: tensor[order] for name, tensor in fields.items()}
 
 
-def cut_by_seed(values: Values, labels: Tensor | None, seed: int, where: Path) -> Parts:
+def cut_by_seed(values: Values, fields: Fields, seed: int, where: Path) -> Parts:
     """Permute by the seed, then take 80 % for train and a tenth, rounded down, for each of valid and test."""
     tenth = len(values) // 10
     if tenth == 0:
         raise InputError(
             f"expected at least 10 data to split 80/10/10, got {len(values)} in {where}: give more"
         )
-    return cut(*shuffled(values, labels, seed), tenth, tenth)
+    return cut(*shuffled(values, fields, seed), tenth, tenth)

@@ -1,14 +1,17 @@
 """Splits of a data set, and the batches that are taken from them."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae.batch import Batch
+from pyro_vae.data.fields import LABEL, Fields
 from pyro_vae.data.stored import Rows, Values, blocks
 from pyro_vae.errors import InputError
 
@@ -27,10 +30,11 @@ class Split:
 
     Attributes:
         stored: (N, *data_shape), uint8 or float32.
-        labels: (N,) int64, or None.
+        fields: What is known of each datum beside x, by name: (N, …) each. Classes are `label`, (N,) int64.
         maximum: The stored value that means 1: 255 for bytes, 16 for `Digits`, 1 for bits and floats.
         resample: Binarise anew at every use.
         dequantise: Add uniform noise anew at every use.
+        given: Names of the fields that programs get, called as `model(x, **given)`.
 
     >>> split = Split(torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8), maximum=255.0)
     >>> split.batch()
@@ -39,13 +43,19 @@ class Split:
     """
 
     stored: Values
-    labels: Tensor | None = None
+    fields: Fields = field(default_factory=lambda: MappingProxyType({}))
     maximum: float = 1.0
     resample: bool = False
     dequantise: bool = False
+    given: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.stored)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The field `label`, (N,) int64, or None."""
+        return self.fields.get(LABEL)
 
     @property
     def values(self) -> Tensor:
@@ -64,9 +74,9 @@ class Split:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the split with its tensors on `device`; data mapped from a file stay so on the CPU."""
-        labels = None if self.labels is None else self.labels.to(device)
+        fields = {name: tensor.to(device) for name, tensor in self.fields.items()}
         mapped = isinstance(self.stored, Rows) and torch.device(device) == self.device
-        return replace(self, stored=self.stored if mapped else self.values.to(device), labels=labels)
+        return replace(self, stored=self.stored if mapped else self.values.to(device), fields=fields)
 
     def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
         """Return the data at `index` as float32 (B, *data_shape): values / maximum.
@@ -85,6 +95,15 @@ class Split:
         # comparison, since torch.bernoulli takes up to a quarter of a training step on the CPU
         return (noise < values / self.maximum).to(torch.float32)
 
+    def take(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Batch:
+        """The data at `index` as programs get them: x as by `batch`, and beside it the fields in `given`.
+
+        >>> split = Split(torch.zeros(3, 2), {"label": torch.tensor([2, 0, 1])}, given=("label",))
+        >>> split.take(torch.tensor([2, 0])).given
+        {'label': tensor([1, 2])}
+        """
+        return Batch(self.batch(index, generator), {name: self.fields[name][index] for name in self.given})
+
     def subset(self, num: int | None) -> Self:
         """Return `num` data chosen by a fixed permutation, since some test sets are sorted by class.
 
@@ -100,22 +119,38 @@ class Split:
         if num is None or num >= len(self):
             return self
         order = torch.from_numpy(np.random.RandomState(0).permutation(len(self))[:num]).to(self.device)
-        return replace(
-            self, stored=self.stored[order], labels=None if self.labels is None else self.labels[order]
-        )
+        fields = {name: tensor[order] for name, tensor in self.fields.items()}
+        return replace(self, stored=self.stored[order], fields=fields)
 
     def hash(self) -> str:
         """Return the first 16 hex digits of a SHA-256 that names the data as they are evaluated.
 
         Hashed are shape, dtype, `maximum`, `resample` and, where it is true, `dequantise`, then the bytes of
-        the stored values, so that two splits with one hash give the same numbers. Labels are left out.
+        the stored values, then name, shape, dtype and bytes of each field that programs get, so that two
+        splits with one hash give the same numbers. All other fields are left out.
         """
         use = f"{self.resample} dequantised" if self.dequantise else f"{self.resample}"
         dtype = str(self.stored.dtype).removeprefix("torch.")
         digest = hashlib.sha256(f"{tuple(self.stored.shape)} {dtype} {self.maximum} {use}".encode())
         for block in blocks(self.stored):
             digest.update(block.cpu().contiguous().numpy().data)
+        for name, value in sorted(self._beside().items()):
+            digest.update(f" {name} ".encode() + _bytes_of(value))
         return digest.hexdigest()[:16]
+
+    def _beside(self) -> Mapping[str, Any]:
+        """All that programs get beside x."""
+        return {name: self.fields[name] for name in self.given}
+
+
+def _bytes_of(value: object) -> bytes:
+    """What names a value that is given beside x."""
+    if not isinstance(value, Tensor):
+        return repr(value).encode()
+    tensor = value.detach().cpu().contiguous()
+    head = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} ".encode()
+    plain = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # which NumPy has not
+    return head + plain.numpy().tobytes()
 
 
 def batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:

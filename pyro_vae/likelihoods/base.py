@@ -25,6 +25,9 @@ class Likelihood(nn.Module, ABC):
     `data_shape` first and its own choices as keyword arguments with defaults; the attributes of these
     names are set.
 
+    One that depends on something given beside x names it, `conditions = ("label",)`, and is called with it:
+    `likelihood(z, label=y)`; `check_conditions` refuses what does not fit.
+
     On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape` and
     `levels` (the number of grey levels of the data) are filled in; all others become options.
     """
@@ -33,6 +36,12 @@ class Likelihood(nn.Module, ABC):
     data_shape: Shape
     support_in_words: str = "values in its support"
     remedy: str = "rescale the data or choose another likelihood"
+
+    #: Names of what it depends on besides, given by name.
+    conditions: tuple[str, ...] = ()
+
+    def check_conditions(self, **given: Tensor) -> None:
+        """Refuse, by InputError, what is given and does not fit; accepts all unless overridden."""
 
     @abstractmethod
     def forward(self, z: Tensor) -> TorchDistribution:

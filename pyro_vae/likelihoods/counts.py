@@ -44,12 +44,13 @@ class CountLikelihood(Likelihood):
         decoder: Network from z to features, to which the head for log μ is added.
         data_shape: Shape of one datum.
         unit: The value of x that means one count.
+        exposure: Whether the mean is e · μ_d(z), with an exposure e given beside x: (B,) or (B, *data_shape).
 
     Raises:
         InputError: where the unit is not positive and finite.
     """
 
-    def __init__(self, decoder: nn.Module, data_shape: Iterable[int], unit: float) -> None:
+    def __init__(self, decoder: nn.Module, data_shape: Iterable[int], unit: float, exposure: bool) -> None:
         super().__init__()
         if not 0 < unit < math.inf:
             raise InputError(f"unit expects a positive number, got {unit}")
@@ -57,15 +58,34 @@ class CountLikelihood(Likelihood):
         self.log_mean = head(decoder, data_shape)
         self.data_shape = self.log_mean.output_shape
         self.unit = unit
+        self.conditions = ("exposure",) if exposure else ()
         self.support_in_words = f"counts in units of {unit:.7g}, from 0"
         self.remedy = (
             "use binarization none, with the data's maximum 1 for counts stored as bytes, or with the unit "
             "that means one count; or for other numbers a continuous likelihood such as NormalLikelihood"
         )
 
-    def log_means(self, z: Tensor) -> Tensor:
-        """Log μ(z): (..., *data_shape)."""
-        return bounded(self.log_mean(self.decoder(z)), LOG_MEAN_BOUNDS)
+    def log_means(self, z: Tensor, exposure: Tensor | None) -> Tensor:
+        """Log μ(z), and log e more where there is an exposure: (..., *data_shape)."""
+        log_means = bounded(self.log_mean(self.decoder(z)), LOG_MEAN_BOUNDS)
+        return log_means if exposure is None else log_means + self._of_all(exposure).to(log_means).log()
+
+    def check_conditions(self, **given: Tensor) -> None:
+        """Refuse an exposure that is not positive, or of another shape than (B,) or (B, *data_shape)."""
+        for exposure in given.values():
+            shapes = ((), self.data_shape)
+            if tuple(exposure.shape[1:]) not in shapes or not bool((exposure > 0).all()):
+                raise InputError(
+                    f"expected a positive exposure of shape (B,) or (B, *{self.data_shape}), got "
+                    f"{float(exposure.min()):.4g} and more of shape {tuple(exposure.shape)}: leave out data "
+                    "without exposure"
+                )
+
+    def _of_all(self, exposure: Tensor) -> Tensor:
+        """An exposure of each datum, with axes for those of the data."""
+        dims = len(self.data_shape)
+        each = exposure.ndim > dims and exposure.shape[-dims:] == self.data_shape
+        return exposure if each else exposure.reshape(*exposure.shape, *[1] * dims)
 
 
 class PoissonLikelihood(CountLikelihood):
@@ -76,6 +96,8 @@ class PoissonLikelihood(CountLikelihood):
         data_shape: Shape of one datum.
         unit: The value of x that means one count: 1 for counts as they are (of counts stored as bytes give
             the data the maximum 1), 0.0625 for the grey levels of `Digits`.
+        exposure: Whether the mean is e · μ_d(z), with an exposure (time, area, library size) given beside x:
+            `likelihood(z, exposure=e)`, of shape (B,) or (B, *data_shape).
 
     Raises:
         InputError: where the unit is not positive and finite.
@@ -86,12 +108,14 @@ class PoissonLikelihood(CountLikelihood):
     torch.Size([1, 8, 8])
     """
 
-    def __init__(self, decoder: nn.Module, data_shape: Iterable[int], *, unit: float = 1.0) -> None:
-        super().__init__(decoder, data_shape, unit)
+    def __init__(
+        self, decoder: nn.Module, data_shape: Iterable[int], *, unit: float = 1.0, exposure: bool = False
+    ) -> None:
+        super().__init__(decoder, data_shape, unit, exposure)
 
-    def forward(self, z: Tensor) -> TorchDistribution:
+    def forward(self, z: Tensor, exposure: Tensor | None = None) -> TorchDistribution:
         """p(x|z): batch shape (...), event shape `data_shape`."""
-        pixels = Poisson(self.log_means(z).exp())
+        pixels = Poisson(self.log_means(z, exposure).exp())
         return Lattice(pixels, self.unit).to_event(len(self.data_shape))
 
 
@@ -106,6 +130,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
         data_shape: Shape of one datum.
         unit: The value of x that means one count: 1 for counts as they are (of counts stored as bytes give
             the data the maximum 1), 0.0625 for the grey levels of `Digits`.
+        exposure: Whether the mean is e · μ_d(z), with an exposure (time, area, library size) given beside x:
+            `likelihood(z, exposure=e)`, of shape (B,) or (B, *data_shape).
 
     Raises:
         InputError: where the unit is not positive and finite.
@@ -116,13 +142,15 @@ class NegativeBinomialLikelihood(CountLikelihood):
     torch.Size([100])
     """
 
-    def __init__(self, decoder: nn.Module, data_shape: Iterable[int], *, unit: float = 1.0) -> None:
-        super().__init__(decoder, data_shape, unit)
+    def __init__(
+        self, decoder: nn.Module, data_shape: Iterable[int], *, unit: float = 1.0, exposure: bool = False
+    ) -> None:
+        super().__init__(decoder, data_shape, unit, exposure)
         self.log_dispersion = nn.Parameter(torch.zeros(self.data_shape))
 
-    def forward(self, z: Tensor) -> TorchDistribution:
+    def forward(self, z: Tensor, exposure: Tensor | None = None) -> TorchDistribution:
         """p(x|z): batch shape (...), event shape `data_shape`."""
         log_dispersion = bounded(self.log_dispersion, LOG_DISPERSION_BOUNDS)
-        logits = self.log_means(z) - log_dispersion  # the mean is θ · exp(logits)
+        logits = self.log_means(z, exposure) - log_dispersion  # the mean is θ · exp(logits)
         pixels = NegativeBinomial(log_dispersion.exp(), logits=logits)
         return Lattice(pixels, self.unit).to_event(len(self.data_shape))

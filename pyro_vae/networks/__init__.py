@@ -15,12 +15,14 @@ from pyro_vae.networks.base import (
     head,
     in_bfloat16,
 )
+from pyro_vae.networks.conditions import Conditions, conditions_of
 from pyro_vae.networks.convolutional import Convolutional, ResidualBlock, ResidualConvolutional
 from pyro_vae.networks.dense import MLP, GatedMLP
 
 __all__ = [
     "MLP",
     "Architecture",
+    "Conditions",
     "Convolutional",
     "GatedMLP",
     "Network",
@@ -29,6 +31,7 @@ __all__ = [
     "Shape",
     "bounded",
     "check_bounds",
+    "conditions_of",
     "declared_shape",
     "head",
     "in_bfloat16",

@@ -13,7 +13,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from pyro_vae.batch import Program
+from pyro_vae.batch import Batch, Program
 from pyro_vae.errors import InputError
 from pyro_vae.programs import sites, unscaled
 
@@ -92,7 +92,7 @@ def _log_density(trace: Trace) -> Tensor:
     return total
 
 
-def check_mean_field(model: Program, guide: Program, x: Tensor) -> None:
+def check_mean_field(model: Program, guide: Program, data: Tensor | Batch) -> None:
     """What a user of `TraceMeanField_ELBO` must know of these programs.
 
     Raises:
@@ -102,8 +102,9 @@ def check_mean_field(model: Program, guide: Program, x: Tensor) -> None:
     Warns:
         UserWarning: where a site has no analytic KL, so that Pyro samples it.
     """
-    guide_trace = poutine.trace(guide).get_trace(x)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
+    batch = Batch.of(data, None)
+    guide_trace = batch.call(poutine.trace(guide).get_trace)
+    model_trace = batch.call(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace)
     latent = sites(guide_trace, observed=False)
     if latent != sites(model_trace, observed=False):
         raise InputError(

@@ -104,7 +104,11 @@ def _place(trace: TracebackType | None) -> str:
     return f" ({(site + line).strip()})" if site or line else ""
 
 
-def check_signature(what: str, program: Program, batch: Batch) -> None:
+#: How what lies beside x is given to a function that takes programs and a batch.
+_BY_NAME = "give what lies beside x by the names of the arguments, as given={'label': y}"
+
+
+def check_signature(what: str, program: Program, batch: Batch, remedy: str = _BY_NAME) -> None:
     """Refuse what is given where the program's signature does not take it."""
     try:
         signature = inspect.signature(program)
@@ -114,10 +118,7 @@ def check_signature(what: str, program: Program, batch: Batch) -> None:
         signature.bind(batch.x, **batch.given)
     except TypeError as error:
         given = f" and given {sorted(batch.given)}" if batch.given else " alone"
-        raise InputError(
-            f"the {what} takes {signature}, got x{given}: {error}; give what lies beside x by the names of "
-            "the arguments, as given={'label': y}"
-        ) from error
+        raise InputError(f"the {what} takes {signature}, got x{given}: {error}; {remedy}") from error
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset
 from pyro_vae.diagnosis import Calibration, agreement, calibrate
 from pyro_vae.diagnosis import diagnose as account
@@ -63,11 +62,11 @@ class Diagnosing:
         if len(self.part) < 8:
             raise InputError(f"expected 8 data at least to diagnose, got {len(self.part)}: give more")
         with own_randomness(seed, vae.device):
-            self.x = vae.place(self.part.batch())
+            self.x = vae.place(self.part.take())
             seen = split != "train" and len(data.train)
             # those of the split themselves would show no gap
-            self.train = vae.place(data.train.subset(MOST_TRAIN).batch()) if seen else None
-            Latents(vae.model, vae.guide, Batch.of(self.x, None))
+            self.train = vae.place(data.train.subset(MOST_TRAIN).take()) if seen else None
+            Latents(vae.model, vae.guide, self.x)
 
     def evidence(self, estimator: Estimator, checkpoint: Path) -> dict[str, Any]:
         """Log p(x), by any method."""
@@ -143,6 +142,7 @@ class Diagnosing:
             "posteriors": exact
             and {name: exact[name] for name in ("num_data", "agrees", "converged", "words")},
             "units": units(self.data, is_mass(self.vae, self.x)),
+            **({"given": list(self.part.given)} if self.part.given else {}),
             "protocol": self.data.protocol,
             "data_hash": self.part.hash(),
             "seed": self.seed,
@@ -185,6 +185,8 @@ def diagnosis_table(content: Mapping[str, Any], table: str, folder: object) -> s
         rows["posteriors"] = content["posteriors"]["words"]
     if content["units"] != "nats per datum":
         rows["units"] = content["units"]
+    if "given" in content:
+        rows["given"] = ", ".join(content["given"])
     rows["protocol"] = f"{content['protocol']}, hash {content['data_hash']}"
     rows["time"] = f"{content['seconds']:.1f} s on {content['device']}"
     rows["folder"] = str(folder)

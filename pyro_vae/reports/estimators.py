@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from pyro_vae.annealing import AnnealedEvidence, annealed_log_evidence, bidirectional_gap
+from pyro_vae.batch import Batch
 from pyro_vae.importance import LogEvidence, log_evidence
 from pyro_vae.importance.results import RELIABLE_K
 from pyro_vae.vae import JointProgram
@@ -31,7 +32,12 @@ class Estimator(NamedTuple):
     simulated: int = 0
 
     def __call__(
-        self, vae: JointProgram, x: Tensor, *, checkpoint: Path | None = None, progress: bool | None = None
+        self,
+        vae: JointProgram,
+        x: Tensor | Batch,
+        *,
+        checkpoint: Path | None = None,
+        progress: bool | None = None,
     ) -> LogEvidence | AnnealedEvidence:
         """Log p(x) of each datum; `checkpoint` is as with the estimators."""
         if self.method == "importance":
@@ -56,7 +62,12 @@ class Estimator(NamedTuple):
         )
 
     def certificate(
-        self, vae: JointProgram, like: Tensor, *, checkpoint: Path | None = None, progress: bool | None = None
+        self,
+        vae: JointProgram,
+        like: Tensor | Batch,
+        *,
+        checkpoint: Path | None = None,
+        progress: bool | None = None,
     ) -> dict[str, float | int]:
         """The bidirectional gap of annealing by these options, on data drawn from the model, in nats."""
         found = bidirectional_gap(

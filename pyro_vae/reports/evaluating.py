@@ -7,7 +7,7 @@ from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, count, draws, seed_number
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.estimators import Estimator, Method
-from pyro_vae.reports.facts import held_out, part_of
+from pyro_vae.reports.facts import held_out, part_of, shown_for
 from pyro_vae.reports.measuring import Evaluation, evaluation
 from pyro_vae.vae import JointProgram
 
@@ -87,7 +87,7 @@ def evaluate(
     certificate = None
     if method == "annealed" and simulated and not vae.no_evidence:
         with own_randomness(seed_number(seed), vae.device):
-            like = vae.place(part_of(data, split, num_data).batch(slice(0, 1)))
+            like = vae.place(shown_for(part_of(data, split, num_data), simulated))
             certificate = estimator.certificate(vae, like, progress=progress)
     return evaluation(
         vae,

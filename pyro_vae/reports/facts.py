@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods import bits_per_dim
@@ -30,13 +31,18 @@ def part_of(data: Dataset, split: str, num_data: int | None) -> Split:
 
 
 @torch.no_grad()
-def is_mass(vae: JointProgram, x: Tensor) -> bool:
+def is_mass(vae: JointProgram, data: Tensor | Batch) -> bool:
     """Whether p(x) is a probability, not a density: whether all that the model observes is discrete."""
     with own_randomness(0, vae.device):
-        nodes = poutine.trace(vae.model).get_trace(x[:1]).nodes.values()
+        nodes = Batch.of(data, None)[:1].call(poutine.trace(vae.model).get_trace).nodes.values()
     observed = [site for site in nodes if site["type"] == "sample" and site["is_observed"]]
     made_up = {"_deterministic", "is_auxiliary"}  # pyro.deterministic and pyro.factor
     return all(site["fn"].support.is_discrete for site in observed if not made_up & site["infer"].keys())
+
+
+def shown_for(part: Split, simulated: int) -> Batch:
+    """Of what form data are simulated: like one datum, or like several where what is given differs."""
+    return part.take(slice(0, simulated if part.given else 1))
 
 
 def units(data: Dataset, mass: bool) -> str:

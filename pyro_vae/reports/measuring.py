@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from pyro_vae.annealing import AnnealedEvidence
+from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset
 from pyro_vae.importance import ELBOEstimate, LogEvidence, elbo
 from pyro_vae.randomness import own_randomness
@@ -68,7 +67,7 @@ def evaluation(
     start = time.perf_counter()
     result, per_datum = None, {}
     with own_randomness(seed, vae.device):
-        x = vae.place(part.batch())
+        x = vae.place(part.take())
         terms = _terms(vae, x)
         if vae.no_evidence:
             measured = errors(vae.no_evidence)
@@ -82,6 +81,7 @@ def evaluation(
         "split": split,
         "elbo": {split: bounds(terms)},
         **measured,
+        **({"given": list(part.given)} if part.given else {}),
         "protocol": data.protocol,
         "data_hash": part.hash(),
         "seed": seed,
@@ -95,7 +95,7 @@ def evaluation(
 def _measured(
     vae: JointProgram,
     data: Dataset,
-    x: Tensor,
+    x: Batch,
     estimator: Estimator,
     result: LogEvidence | AnnealedEvidence,
     certificate: Mapping[str, Any] | None,
@@ -108,7 +108,7 @@ def _measured(
     return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass)}
 
 
-def _terms(vae: JointProgram, x: Tensor) -> ELBOEstimate:
+def _terms(vae: JointProgram, x: Batch) -> ELBOEstimate:
     return elbo(vae.model, vae.guide, x, num_particles=ELBO_PARTICLES)
 
 
@@ -124,7 +124,7 @@ def summary(
     """All final numbers of a training: the content of `evaluation`, and the ELBO of the other splits."""
     others = [name for name in ("train", "valid") if len(getattr(data, name)) and name != evaluated["split"]]
     with own_randomness(evaluated["seed"], vae.device):
-        elbos = {name: bounds(_terms(vae, vae.place(getattr(data, name).batch()))) for name in others}
+        elbos = {name: bounds(_terms(vae, vae.place(getattr(data, name).take()))) for name in others}
     return {
         **evaluated,
         "elbo": {**elbos, **evaluated["elbo"]},

@@ -11,7 +11,8 @@ from pyro_vae.reports.reconstruction import error_lines
 def table(content: Mapping[str, Any], folder: object = None) -> str:
     """A short table of what `summary` or `evaluation` gave."""
     lines = _measured(content, folder) if content["log_evidence"] else error_lines(content)
-    rows = {"protocol": f"{content['protocol']}, hash {content['data_hash']}"}
+    rows = {"given": ", ".join(content["given"])} if "given" in content else {}
+    rows["protocol"] = f"{content['protocol']}, hash {content['data_hash']}"
     seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
     if "training" in content:
         training = content["training"]

@@ -11,6 +11,9 @@ from pyro_vae.storage.checkpoints import FORMAT
 #: differ in these are of the same training.
 _FREE = {"epochs", "steps", "patience", "particles", "num_data", "device", "data.root", "data.path"}
 
+#: Options that there have not always been, with the value that says what was meant before.
+_LATER = {"condition": None, "data.given": None, "likelihood.exposure": False}
+
 
 def options_in(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """What a training depends on, by option as on the command line: plain values.
@@ -21,7 +24,12 @@ def options_in(configuration: Mapping[str, Any]) -> dict[str, Any]:
     >>> options_in({"seed": 0, "prior": {"class_path": "MixturePrior", "init_args": {"components": 20}}})
     {'seed': 0, 'prior': 'MixturePrior', 'prior.components': 20}
     """
-    return {name: value for name, value in _flat(configuration) if name not in _FREE}
+    flat = dict(_flat(configuration))
+    return {
+        name: value
+        for name, value in flat.items()
+        if name not in _FREE and not (name in _LATER and value == _LATER[name])
+    }
 
 
 def _flat(content: Mapping[str, Any], inside: str = "") -> list[tuple[str, Any]]:

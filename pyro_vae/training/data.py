@@ -1,16 +1,16 @@
 """What `fit` takes as data: a data set, or a tensor or an array as it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.utils.data
 from torch import Tensor
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, Given, is_per_datum
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 
@@ -28,27 +28,59 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TensorSplit(Split):
-    """Data that are used as they are, whole numbers as whole numbers."""
+    """Data that are used as they are, whole numbers as whole numbers.
+
+    Attributes:
+        constants: What programs get beside x that is the same for all data.
+    """
+
+    constants: Given = field(default_factory=dict)
 
     def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
         """The data at `index`, in their own type: (B, *data_shape)."""
         return self.stored[index]
 
+    def take(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Batch:
+        """The data at `index`, and all that was given beside them."""
+        batch = super().take(index, generator)
+        return Batch(batch.x, {**batch.given, **self.constants}) if self.constants else batch
 
-def splits_of(data: Dataset | Tensor | np.ndarray[Any, Any]) -> Splits:
-    """The parts of a data set; a tensor or an array is training data and nothing else.
+    def to(self, device: torch.device | str) -> Self:
+        """All tensors on `device`."""
+        constants = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in self.constants.items()
+        }
+        return replace(super().to(device), constants=constants)
+
+    def _beside(self) -> Given:
+        return {**super()._beside(), **self.constants}
+
+
+def splits_of(data: Dataset | Batch | Tensor | np.ndarray[Any, Any]) -> Splits:
+    """The parts of a data set; a tensor, an array or a batch is training data and nothing else.
 
     Raises:
         InputError: where it is none of them, or has no data, or is of 16 bits.
     """
     if isinstance(data, Dataset):
         return Splits(data.train, data.valid, data.test)
+    if isinstance(data, Batch):
+        return _training_data(data.with_tensors([tensor.detach() for tensor in data.tensors]))
     if isinstance(data, np.ndarray):
         data = _tensor(data)
     if not isinstance(data, Tensor):
         raise _no_data(type(data).__name__, _remedy(data, "data"))
-    values = Batch(data.detach()).x
-    return Splits(TensorSplit(values), TensorSplit(values[:0]), TensorSplit(values[:0]))
+    return _training_data(Batch(data.detach()))
+
+
+def _training_data(batch: Batch) -> Splits:
+    """All of a batch as training data, and nothing else."""
+    fields = {name: value for name, value in batch.given.items() if is_per_datum(value)}
+    constants = {name: value for name, value in batch.given.items() if name not in fields}
+    train = TensorSplit(batch.x, fields, given=tuple(fields), constants=constants)
+    empty = replace(train, stored=batch.x[:0], fields={name: value[:0] for name, value in fields.items()})
+    return Splits(train, empty, empty)
 
 
 def _no_data(got: str, remedy: str) -> InputError:

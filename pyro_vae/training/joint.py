@@ -9,6 +9,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError, warn
 from pyro_vae.importance import elbo
 from pyro_vae.randomness import own_randomness
@@ -57,12 +58,12 @@ class TrainedModule(Trained):
         vae.eval()
         try:
             with self.store(), own_randomness(0, vae.device):
+                self.check_signatures(splits)
                 for split in splits:
                     for start in range(0, len(split), 1000):
-                        x = split.batch(slice(start, start + 1000))
-                        vae.check(vae.place(x))
-                first = vae.place(splits.train.batch(slice(0, 2)))
-                _warn_of_scale(first, elbo(vae.model, vae.guide, first).elbo)
+                        vae.place(split.take(slice(start, start + 1000))).offer(vae.check)
+                first = vae.place(splits.train.take(slice(0, 2)))
+                _warn_of_scale(first.x, elbo(vae.model, vae.guide, first).elbo)
         finally:
             vae.train(was_training)
         vae.to(self.device)
@@ -77,9 +78,9 @@ class TrainedModule(Trained):
         scope: AbstractContextManager[object] = pyro.get_param_store().scope()
         return scope
 
-    def place(self, x: Tensor) -> Tensor:
+    def place(self, batch: Batch) -> Batch:
         """Data on the device and in the type of the parameters."""
-        return x.to(device=self.device, dtype=self.dtype)
+        return batch.to(self.device, self.dtype)
 
     def meet(self, params: Iterable[Tensor]) -> list[Tensor]:
         """All parameters that are not frozen."""

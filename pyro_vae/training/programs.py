@@ -16,7 +16,6 @@ from pyro_vae.compiled.guards import Guards
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Program
-from pyro_vae.programs.running import check_signature
 from pyro_vae.training.data import Splits, TensorSplit, splits_of
 from pyro_vae.training.joint import TrainedModule
 from pyro_vae.training.trained import Trained, resolve_device
@@ -71,8 +70,7 @@ class TrainedPrograms(Trained):
 
     def check(self, splits: Splits) -> None:
         """Hold the data against the signatures; nothing is run, since that would create parameters."""
-        for what, program in (("guide", self.guide), ("model", self.model)):
-            check_signature(what, program, Batch(self.place(splits.train.batch(slice(0, 2)))))
+        self.check_signatures(splits)
 
     def objective(self, objective: Callable[..., ELBO]) -> Callable[..., ELBO]:
         """As a user makes it: plates are found out, and particles follow one another."""
@@ -84,9 +82,9 @@ class TrainedPrograms(Trained):
         """The user's store."""
         return nullcontext()
 
-    def place(self, x: Tensor) -> Tensor:
+    def place(self, batch: Batch) -> Batch:
         """Data on the device; in the type of the parameters, where they are no whole numbers."""
-        return x.to(self.device, self.dtype if x.is_floating_point() else None)
+        return batch.to(self.device, self.dtype, whole=True)
 
     def meet(self, params: Iterable[Tensor]) -> list[Tensor]:
         """All that the first step has used, in the order of their names."""
@@ -169,7 +167,7 @@ class TrainedPrograms(Trained):
 
 
 def what_is_trained(
-    program: Any, data: Dataset | Tensor | NDArray[Any], device: str
+    program: Any, data: Dataset | Batch | Tensor | NDArray[Any], device: str
 ) -> tuple[Splits, Trained]:
     """The data, and what `fit` trains on them.
 

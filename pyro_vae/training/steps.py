@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -12,6 +12,7 @@ from pyro import poutine
 from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor, nn
 
+from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled import Compile, FlatSteps, capture
 from pyro_vae.compiled.policy import STEPS
 from pyro_vae.data import Split
@@ -158,14 +159,14 @@ class Steps:
             self.flat.look_again()
             yield
 
-    def _batch(self, index: Tensor) -> Tensor:
-        return self.programs.place(self.split.batch(index, self.generator))
+    def _batch(self, index: Tensor) -> Batch:
+        return self.programs.place(self.split.take(index, self.generator))
 
     def look(self, index: Tensor) -> None:
         """Let the programs create their parameters as in a first step, which is not taken."""
-        x = self._batch(index)
+        batch = self._batch(index)
         with self.epoch(), self._first(), poutine.trace(param_only=True) as capture:
-            self._loss_and_elbo(x)
+            batch.call(self._loss_and_elbo)
         with self._first():
             self.optimiser.meet(_parameters(capture.trace))
         self.programs.drop_gradients()
@@ -180,39 +181,39 @@ class Steps:
         with pyro.validation_enabled(True), _refusals_of_programs():
             yield
 
-    def _by_svi(self, x: Tensor) -> Tensor:
+    def _by_svi(self, batch: Batch) -> Tensor:
         with self._first():
-            loss = self.svi.step(x)
+            loss = batch.call(self.svi.step)
         return torch.tensor(-loss, dtype=torch.float64) if self.recorder is None else self.recorder.take()
 
-    def _by_flat_graph(self, x: Tensor) -> Tensor:
+    def _by_flat_graph(self, batch: Batch) -> Tensor:
         state, used = random_state(self.device), self.optimiser.held
         if self.validated:
-            loss, elbo = self.flat(x)
+            loss, elbo = batch.call(self.flat)
         else:  # the optimiser refuses other parameters than its own
             with self._first(), poutine.trace(param_only=True) as capture:
-                loss, elbo = self.flat(x)
+                loss, elbo = batch.call(self.flat)
             used = _parameters(capture.trace)
         if not self.way.captured:
-            self._check_finite(float(loss), x, state)
+            self._check_finite(float(loss), batch, state)
         self.optimiser(used)
         return elbo
 
-    def _loss_and_elbo(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        loss = self.objective.loss_and_grads(self.model, self.guide, x)
+    def _loss_and_elbo(self, x: Tensor, **given: Any) -> tuple[Tensor | float, Tensor | float]:
+        loss = self.objective.loss_and_grads(self.model, self.guide, x, **given)
         return loss, -loss if self.recorder is None else self.recorder.take()
 
-    def _finite_loss(self, model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> float:
+    def _finite_loss(self, model: Program, guide: Program, x: Tensor, **given: Any) -> float:
         """The loss of the objective in a step of SVI, which is stopped where it is not finite."""
         state = random_state(self.device)
-        loss: float = self.objective.loss_and_grads(model, guide, x)
-        self._check_finite(loss, x, state)
+        loss: float = self.objective.loss_and_grads(model, guide, x, **given)
+        self._check_finite(loss, Batch(x, given), state)
         return loss
 
-    def _check_finite(self, loss: float, x: Tensor, state: list[Tensor]) -> None:
+    def _check_finite(self, loss: float, batch: Batch, state: list[Tensor]) -> None:
         if not math.isfinite(loss):
             set_random_state(state, self.device)
-            site = non_finite_site(self.model, self.guide, x)
+            site = non_finite_site(self.model, self.guide, batch)
             raise self.not_finite(f"the loss is {loss} at step {self.number}, first at the site {site}")
 
     def _capture(self, index: Tensor) -> bool:
@@ -230,7 +231,7 @@ class Steps:
 
     def _whole_step(self) -> None:
         """Batch, noise, loss, gradients and optimiser, from `index` to `elbo`, both in place."""
-        _, elbo = self.flat(self._batch(self.index))
+        _, elbo = self._batch(self.index).call(self.flat)
         self.optimiser(self.optimiser.held)
         self.elbo.copy_(elbo)
 
@@ -258,11 +259,11 @@ def _refusals_of_programs() -> Iterator[None]:
         raise
 
 
-def non_finite_site(model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> str:
+def non_finite_site(model: Program, guide: Program, batch: Batch) -> str:
     """The first sample site whose value or log density is not finite, in words."""
     with torch.no_grad():
-        guide_trace = poutine.trace(guide).get_trace(x)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
+        guide_trace = batch.call(poutine.trace(guide).get_trace)
+        model_trace = batch.call(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace)
     for program, trace in (("guide", guide_trace), ("model", model_trace)):
         trace.compute_log_prob()
         for name in (*trace.stochastic_nodes, *trace.observation_nodes):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyro.infer import ELBO
 from torch import Tensor
 
+from pyro_vae.batch import Batch
 from pyro_vae.compiled import Compile
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError
@@ -26,7 +27,7 @@ from pyro_vae.training.trainer import Trainer
 
 def fit(
     program: HasPrograms | tuple[Program, Program],
-    data: Dataset | Tensor | NDArray[Any],
+    data: Dataset | Batch | Tensor | NDArray[Any],
     *,
     epochs: int = FitOptions.epochs,
     steps: int | None = FitOptions.steps,
@@ -55,13 +56,13 @@ def fit(
 ) -> History:
     """Train a model and guide by stochastic variational inference.
 
-    Each step is that of `pyro.infer.SVI(model, guide, optimiser, objective(num_particles=K)).step(x)` on a
-    batch x, both programs under `KLWeight` where β is not 1, with one torch optimiser over all parameters,
-    and with Pyro's validation on for the first step and off after; `compile` says by which way. The data lie
-    in memory on the device. Epoch e takes its order and its binarisation noise from
-    `data.batches(..., seed=seed, epoch=e)`; where all data are one batch they keep their own order. All draws
-    of z come from torch's global generator, seeded once with `seed` and given back as it was found. On a
-    CPU, the same seed gives the same parameters, to the last bit.
+    With loss = objective(num_particles=K), each step is that of Pyro's `SVI(model, guide, optimiser, loss)`,
+    `step(x, **given)` on a batch x and what is given beside it, both programs under `KLWeight` where β is not
+    1, with one torch optimiser over all parameters, and with Pyro's validation on for the first step and off
+    after; `compile` says by which way. The data lie in memory on the device. Epoch e takes its order and its
+    binarisation noise from `data.batches(..., seed=seed, epoch=e)`; where all data are one batch they keep
+    their own order. All draws of z come from torch's global generator, seeded once with `seed` and given back
+    as it was found. On a CPU, the same seed gives the same parameters, to the last bit.
 
     A `JointProgram`, as a `VAE`, is moved to the device and trained in place. Its parameters are those of
     the module, its objective is made for one plate and several particles at once, and Pyro's parameter store
@@ -85,8 +86,9 @@ def fit(
         data: Training data; its validation split is used to choose the best epoch. A tensor or
             an array (N, …) is training data without a validation split, and used as it is. Batches are cast
             to the type of the parameters, except that whole numbers in a tensor or an array stay whole for
-            any programs but a `JointProgram`. Other things, as a `DataLoader`, are refused in a line that
-            says what to give instead.
+            any programs but a `JointProgram`. What the programs take beside x, as `model(x, label)`, is
+            given by name: by a `Batch`, or by the fields of a data set in its `given`. Other things, as a
+            `DataLoader`, are refused in a line that says what to give instead.
         epochs: Passes over the training data.
         steps: Steps in all, instead of `epochs`; the last epoch may then be a part of one.
         batch_size: Data per step; the last batch of an epoch may be smaller.
@@ -160,6 +162,16 @@ def fit(
     >>> history = fit((model, guide), torch.randn(200), epochs=5)
     >>> history.ended_by
     'budget'
+
+    What such programs take beside x is given by name, in a `Batch`:
+
+    >>> def shifted(x, shift):
+    ...     model(x - shift)
+    >>> def shifted_guide(x, shift):
+    ...     guide(x - shift)
+    >>> data = Batch(torch.randn(200) + 3, {"shift": torch.full((200,), 3.0)})
+    >>> fit((shifted, shifted_guide), data, epochs=2).epochs[0].step
+    2
     """
     options = FitOptions(
         epochs=epochs,

@@ -10,9 +10,11 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import BatchNorm1d
 
+from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
 from pyro_vae.networks import Network
 from pyro_vae.programs import Program
+from pyro_vae.programs.running import check_signature
 from pyro_vae.training.data import Splits
 
 
@@ -55,8 +57,18 @@ class Trained(ABC):
         """Around all that names parameters in Pyro's store."""
 
     @abstractmethod
-    def place(self, x: Tensor) -> Tensor:
-        """Data x on the device and in the type of the parameters."""
+    def place(self, batch: Batch) -> Batch:
+        """Data on the device and in the type of the parameters."""
+
+    def check_signatures(self, splits: Splits) -> None:
+        """Refuse programs that do not take what the data give, or need what they do not give."""
+        batch = self.place(splits.train.take(slice(0, 2)))
+        remedy = (
+            "name the fields that programs get, as by data.giving('label') of a Dataset, or give "
+            "Batch(x, {'label': y})"
+        )
+        for what, program in (("guide", self.guide), ("model", self.model)):
+            check_signature(what, program, batch, remedy)
 
     @abstractmethod
     def meet(self, params: Iterable[Tensor]) -> list[Tensor]:

@@ -109,8 +109,8 @@ class Trainer:
         programs = self.programs
         if isinstance(self.objective, TraceMeanField_ELBO):
             with programs.store(), own_randomness(0, self.device), buffers_kept():
-                x = programs.place(self.train.batch(slice(0, self.batch_size)))
-                check_mean_field(programs.model, programs.guide, x)
+                batch = programs.place(self.train.take(slice(0, self.batch_size)))
+                check_mean_field(programs.model, programs.guide, batch)
         programs.check_places(self.batch_size, len(self.train))
         if not programs.has_run:
             self.validation.check()

@@ -2,7 +2,6 @@
 
 import math
 
-from pyro_vae.batch import Batch
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError
 from pyro_vae.importance.bound import elbo_of
@@ -31,7 +30,7 @@ class Validation:
             return math.nan, math.nan, math.nan
         self.programs.eval()
         with own_randomness(self.seed, self.programs.device):
-            data = Batch(self.programs.place(self.split.batch()))
+            data = self.programs.place(self.split.take())
             if self.pair is None:
                 self.pair = Pair(self.programs.model, self.programs.guide, data)
             terms = elbo_of(self.pair, data)

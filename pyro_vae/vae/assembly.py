@@ -11,9 +11,10 @@ from torch import Tensor
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, counts
 from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood
-from pyro_vae.networks import MLP, Architecture, Network
+from pyro_vae.networks import MLP, Architecture, Conditions, Network
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
+from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
 from pyro_vae.vae.program import JointProgram
 from pyro_vae.vae.vae import VAE
 
@@ -29,7 +30,7 @@ P = TypeVar("P", bound=JointProgram)
 FACTS: dict[str, frozenset[str]] = {
     "posterior": frozenset({"latent_dim", "data_shape", "encoder"}),
     "likelihood": frozenset({"latent_dim", "data_shape", "decoder", "levels"}),
-    "prior": frozenset({"latent_dim", "data_shape", "posterior", "examples"}),
+    "prior": frozenset({"latent_dim", "data_shape", "posterior", "examples", "conditions"}),
     "program": frozenset(
         {"latent_dim", "data_shape", "encoder", "decoder"}
         | {"posterior", "posteriors", "likelihood", "likelihoods", "prior"}
@@ -47,6 +48,7 @@ def assemble(
     prior: Callable[..., Prior] = ...,
     likelihood: Callable[..., Likelihood] = ...,
     posterior: Callable[..., Posterior] = ...,
+    condition: str | tuple[str, ...] | None = ...,
 ) -> VAE: ...
 
 
@@ -61,6 +63,7 @@ def assemble(
     prior: Callable[..., Prior] = ...,
     likelihood: Callable[..., Likelihood] = ...,
     posterior: Callable[..., Posterior] = ...,
+    condition: str | tuple[str, ...] | None = ...,
 ) -> P: ...
 
 
@@ -74,6 +77,7 @@ def assemble(
     prior: Callable[..., Prior] = StandardNormalPrior,
     likelihood: Callable[..., Likelihood] = BernoulliLikelihood,
     posterior: Callable[..., Posterior] = DiagonalNormalPosterior,
+    condition: str | tuple[str, ...] | None = None,
 ) -> JointProgram:
     """A joint program for `data`, each part given as its class or as a `partial` with its own choices.
 
@@ -91,6 +95,9 @@ def assemble(
         prior: Makes p(z).
         likelihood: Makes p(x|z); between layers it is a `NormalLikelihood` with scale per_pixel.
         posterior: Makes q(z|x), for each layer.
+        condition: Names of fields of the data on which p(x|z) and q(z|x) depend, too, so that it is p(x|y)
+            that is trained: classes one-hot, numbers as they are. The prior stays that of all, unless it is
+            a `ConditionalNormalPrior`. The data then have to hand these fields over: `data.giving("label")`.
 
     Raises:
         NeedsDataError: where a prior of your own asks for examples, and there are only facts.
@@ -115,7 +122,11 @@ def assemble(
             raise InputError(
                 f"{name} expects an instance, such as MLP((200, 200)), got {_name(given)}: call it"
             )
-    parts = _Parts(data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior)
+    kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
+    made = _class(program)
+    if kinds and (len(dims) > 1 or not (isinstance(made, type) and issubclass(made, VAE))):
+        raise InputError(f"condition is an option of the program VAE, got {_name(program)}: leave it out")
+    parts = _Parts(data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior, kinds)
     parts.check_used(program)
     return _supply("program", program, parts.for_programs())
 
@@ -132,8 +143,10 @@ class _Parts:
         prior: Callable[..., Prior],
         likelihood: Callable[..., Likelihood],
         posterior: Callable[..., Posterior],
+        kinds: Mapping[str, int | tuple[int, ...]],
     ) -> None:
         self.data = data
+        self.conditions = Conditions(kinds) if kinds else None
         self.dims = dims
         self.shapes = [tuple(data.data_shape), *((dim,) for dim in dims)]
         self.networks = [network, *[upper_network] * (len(dims) - 1)]
@@ -170,11 +183,29 @@ class _Parts:
     @cached_property
     def posteriors(self) -> list[Posterior]:
         """Of all layers: q(z_1|x), q(z_2|z_1) and so on."""
+        if self.conditions is not None:
+            shape = shape_with(self.conditions, self.shapes[0])
+            facts = {
+                **self._for_layer(0),
+                "data_shape": lambda: shape,
+                "encoder": lambda: self.networks[0].encoder(shape),
+            }
+            inner = _supply("posterior", self._posterior, facts)
+            return [GivenPosterior(inner, self.shapes[0], self.conditions)]
         return [_supply("posterior", self._posterior, self._for_layer(layer)) for layer in self._layers]
 
     @cached_property
     def likelihoods(self) -> list[Likelihood]:
         """Of all layers: p(x|z_1), p(z_1|z_2) and so on."""
+        if self.conditions is not None:
+            size = self.dims[0] + self.conditions.size
+            facts = {
+                **self._for_layer(0),
+                "latent_dim": lambda: size,
+                "decoder": lambda: self.networks[0].decoder(size, self.shapes[0]),
+            }
+            inner = _supply("likelihood", self._likelihood, facts)
+            return [GivenLikelihood(inner, self.dims[0], self.conditions)]
         between = partial(NormalLikelihood, scale="per_pixel")
         return [
             _supply("likelihood", between if layer else self._likelihood, self._for_layer(layer))
@@ -192,6 +223,7 @@ class _Parts:
                 "data_shape": lambda: self.data.data_shape,
                 "posterior": lambda: self.posteriors[-1],
                 "examples": self._examples,
+                "conditions": self._conditions,
             },
         )
 
@@ -214,6 +246,14 @@ class _Parts:
 
     def _decoder(self, layer: int) -> Network:
         return self.networks[layer].decoder(self.dims[layer], self.shapes[layer])
+
+    def _conditions(self) -> Conditions:
+        if self.conditions is None:
+            raise InputError(
+                f"{_name(self._prior)} depends on what is given beside x, got no condition: give one, as "
+                "condition='label'"
+            )
+        return self.conditions
 
     @torch.no_grad()
     def _examples(self) -> Tensor:
@@ -242,6 +282,20 @@ class _Parts:
                 f"{list(self.dims)}: give one number, or choose the program HierarchicalVAE"
             )
         return of_layers[0]
+
+
+def _kinds(data: Dataset | DataFacts, names: Iterable[str]) -> dict[str, int | tuple[int, ...]]:
+    """The number of classes, or the shape of the numbers, of fields of the data."""
+    kinds, found = data.field_kinds, dict[str, int | tuple[int, ...]]()
+    for name in names:
+        if name not in kinds:
+            raise InputError(
+                f"condition expects names of fields of the data, got {name!r} for {data.name} with "
+                f"{', '.join(kinds) or 'none'}: choose among these, or give the data the field"
+            )
+        shape, classes = kinds[name]
+        found[name] = shape if classes is None else classes
+    return found
 
 
 def _levels(data: Dataset | DataFacts) -> int:

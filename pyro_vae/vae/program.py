@@ -3,25 +3,26 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError, count
 
 
 class JointProgram(nn.Module, ABC):
     """A module with a Pyro `model` and `guide` over one batch of data.
 
-    Contract for the author of the next one: both programs take x of shape (B, *data_shape), call
-    `register` with the components they use, open the plate "data" of size B at axis −1, and the model
-    observes x. `fit` and `log_evidence` take any other model and guide as well; what this class adds is that
-    the parameters are those of the module, whatever is in Pyro's store, that data are held against the model
-    before training (`check`), and what the commands look at: `sample`, `encode`, `decode`, `reconstruct` and
-    `code_prior`.
+    Contract for the author of the next one: both programs take x of shape (B, *data_shape), and by name what
+    is given beside it, as `model(x, label)`; they call `register` with the components they use, open the
+    plate "data" of size B at axis −1, and the model observes x. `fit` and `log_evidence` take any other model
+    and guide as well; what this class adds is that the parameters are those of the module, whatever is in
+    Pyro's store, that data are held against the model before training (`check`), and what the commands look
+    at: `sample`, `encode`, `decode`, `reconstruct` and `code_prior`.
     """
 
     #: Why there is no log p(x) to estimate; empty where there is one.
@@ -46,6 +47,29 @@ class JointProgram(nn.Module, ABC):
                     del store[name]
             pyro.param(name, parameter)
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of what the programs take beside x; none unless overridden."""
+        return ()
+
+    def check_given(self, given: Iterable[str]) -> None:
+        """Refuse other names than those in `conditions`.
+
+        Raises:
+            InputError: with the names that are missing or that nothing depends on.
+        """
+        names, got = self.conditions, tuple(given)
+        if set(names) == set(got):
+            return
+        wanted, found = (", ".join(each) or "nothing" for each in (names, got))
+        remedy = (
+            f"give {wanted} by name, as by data.giving({', '.join(map(repr, names))}) of a Dataset, or "
+            f"given={{{names[0]!r}: y}}"
+            if names
+            else "leave it out, or give assemble a condition"
+        )
+        raise InputError(f"{type(self).__name__} depends on {wanted} beside x, got {found}: {remedy}")
+
     @abstractmethod
     def model(self, x: Tensor) -> Tensor:
         """The Pyro program of p(x, z), with x observed."""
@@ -55,7 +79,10 @@ class JointProgram(nn.Module, ABC):
         """The Pyro program of q(z|x)."""
 
     def check(self, x: Tensor) -> None:
-        """Refuse data that this program has no density for, by InputError; accepts all unless overridden."""
+        """Refuse data that this program has no density for, by InputError; accepts all unless overridden.
+
+        What is given beside x is there by name for one that takes it, as `check(x, label)`.
+        """
 
     @staticmethod
     def check_shape(x: Tensor, data_shape: Iterable[int]) -> None:
@@ -76,8 +103,16 @@ class JointProgram(nn.Module, ABC):
         """The type of the parameters; data are cast to it."""
         return next(self.parameters()).dtype
 
-    def place(self, x: Tensor) -> Tensor:
-        """Data x on the device and in the type of the parameters."""
+    @overload
+    def place(self, x: Tensor) -> Tensor: ...
+
+    @overload
+    def place(self, x: Batch) -> Batch: ...
+
+    def place(self, x: Tensor | Batch) -> Tensor | Batch:
+        """Data on the device and in the type of the parameters; of a batch, whole numbers given stay so."""
+        if isinstance(x, Batch):
+            return x.to(self.device, self.dtype)
         return x.to(device=self.device, dtype=self.dtype)
 
     def code_prior(self) -> TorchDistribution | None:

@@ -1,13 +1,16 @@
 """The variational autoencoder."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods import Likelihood
-from pyro_vae.networks import declared_shape
+from pyro_vae.networks import conditions_of, declared_shape
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.vae.program import JointProgram, moments
@@ -22,6 +25,10 @@ class VAE(JointProgram):
         prior: p(z).
         likelihood: p(x|z).
         posterior: q(z|x).
+
+    What the parts name as their `conditions` is given beside x, and each gets its own: `model(x, label=y)`
+    calls `prior(label=y)` where the prior has `conditions = ("label",)`. It is then p(x|y) that is trained
+    and estimated.
 
     Raises:
         InputError: where the three do not agree on the length of z.
@@ -43,7 +50,7 @@ class VAE(JointProgram):
         check_role("prior", prior, Prior, "latent_dim")
         check_role("likelihood", likelihood, Likelihood, "decoder", "data_shape")
         check_role("posterior", posterior, Posterior, "latent_dim", "encoder")
-        decoded = declared_shape(likelihood.decoder, "input_shape")
+        decoded = _latent_shape(likelihood)
         if not (prior.latent_dim,) == (posterior.latent_dim,) == decoded:
             raise InputError(
                 f"expected one latent_dim, got {prior.latent_dim} in the prior, {posterior.latent_dim} in "
@@ -53,56 +60,136 @@ class VAE(JointProgram):
         self.likelihood = likelihood
         self.posterior = posterior
 
-    def model(self, x: Tensor) -> Tensor:
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What is given beside x, by name: all that a part depends on."""
+        parts = (self.prior, self.likelihood, self.posterior)
+        return tuple({name: None for part in parts for name in conditions_of(part)})
+
+    def model(self, x: Tensor, **given: Tensor) -> Tensor:
         """p(x, z): plate "data"; z ~ prior(); x ~ likelihood(z), observed. x is (B, *data_shape)."""
+        self.check_given(given)
         self.register(self.prior, self.likelihood)
         with pyro.plate("data", x.shape[0], dim=-1):
-            z = pyro.sample("z", self.prior())
-            return pyro.sample("x", self.likelihood(z), obs=x)
+            z = pyro.sample("z", self._p_z(given))
+            return pyro.sample("x", self._p_x(z, given), obs=x)
 
-    def guide(self, x: Tensor) -> Tensor:
+    def guide(self, x: Tensor, **given: Tensor) -> Tensor:
         """q(z|x): plate "data"; z ~ posterior(x)."""
+        self.check_given(given)
         self.register(self.posterior)
         with pyro.plate("data", x.shape[0], dim=-1):
-            return pyro.sample("z", self.posterior(x))
+            return pyro.sample("z", self._q_z(x, given))
+
+    def _p_z(self, given: Mapping[str, Any]) -> TorchDistribution:
+        return self.prior(**_for(self.prior, given))
+
+    def _p_x(self, z: Tensor, given: Mapping[str, Any]) -> TorchDistribution:
+        return self.likelihood(z, **_for(self.likelihood, given))
+
+    def _q_z(self, x: Tensor, given: Mapping[str, Any]) -> TorchDistribution:
+        return self.posterior(x, **_for(self.posterior, given))
 
     @torch.no_grad()
-    def check(self, x: Tensor) -> None:
-        """Refuse data of another shape than the networks' or outside the likelihood's support."""
+    def check(self, x: Tensor, **given: Tensor) -> None:
+        """Refuse data of another shape than the networks', or outside the likelihood's support.
+
+        So is what is given where no part names it or it does not fit, and what is not given and named.
+        """
+        self.check_given(given)
         self.check_shape(x, self.likelihood.data_shape)
-        self.likelihood.check(self.likelihood(self.prior().sample((1,))), x)
+        for part in (self.prior, self.likelihood, self.posterior):
+            part.check_conditions(**_for(part, given))
+        self.likelihood.check(self._p_x(self._draw(len(x) if given else 1, given), given), x)
 
-    def code_prior(self) -> TorchDistribution:
+    def _draw(self, num: int, given: Mapping[str, Any]) -> Tensor:
+        """`num` draws from p(z): (num, L)."""
+        pz = self._p_z(given)
+        return pz.sample() if pz.batch_shape else pz.sample((num,))
+
+    def code_prior(self, **given: Tensor) -> TorchDistribution:
         """p(z)."""
-        return self.prior()
+        return self._p_z(given)
 
     @torch.no_grad()
-    def sample(self, num: int, *, mean: bool = False) -> Tensor:
-        """`num` draws x ~ p(x|z), z ~ p(z); with `mean` the means of p(x|z): (num, *data_shape)."""
+    def sample(self, num: int, *, mean: bool = False, given: Mapping[str, Any] | None = None) -> Tensor:
+        """`num` draws x ~ p(x|z), z ~ p(z); with `mean` the means of p(x|z): (num, *data_shape).
+
+        Args:
+            num: How many.
+            mean: Give means instead of draws.
+            given: What the parts depend on, by name: one value for all, or a tensor (num, …).
+
+        Raises:
+            InputError: where something is not given that a part names, or does not fit.
+
+        >>> from pyro_vae import Digits, assemble
+        >>> vae = assemble(Digits(), condition="label")
+        >>> vae.sample(3, given={"label": 7}).shape
+        torch.Size([3, 1, 8, 8])
+        """
         count("num", num)
-        px = self.likelihood(self.prior().sample((num,)))
+        beside = self._for_all(num, given or {})
+        px = self._p_x(self._draw(num, beside), beside)
         return px.mean if mean else px.sample()
 
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """The mean of q(z|x): (B, L), that of a flow by 100 draws. q(z|x) itself is `posterior(x)`."""
-        return self.posterior(x).mean
+    def _for_all(self, num: int, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What is given as tensors (num, …), held against the parts."""
+        self.check_given(given)
+        found = {}
+        for name, value in given.items():
+            tensor = torch.as_tensor(value, device=self.device)
+            found[name] = tensor.expand(num) if tensor.ndim == 0 else tensor
+            if len(found[name]) != num:
+                raise InputError(
+                    f"expected given[{name!r}] as one value or {num} of them, got shape {tuple(tensor.shape)}"
+                )
+        for part in (self.prior, self.likelihood, self.posterior):
+            part.check_conditions(**_for(part, found))
+        return found
 
     @torch.no_grad()
-    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, **given: Tensor) -> Tensor:
+        """The mean of q(z|x): (B, L), that of a flow by 100 draws. q(z|x) itself is `posterior(x)`."""
+        return self._q_z(x, given).mean
+
+    @torch.no_grad()
+    def codes(self, x: Tensor, **given: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x), those of a flow by 1000 draws: (B, L) each."""
-        qz = self.posterior(x)
+        qz = self._q_z(x, given)
         return moments(qz, lambda: qz.sample((1000,)))
 
     @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, **given: Tensor) -> Tensor:
         """The mean of p(x|z): (..., *data_shape). The distribution itself is `likelihood(z)`."""
-        return self.likelihood(z).mean
+        return self._p_x(z, given).mean
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor, **given: Tensor) -> Tensor:
         """The mean of p(x|z) at one draw z ~ q(z|x): (B, *data_shape)."""
-        return self.decode(self.posterior(x).sample())
+        return self.decode(self._q_z(x, given).sample(), **given)
+
+
+def _for(part: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part gets of what is given: all that it names.
+
+    Raises:
+        InputError: where it names more.
+    """
+    names = conditions_of(part)
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(
+            f"{type(part).__name__} depends on {', '.join(missing)}, which is not given: give it by name, as "
+            f"given={{{missing[0]!r}: y}}"
+        )
+    return {name: given[name] for name in names}
+
+
+def _latent_shape(likelihood: Likelihood) -> tuple[int, ...]:
+    """Shape of one z of a likelihood."""
+    dim = getattr(likelihood, "latent_dim", None)
+    return declared_shape(likelihood.decoder, "input_shape") if dim is None else (dim,)
 
 
 def check_role(role: str, component: object, base: type, *attributes: str) -> None:

@@ -1,0 +1,176 @@
+"""Fields: what is known of each datum beside x, by name."""
+
+from collections.abc import Iterable, Mapping
+from keyword import iskeyword
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_vae.data.checks import Array, as_labels
+from pyro_vae.data.stored import Values
+from pyro_vae.errors import InputError
+
+#: Fields of one split, by name: (N, …) each.
+Fields = Mapping[str, Tensor]
+#: The same as a user gives them.
+GivenFields = Mapping[str, Array]
+
+#: The field of classes.
+LABEL = "label"
+
+
+class FieldKind(NamedTuple):
+    """What a model must know of a field."""
+
+    #: Of one datum.
+    shape: tuple[int, ...]
+    #: Number of classes 0, 1, … where the field is one whole number for each datum, else None.
+    classes: int | None
+
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor]) -> Self:
+        """That of a field, from its tensors in all splits.
+
+        >>> FieldKind.of([torch.tensor([0, 2]), torch.tensor([1])])
+        FieldKind(shape=(), classes=3)
+        """
+        first, *others = tensors
+        shape = tuple(first.shape[1:])
+        found = [tensor for tensor in (first, *others) if tensor.numel()]
+        is_class = shape == () and first.dtype == torch.int64 and all(int(each.min()) >= 0 for each in found)
+        return cls(shape, max(int(each.max()) for each in found) + 1 if is_class and found else None)
+
+    def in_words(self) -> str:
+        """For a message."""
+        return (
+            f"numbers of shape {self.shape}" if self.classes is None else f"classes 0 to {self.classes - 1}"
+        )
+
+
+def as_fields(
+    fields: Mapping[str, GivenFields] | None,
+    labels: Mapping[str, Array | None],
+    values: Mapping[str, Values],
+    where: str = "",
+) -> dict[str, dict[str, Tensor]]:
+    """Fields by split and name, held against the data that they lie beside.
+
+    Args:
+        fields: By split and name, as a user gives them.
+        labels: The field `label` by split, given apart.
+        values: The data, by split.
+        where: What follows the name of a split in errors.
+
+    Raises:
+        InputError: where a field is none of its split, or is another one in another split.
+    """
+    found: dict[str, dict[str, Tensor]] = {split: {} for split in labels}
+    for split, of_split in (fields or {}).items():
+        if split not in found or not isinstance(of_split, Mapping):
+            raise InputError(
+                "fields expects a dictionary of arrays for each of train, valid and test, got "
+                f"{split!r}: give fields={{'train': {{'exposure': array}}, ...}}"
+            )
+        for name, array in of_split.items():
+            found[split][_checked_name(name)] = _as_field(name, array, values.get(split), split + where)
+    for split, of_split_labels in labels.items():
+        if of_split_labels is not None and LABEL in found[split]:
+            raise InputError(f"expected labels of {split} once, got {split}_labels and the field 'label'")
+        if of_split_labels is not None:
+            found[split][LABEL] = _as_field(LABEL, of_split_labels, values.get(split), split + where)
+    return _alike(found, values)
+
+
+def _checked_name(name: str) -> str:
+    if not (isinstance(name, str) and name.isidentifier()) or iskeyword(name) or name == "x":
+        raise InputError(
+            f"expected a field's name that an argument of a program can have beside x, got {name!r}: "
+            "rename it, as exposure"
+        )
+    return name
+
+
+def _as_field(name: str, array: Array, values: Values | None, split: str) -> Tensor:
+    """A field as int64, bool or float32 on the CPU."""
+    if name == LABEL:
+        labels = as_labels(array, values, split)
+        assert labels is not None
+        return labels
+    if not isinstance(array, (np.ndarray, Tensor)):
+        raise InputError(
+            f"expected the field {name!r} of {split} as a NumPy array or a tensor, got "
+            f"{type(array).__name__}: use numpy.asarray"
+        )
+    numbers = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+    if numbers.dtype.kind not in "biuf" or numbers.ndim == 0:
+        raise InputError(
+            f"expected the field {name!r} of {split} as numbers (N, ...), got {numbers.dtype} of shape "
+            f"{numbers.shape}: convert it with .astype"
+        )
+    num_data = 0 if values is None else len(values)
+    if len(numbers) != num_data:
+        raise InputError(
+            f"expected the field {name!r} for each of {num_data} data of {split}, got shape "
+            f"{numbers.shape}: take both from one source"
+        )
+    dtype = {"b": np.bool_, "f": np.float32}.get(numbers.dtype.kind, np.int64)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        tensor = torch.from_numpy(np.array(numbers, dtype, order="C"))
+    if not bool(tensor.isfinite().all()):
+        raise InputError(
+            f"expected finite numbers in the field {name!r} of {split}, got NaN or infinite ones: say what "
+            "is missing by a field of 0 and 1 beside it"
+        )
+    return tensor
+
+
+def _alike(found: dict[str, dict[str, Tensor]], values: Mapping[str, Values]) -> dict[str, dict[str, Tensor]]:
+    """The fields, those of splits without data being empty; refused where splits differ."""
+    for name in {name: None for of_split in found.values() for name in of_split}:
+        have = {split: fields[name] for split, fields in found.items() if name in fields}
+        (first, like), *others = have.items()
+        for split, other in others:
+            if (other.shape[1:], other.dtype) != (like.shape[1:], like.dtype):
+                raise InputError(
+                    f"expected the field {name!r} in one form, got {tuple(like.shape[1:])} and {like.dtype} "
+                    f"in {first}, {tuple(other.shape[1:])} and {other.dtype} in {split}: bring them to one"
+                )
+        for split, fields in found.items():
+            if not len(values.get(split, ())):
+                fields.setdefault(name, like[:0])
+    return found
+
+
+def checked_given(
+    given: Iterable[str] | None, fields: Mapping[str, Fields], sizes: Mapping[str, int]
+) -> tuple[str, ...]:
+    """The names of the fields that programs get.
+
+    Args:
+        given: As the user says; None for all but the labels.
+        fields: By split.
+        sizes: Number of data of each split.
+
+    Raises:
+        InputError: where one is no field, or is missing in a split that has data.
+    """
+    names = list({name: None for of_split in fields.values() for name in of_split})
+    if given is None:
+        given = [name for name in names if name != LABEL]
+    elif isinstance(given, str):
+        raise InputError(f"given expects names of fields, got the text {given!r}: give ({given!r},)")
+    for name in dict.fromkeys(given):
+        if name not in names:
+            raise InputError(
+                f"given expects names of fields beside x, got {name!r} for data with "
+                f"{', '.join(names) or 'none'}: choose among these, or give the field"
+            )
+        missing = [split for split, size in sizes.items() if size and name not in fields[split]]
+        if missing:
+            raise InputError(
+                f"expected the field {name!r} in {' and '.join(missing)}, too, since programs get it, got "
+                "none: give it, or leave it out of `given`"
+            )
+    return tuple(dict.fromkeys(given))
