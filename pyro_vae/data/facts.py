@@ -32,6 +32,7 @@ class DataFacts:
     binarization: Binarization
     seed: int
     maximum: float
+    missing: bool = False
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -60,6 +61,7 @@ class DataFacts:
                 and (found.bin_width is None or 0 < found.bin_width <= 1)
                 and found.binarization in get_args(Binarization)
                 and 0 < found.maximum < math.inf
+                and isinstance(found.missing, bool)
             )
         except (KeyError, TypeError, ValueError):
             fine = False
@@ -77,16 +79,23 @@ class DataFacts:
         Raises:
             InputError: where their shape, type or range is another.
         """
-        tensor = as_values(values, where)
+        tensor = as_values(values, where, missing=self.missing)
         if tensor.shape[1:] != self.data_shape:
             raise InputError(
                 f"expected data of shape {tuple(self.data_shape)} as in training, got "
                 f"{tuple(tensor.shape[1:])} in {where}: give data of that shape"
             )
         like = Dataset(
-            tensor, None, tensor, binarization=self.binarization, seed=self.seed, maximum=self.maximum
+            tensor,
+            None,
+            tensor,
+            binarization=self.binarization,
+            seed=self.seed,
+            maximum=self.maximum,
+            missing=self.missing,
         )
-        if like.levels != self.levels:
+        by_chance = self.missing and self.levels is None  # real numbers may happen to be whole
+        if like.levels != self.levels and not by_chance:
             raise InputError(
                 f"expected {_kind(self.levels)} as in training, got {_kind(like.levels)} in {where}: "
                 "convert them, as with .astype"

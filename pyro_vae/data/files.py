@@ -35,6 +35,7 @@ class ArrayFile(Dataset):
             (grey > 1/2), none, or dequantised (bytes plus uniform noise).
         seed: Seed of the split, where the file does not split, and of the fixed draws.
         maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
+        missing: Whether NaN means not observed; without it NaN is refused.
 
     Raises:
         InputError: The file is missing, damaged, or holds pickled objects; names or shapes are other than
@@ -42,14 +43,20 @@ class ArrayFile(Dataset):
     """
 
     def __init__(
-        self, path: Path, *, binarization: Binarization = "none", seed: int = 0, maximum: float | None = None
+        self,
+        path: Path,
+        *,
+        binarization: Binarization = "none",
+        seed: int = 0,
+        maximum: float | None = None,
+        missing: bool = False,
     ) -> None:
         path = Path(path).expanduser()
-        parts = _array_parts(path)
+        parts = _array_parts(path, missing)
         self._split_by_seed = "valid" not in parts and "test" not in parts
         if self._split_by_seed:
             parts = cut_by_seed(parts["train"], parts.get("train_labels"), seed, path)
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=maximum)
+        super().__init__(**parts, binarization=binarization, seed=seed, maximum=maximum, missing=missing)
 
     @property
     def protocol(self) -> str:
@@ -57,7 +64,7 @@ class ArrayFile(Dataset):
         return f"{super().protocol}, split by seed {self.seed}" if self._split_by_seed else super().protocol
 
 
-def _array_parts(path: Path) -> Parts:
+def _array_parts(path: Path, missing: bool) -> Parts:
     remedy = "save plain arrays of numbers with numpy.save or numpy.savez"
     if path.suffix not in (".npy", ".npz"):
         raise InputError(
@@ -74,7 +81,7 @@ def _array_parts(path: Path) -> Parts:
         )
     parts = Parts()
     for name, labels_name in zip(_SPLITS, _LABELS, strict=True):
-        values = as_values(arrays[name], f"{name} in {path}") if name in arrays else None
+        values = as_values(arrays[name], f"{name} in {path}", missing=missing) if name in arrays else None
         labels = as_labels(arrays.get(labels_name), values, f"{name} in {path}")
         if values is not None:
             parts[name] = _channels_first(values, f"{name} in {path}")
