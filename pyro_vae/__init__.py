@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         diagnose,
         exact_posterior,
     )
-    from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
+    from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice, Observed
     from pyro_vae.errors import InputError, NonFiniteLossError
     from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
     from pyro_vae.likelihoods import (
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Likelihood,
         NegativeBinomialLikelihood,
         NormalLikelihood,
+        ObservedLikelihood,
         PoissonLikelihood,
         bits_per_dim,
     )
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         Convolutional,
         GatedMLP,
         Network,
+        ObservedEncoder,
         ResidualConvolutional,
         head,
     )
@@ -153,6 +155,9 @@ __all__ = [
     "Network",
     "NonFiniteLossError",
     "NormalLikelihood",
+    "Observed",
+    "ObservedEncoder",
+    "ObservedLikelihood",
     "Omniglot",
     "PoissonLikelihood",
     "Posterior",

@@ -158,7 +158,7 @@ def data_of(settings: Namespace) -> Dataset:
 def model_of(settings: Namespace, data: Dataset | DataFacts) -> JointProgram:
     """The untrained model that the settings name."""
     names = ("program", "latent_dim", "network", "upper_network", "prior", "likelihood", "posterior")
-    parts = _instantiate(settings, names)
+    parts = _instantiate(settings, (*names, "sees_mask"))
     torch.manual_seed(seed_number(settings.seed))
     return assemble(data, **parts)
 

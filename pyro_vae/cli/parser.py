@@ -120,6 +120,12 @@ def train_parser() -> Parser:
         required=False,
         help="Network between the layers of HierarchicalVAE; by default MLP.",
     )
+    parser.add_argument(
+        "--sees_mask",
+        type=bool,
+        default=False,
+        help="Show the encoder which entries are observed, of data with --data.missing true.",
+    )
     parser.add_function_arguments(fit, skip=skipped | {"objective"})  # it is one of the parts
     # default classes made the types; from here on `with_defaults` names them
     parser.set_defaults(dict.fromkeys(DEFAULTS))

@@ -23,7 +23,8 @@ class Likelihood(nn.Module, ABC):
     Its `support` is true to the data it is a density for, since `check` holds data against it;
     `support_in_words` and `remedy` complete that message. The constructor takes `decoder` and
     `data_shape` first and its own choices as keyword arguments with defaults; the attributes of these
-    names are set.
+    names are set. Where NaN in the data means not observed, `assemble` puts `ObservedLikelihood` around it,
+    unless its `takes_missing` is True: then its own distribution leaves out of log p(x|z) what is NaN.
 
     On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape` and
     `levels` (the number of grey levels of the data) are filled in; all others become options.
@@ -33,6 +34,7 @@ class Likelihood(nn.Module, ABC):
     data_shape: Shape
     support_in_words: str = "values in its support"
     remedy: str = "rescale the data or choose another likelihood"
+    takes_missing: bool = False
 
     @abstractmethod
     def forward(self, z: Tensor) -> TorchDistribution:
@@ -49,6 +51,13 @@ class Likelihood(nn.Module, ABC):
             support = support.base_constraint
         outside = x[~support.check(x)]
         if len(outside):
+            if bool(outside.isnan().any()):
+                raise InputError(
+                    f"{type(self).__name__} expects {self.support_in_words}, got {int(x.isnan().sum())} NaN: "
+                    "where that means not observed, make the data with missing=True and the model by "
+                    "assemble, or put ObservedLikelihood around it and ObservedEncoder around the encoder; "
+                    "else replace what is NaN"
+                )
             first = float(outside.flatten()[0])
             raise InputError(
                 f"{type(self).__name__} expects {self.support_in_words}, got {first:.4g} among "

@@ -17,6 +17,7 @@ from pyro_vae.networks.base import (
 )
 from pyro_vae.networks.convolutional import Convolutional, ResidualBlock, ResidualConvolutional
 from pyro_vae.networks.dense import MLP, GatedMLP
+from pyro_vae.networks.observed import ObservedEncoder, mean_of_observed
 
 __all__ = [
     "MLP",
@@ -24,6 +25,7 @@ __all__ = [
     "Convolutional",
     "GatedMLP",
     "Network",
+    "ObservedEncoder",
     "ResidualBlock",
     "ResidualConvolutional",
     "Shape",
@@ -32,4 +34,5 @@ __all__ = [
     "declared_shape",
     "head",
     "in_bfloat16",
+    "mean_of_observed",
 ]

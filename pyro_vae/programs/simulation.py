@@ -75,7 +75,7 @@ class _Drawn(UnconditionMessenger):
 
 
 class _Observing(Messenger):
-    """Puts other values at observed sites."""
+    """Puts other values at observed sites, in the type that they have there, and NaN where they have it."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -83,7 +83,9 @@ class _Observing(Messenger):
 
     def _pyro_sample(self, message: Any) -> None:
         if message["is_observed"] and message["name"] in self.values:
-            message["value"] = self.values[message["name"]].to(message["value"])  # as the program has it
+            own, value = message["value"], self.values[message["name"]].to(message["value"])
+            missing = own.isnan() if own.is_floating_point() else None
+            message["value"] = value if missing is None else torch.where(missing, own, value)
 
 
 def _observed_in(trace: Trace) -> list[str]:
