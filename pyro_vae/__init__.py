@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice, Observed
     from pyro_vae.errors import InputError, NonFiniteLossError
     from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
+    from pyro_vae.imputation import Imputation, LogConditional, impute, log_conditional
     from pyro_vae.likelihoods import (
         BernoulliLikelihood,
         CategoricalLikelihood,
@@ -141,6 +142,7 @@ __all__ = [
     "History",
     "ImageFolder",
     "ImportanceWeightedELBO",
+    "Imputation",
     "InputError",
     "JointProgram",
     "KLWeight",
@@ -148,6 +150,7 @@ __all__ = [
     "LaplacePrior",
     "Lattice",
     "Likelihood",
+    "LogConditional",
     "LogEvidence",
     "LowRankNormalPosterior",
     "MixturePrior",
@@ -182,7 +185,9 @@ __all__ = [
     "exact_posterior",
     "fit",
     "head",
+    "impute",
     "load",
+    "log_conditional",
     "log_evidence",
     "log_weights",
 ]
