@@ -1,7 +1,10 @@
 """Models of data with missing entries: log p(x_obs), held against loops and closed forms."""
 
 import itertools
+import json
+import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,12 @@ from torch import Tensor
 
 import pyro_vae as pv
 
+from .commands import Run
 from .components import DATA_SHAPE, LATENT_DIM, LIKELIHOODS, SMALL, data_for, refused
 
 NAN = float("nan")
+QUICK = ("--optimiser.lr", "1e-2")
+FEW = ("--network.hidden_dims", "[8]", "--latent_dim", "2", "--particles", "10", "--batch_size", "50")
 
 
 def with_holes(x: Tensor, share: float = 0.4) -> Tensor:
@@ -212,3 +218,137 @@ def test_data_without_missing_entries_give_the_very_model_and_numbers() -> None:
         pv.fit(vae, data, epochs=2, batch_size=20, compile="off")
         found.append(torch.cat([each.flatten() for each in vae.parameters()]))
     assert torch.equal(*found)
+
+
+def hollow_digits(path: str, share: float = 0.4) -> tuple[str, ...]:
+    """Grey digits of which so many pixels are missing, in a file, with the options that train on it."""
+    grey = torch.from_numpy(pv.Digits(binarization="none").all.values.numpy()[:300].astype(np.float32))
+    np.save(path, with_holes(grey, share).numpy())
+    return ("--data", "ArrayFile", "--data.path", path, "--data.maximum", "16", "--data.missing", "true")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--data.binarization", "dynamic"),
+        ("--data.binarization", "dequantised", "--likelihood", "NormalLikelihood", "--sees_mask", "true"),
+        ("--likelihood", "DiscretizedLogisticLikelihood"),
+    ],
+    ids=["bits", "dequantised", "levels"],
+)
+def test_the_command_line_trains_evaluates_and_imputes(pyro_vae: Run, options: tuple[str, ...]) -> None:
+    data, mask = hollow_digits("holes.npy"), "--sees_mask" in options
+    status, out, err = pyro_vae("train", *data, *options, "--epochs", 40, *FEW, *QUICK, "--out", "run")
+    assert status == 0, err
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert "of 19200 entries missing" in summary["protocol"]
+    missing, total = summary["missing_entries"], summary["entries"]
+    assert total == 30 * 64 and 0.35 < missing / total < 0.45
+    assert f"{missing} of 1920 entries of the test data, left out of p(x)" in out
+    if "dynamic" not in options:
+        estimate = summary["log_evidence"]["estimate"] * 30 / (total - missing)  # nats per observed entry
+        width = 1 / 17 if "dequantised" in options else 1
+        expected = -(estimate + math.log(width)) / math.log(2)
+        assert summary["log_evidence"]["bits_per_dim"] == pytest.approx(expected)
+        assert "per observed dimension" in out
+    for command in (
+        ("evaluate", "run", "--particles", 10, "--num_data", 5),
+        ("train", "--resume", "run", "--epochs", 41),
+        ("score", "run", "holes.npy", "--particles", 10, "--out", "s.csv"),
+        *((("encode", "run", "holes.npy", "--out", "e.csv"), ("reconstruct", "run")) if mask else ()),
+    ):
+        status, _, err = pyro_vae(*command)
+        assert status == 0, (command, err)
+    before = np.load("holes.npy")
+    holes = np.isnan(before)
+    for name in ("f.npy", "f.npz", "f.csv"):
+        assert pyro_vae("impute", "run", "holes.npy", "--particles", 30, "--out", name)[0] == 0
+    filled, arrays = np.load("f.npy"), np.load("f.npz")
+    assert np.array_equal(filled[~holes], before[~holes]) and np.isfinite(filled).all()
+    assert np.array_equal(filled, arrays["filled"])
+    assert abs(float(filled[holes].mean()) - np.nanmean(before)) < 1.5  # in the units of the file
+    if "dequantised" not in options:
+        assert filled.min() >= 0 and filled.max() <= 16
+    assert (arrays["low"][holes] <= arrays["high"][holes]).all()
+    assert (arrays["standard_deviation"][~holes] == 0).all() and (
+        arrays["standard_deviation"][holes] > 0
+    ).all()
+    assert arrays["pareto_k"].shape == arrays["log_evidence"].shape == (300,)
+    lines = Path("f.csv").read_text().splitlines()
+    assert lines[0] == "datum,entry,mean,standard_deviation,low,high,effective_sample_size,pareto_k"
+    assert len(lines) == 1 + holes.sum()
+    datum, entry, mean, *_ = lines[-1].split(",")
+    assert float(mean) == pytest.approx(filled.reshape(300, -1)[int(datum), int(entry)])
+
+
+def test_what_the_command_refuses(pyro_vae: Run) -> None:
+    data = hollow_digits("holes.npy")
+    assert pyro_vae("train", "--epochs", 1, *FEW, "--out", "plain")[0] == 0
+    for words, text in (
+        (
+            ("impute", "plain", "holes.npy", "--out", "f.npy"),
+            "expected a run on data with missing entries, got plain",
+        ),
+        (
+            ("impute", "plain", "holes.npy", "--out", "f.txt"),
+            "--out expects a .npy, .npz or .csv file, got f.txt",
+        ),
+        (
+            ("train", *data[:-2], *FEW),
+            "or give missing=True (--data.missing true) where NaN means not observed",
+        ),
+        (("train", "--sees_mask", "true", *FEW), "sees_mask shows the encoder which entries are observed"),
+    ):
+        status, _, err = pyro_vae(*words)
+        assert (status, err.count("\n")) == (2, 1) and text in err, err
+
+
+@pytest.fixture(scope="module")
+def hollow() -> tuple[pv.VAE, Tensor]:
+    """A model of a Gaussian with missing entries, a little trained, and data of it."""
+    torch.manual_seed(0)
+    data = pv.Dataset(
+        with_holes(torch.randn(300, 4) + torch.randn(300, 1), 0.3).numpy(),
+        missing=True,
+    )
+    vae = pv.assemble(
+        data, latent_dim=1, likelihood=pv.NormalLikelihood, network=pv.MLP((16,)), sees_mask=True
+    )
+    pv.fit(vae, data, epochs=30, batch_size=100, optimiser=partial(torch.optim.Adam, lr=1e-2))
+    return vae, data.train.batch()[:30]
+
+
+def on_a_grid(vae: pv.VAE, x: Tensor) -> Tensor:
+    """log p(x_obs) of a model of one latent, by loops over entries and a grid."""
+    z = torch.linspace(-9, 9, 3001)[:, None]
+    px = vae.likelihood.likelihood(z).base_dist
+    log_pz = torch.distributions.Normal(0.0, 1.0).log_prob(z[:, 0])
+    found = []
+    for row in x:
+        log_joint = log_pz.clone()
+        for d in range(4):
+            if not row[d].isnan():
+                log_joint = log_joint + px.log_prob(row.nan_to_num())[:, d]
+        found.append(log_joint.logsumexp(0) + math.log(float(z[1, 0] - z[0, 0])))
+    return torch.stack(found).detach()
+
+
+def test_every_estimator_gives_the_value_on_a_grid(hollow: tuple[pv.VAE, Tensor]) -> None:
+    vae, x = hollow
+    expected = on_a_grid(vae, x)
+    found = pv.log_evidence(vae.model, vae.guide, x, num_particles=2000)
+    assert bool(((found.estimate - expected).abs() < 5 * found.standard_error + 1e-3).all())
+    annealed = pv.annealed_log_evidence(vae.model, vae.guide, x[:8], num_temperatures=60, num_chains=30)
+    assert bool(((annealed.estimate - expected[:8]).abs() < 5 * annealed.standard_error + 0.02).all())
+    gap = pv.bidirectional_gap(vae.model, vae.guide, 6, like=x[:6], num_temperatures=60)
+    assert abs(float(gap.gap.mean())) < 0.3
+
+
+def test_diagnosis_and_calibration_are_of_the_observed_entries(hollow: tuple[pv.VAE, Tensor]) -> None:
+    vae, x = hollow
+    torch.manual_seed(1)
+    found = pv.diagnose(vae.model, vae.guide, x[:10], num_steps=50)
+    assert bool(torch.isfinite(torch.tensor(found.log_evidence.mean)))
+    assert abs(float(found.log_evidence.mean) - float(on_a_grid(vae, x[:10]).mean())) < 0.2
+    ranks = pv.calibrate(vae.model, vae.guide, like=x, num_data=100)
+    assert "nan" not in repr(ranks).lower()

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pydoc import locate as import_object
 
+from pyro_vae.likelihoods import ObservedLikelihood
 from pyro_vae.objectives import UNUSABLE
+
+#: Classes that cannot be chosen: no objectives, and what `assemble` puts around another class.
+_NO_CHOICE = (*UNUSABLE, ObservedLikelihood)
 
 #: An option in which something is wrong, or a class that was chosen for it, in what the parser says.
 _PLACE = re.compile(r"Parser key \"([\w.]+)\":|class_path[ =]'([\w.]+)'")
@@ -144,7 +148,7 @@ def subclasses(base: type) -> list[type]:
     child: type
     for child in base.__subclasses__():
         below += [child, *subclasses(child)]
-    return [each for each in below if not (inspect.isabstract(each) or issubclass(each, UNUSABLE))]
+    return [each for each in below if not (inspect.isabstract(each) or issubclass(each, _NO_CHOICE))]
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -84,7 +84,9 @@ class PixelHead(nn.Module):
         return raw.unflatten(channels, (self.num, self.data_shape[0])).movedim(channels - 1, -1)
 
 
-def bits_per_dim(log_px: Number, data_shape: Iterable[int], *, bin_width: float = 1.0) -> Number:
+def bits_per_dim(
+    log_px: Number, data_shape: Iterable[int], *, bin_width: float = 1.0, num_observed: float | None = None
+) -> Number:
     """Bits per dimension: −(log p(x) + D log bin_width) / (D log 2), with D numbers in a datum.
 
     With a bin width of 1, log p(x) is that of a mass function over levels. For a density of dequantised
@@ -96,9 +98,11 @@ def bits_per_dim(log_px: Number, data_shape: Iterable[int], *, bin_width: float 
         log_px: log p(x), in nats per datum: a number, or a tensor of any shape.
         data_shape: Shape of one datum.
         bin_width: Distance of neighbouring levels, in units of x.
+        num_observed: D where entries are missing: how many numbers of a datum are observed, on average where
+            log p(x) is an average; by default all.
 
     Raises:
-        InputError: where the bin width is not positive and finite.
+        InputError: where the bin width or the number is not positive and finite.
 
     >>> bits_per_dim(-64 * math.log(256), (1, 8, 8))
     8.0
@@ -107,5 +111,11 @@ def bits_per_dim(log_px: Number, data_shape: Iterable[int], *, bin_width: float 
     """
     if not 0 < bin_width < math.inf:
         raise InputError(f"bin_width expects a positive number, got {bin_width}")
-    dims = math.prod(counts("data_shape", data_shape))
+    dims: float = math.prod(counts("data_shape", data_shape))
+    if num_observed is not None:
+        if not 0 < num_observed <= dims:
+            raise InputError(
+                f"num_observed expects a number up to {dims}, those of a datum, got {num_observed}"
+            )
+        dims = num_observed
     return -(log_px / dims + math.log(bin_width)) / math.log(2)
