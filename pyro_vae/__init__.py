@@ -46,9 +46,10 @@ if TYPE_CHECKING:
         diagnose,
         exact_posterior,
     )
-    from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice
+    from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice, Observed
     from pyro_vae.errors import InputError, NonFiniteLossError
     from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
+    from pyro_vae.imputation import Imputation, LogConditional, impute, log_conditional
     from pyro_vae.likelihoods import (
         BernoulliLikelihood,
         CategoricalLikelihood,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         Likelihood,
         NegativeBinomialLikelihood,
         NormalLikelihood,
+        ObservedLikelihood,
         PoissonLikelihood,
         bits_per_dim,
     )
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
         Convolutional,
         GatedMLP,
         Network,
+        ObservedEncoder,
         ResidualConvolutional,
         head,
     )
@@ -141,6 +144,7 @@ __all__ = [
     "History",
     "ImageFolder",
     "ImportanceWeightedELBO",
+    "Imputation",
     "InputError",
     "JointProgram",
     "KLWeight",
@@ -148,6 +152,7 @@ __all__ = [
     "LaplacePrior",
     "Lattice",
     "Likelihood",
+    "LogConditional",
     "LogEvidence",
     "LowRankNormalPosterior",
     "MixturePrior",
@@ -155,6 +160,9 @@ __all__ = [
     "Network",
     "NonFiniteLossError",
     "NormalLikelihood",
+    "Observed",
+    "ObservedEncoder",
+    "ObservedLikelihood",
     "Omniglot",
     "PoissonLikelihood",
     "Posterior",
@@ -179,7 +187,9 @@ __all__ = [
     "exact_posterior",
     "fit",
     "head",
+    "impute",
     "load",
+    "log_conditional",
     "log_evidence",
     "log_weights",
 ]

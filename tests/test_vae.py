@@ -203,7 +203,11 @@ def test_real_data_suit_a_location_scale_likelihood(name: str) -> None:
             1.5,
             r"grey levels in \[0, 1\], got 1.5 .*: scale the data .*NormalLikelihood",
         ),
-        ("Normal, shared scale", float("nan"), "finite numbers, got nan .*: replace what is NaN"),
+        (
+            "Normal, shared scale",
+            float("nan"),
+            "finite numbers, got 1 NaN: where that means not observed, .*missing=True",
+        ),
         (
             "Categorical",
             0.3,

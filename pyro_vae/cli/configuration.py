@@ -45,7 +45,8 @@ def check_options(there: Any, here: Mapping[str, Any], path: Path, config: Path)
     if not isinstance(there, Mapping):
         raise InputError(f"expected a checkpoint of a run in {path}, got one of a training in Python")
     for name in sorted({*there, *here}):
-        old, new = there.get(name), here.get(name)
+        new = here.get(name)
+        old = there.get(name, False if new is False else None)  # an option that there was not yet was off
         if old != new:
             raise InputError(
                 f"{path} was made with --{name} {shortened(old)}, and {config} says "

@@ -13,6 +13,7 @@ from pyro_vae.cli.compare import compare
 from pyro_vae.cli.diagnose import diagnose
 from pyro_vae.cli.evaluate import evaluate
 from pyro_vae.cli.export import export
+from pyro_vae.cli.impute import impute
 from pyro_vae.cli.new_data import encode, score
 from pyro_vae.cli.parser import (
     Parser,
@@ -36,6 +37,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose,
     "score": score,
     "encode": encode,
+    "impute": impute,
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,

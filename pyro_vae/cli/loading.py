@@ -159,7 +159,7 @@ def data_of(settings: Namespace) -> Dataset:
 
 def model_of(settings: Namespace, data: Dataset | DataFacts) -> JointProgram:
     """The untrained model that the settings name."""
-    parts = ("prior", "likelihood", "posterior", "condition")
+    parts = ("prior", "likelihood", "posterior", "condition", "sees_mask")
     names = ("program", "latent_dim", "network", "upper_network", *parts)
     made = _instantiate(settings, names)
     torch.manual_seed(seed_number(settings.seed))

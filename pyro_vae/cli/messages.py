@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pydoc import locate as import_object
 
+from pyro_vae.likelihoods import ObservedLikelihood
 from pyro_vae.objectives import UNUSABLE
 from pyro_vae.vae.conditional import Conditional
+
+#: Classes that cannot be chosen: no objectives, and what `assemble` puts around another class.
+_NO_CHOICE = (*UNUSABLE, ObservedLikelihood)
 
 #: An option in which something is wrong, or a class that was chosen for it, in what the parser says.
 _PLACE = re.compile(r"Parser key \"([\w.]+)\":|class_path[ =]'([\w.]+)'")
@@ -145,7 +149,7 @@ def subclasses(base: type) -> list[type]:
     child: type
     for child in base.__subclasses__():
         below += [child, *subclasses(child)]
-    no_choice = (*UNUSABLE, Conditional)
+    no_choice = (*_NO_CHOICE, Conditional)
     return [each for each in below if not (inspect.isabstract(each) or issubclass(each, no_choice))]
 
 

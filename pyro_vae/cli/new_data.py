@@ -3,9 +3,11 @@
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.data import Split, arrays_in
@@ -17,7 +19,7 @@ from pyro_vae.storage.files import write
 from pyro_vae.storage.stages import Stages
 
 #: Data worked on at once, after which the results are kept.
-_BLOCK = 1000
+BLOCK = 1000
 
 #: What one block of data gives: a column of numbers, one of each datum, by its name.
 Columns = Mapping[str, torch.Tensor]
@@ -106,26 +108,47 @@ def _over(
     """Work on all data of a file, block by block, and write the columns."""
     if out is not None and out.suffix not in (".csv", ".npz"):
         raise InputError(f"--out expects a .csv or an .npz file, got {out}")
+    over(opened, file, name, work, options, lambda columns, _: _write(columns, out))
+
+
+def over(
+    opened: TrainedRun,
+    file: Path,
+    name: str,
+    work: Callable[[Split, int], Columns],
+    options: Mapping[str, int],
+    finish: Callable[[Mapping[str, np.ndarray], NDArray[Any]], None],
+) -> None:
+    """Work on all data of a file, block by block, and finish with the columns and the data.
+
+    Args:
+        opened: The run.
+        file: Of data.
+        name: Of the command.
+        work: Gives columns of the data of a block, by its number.
+        options: What they depend on beside run and file.
+        finish: Takes the columns of all blocks, joined, and the array in the file.
+    """
     values, beside = arrays_in(file, opened.facts.given)
     if not len(values):
         raise InputError(f"expected data in {file}, got none")
     status = file.stat()
     settings = {**options, "size": status.st_size, "changed": status.st_mtime_ns, **opened.identity}
-    starts = range(0, len(values), _BLOCK)
+    starts = range(0, len(values), BLOCK)
     folder = opened.run.checkpoints / f"{name} of {file.name}"
     with Stages(folder, settings) as stages:
         for start in progress_bar(iterable=starts, unit="block"):
-            rows = slice(start, start + _BLOCK)
+            rows = slice(start, start + BLOCK)
             fields = {name: array[rows] for name, array in beside.items()}
             part = opened.facts.test(values[rows], str(file), fields)
 
             def found(part: Split = part, start: int = start) -> dict[str, torch.Tensor]:
-                return {key: column.double().cpu() for key, column in work(part, start // _BLOCK).items()}
+                return {key: column.double().cpu() for key, column in work(part, start // BLOCK).items()}
 
             stages(str(start), found)
         blocks = [stages.done[str(start)] for start in starts]
         columns = {key: torch.cat([block[key] for block in blocks]).numpy() for key in blocks[0]}
-        _write(columns, out)
+        finish(columns, values)
 
 
 def _write(columns: Mapping[str, np.ndarray], out: Path | None) -> None:

@@ -127,6 +127,12 @@ def train_parser() -> Parser:
         type=str | tuple[str, ...] | None,
         help="Fields of the data on which the model depends, as label: p(x|label) is trained and evaluated.",
     )
+    parser.add_argument(
+        "--sees_mask",
+        type=bool,
+        default=False,
+        help="Show the encoder which entries are observed, of data with --data.missing true.",
+    )
     parser.add_function_arguments(fit, skip=skipped | {"objective"})  # it is one of the parts
     # default classes made the types; from here on `with_defaults` names them
     parser.set_defaults(dict.fromkeys(DEFAULTS))

@@ -15,8 +15,11 @@ from pyro_vae.errors import InputError, is_seed
 Array = NDArray[Any] | Tensor
 
 
-def as_values(array: Array | Rows, where: str) -> Values:
-    """Return uint8 or float32 (N, C, H, W) or (N, D) on the CPU; `where` names the array in errors."""
+def as_values(array: Array | Rows, where: str, *, missing: bool = False) -> Values:
+    """Return uint8 or float32 (N, C, H, W) or (N, D) on the CPU; `where` names the array in errors.
+
+    NaN is refused, but where `missing` says that it stands for what was not observed.
+    """
     if isinstance(array, Rows):  # checked where it was made
         return array
     values = _plain(array, where)
@@ -25,7 +28,7 @@ def as_values(array: Array | Rows, where: str) -> Values:
             f"expected {where} of shape (N, H, W), (N, C, H, W) or (N, D), got {tuple(values.shape)}:"
             " reshape it"
         )
-    _check_finite(values, where)
+    _check_finite(values, where, missing)
     values = values.unsqueeze(1) if values.ndim == 3 else values  # (N, H, W) -> (N, 1, H, W)
     return Rows(values, torch.arange(len(values))) if _is_mapped(array) else values
 
@@ -68,15 +71,35 @@ def _from_numpy(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def _check_finite(values: Tensor, where: str) -> None:
-    if not values.is_floating_point() or all(bool(block.isfinite().all()) for block in blocks(values)):
+def _check_finite(values: Tensor, where: str, missing: bool) -> None:
+    def refused(block: Tensor) -> Tensor:
+        return block.isinf() if missing else block.isfinite().logical_not_()
+
+    if not values.is_floating_point() or not any(bool(refused(block).any()) for block in blocks(values)):
         return
-    bad = values.isfinite().logical_not_().flatten().nonzero()
+    bad = refused(values).flatten().nonzero()
     first = tuple(int(i) for i in np.unravel_index(int(bad[0]), values.shape))
+    kind = "infinite" if missing else "NaN or infinite"
+    remedy = "remove or replace them"
+    if not missing and bool(values[first].isnan()):
+        remedy += ", or give missing=True (--data.missing true) where NaN means not observed"
     raise InputError(
-        f"expected finite values, got {len(bad)} NaN or infinite in {where}, the first at index {first}:"
-        " remove or replace them"
+        f"expected finite values{' or NaN' if missing else ''}, got {len(bad)} {kind} in {where}, the first"
+        f" at index {first}: {remedy}"
     )
+
+
+def check_observed(values: Mapping[str, Values]) -> None:
+    """Refuse data of which nothing is observed."""
+    for name, tensor in values.items():
+        if not tensor.dtype.is_floating_point:
+            continue
+        empty = torch.cat([torch.zeros(0), *(block.isnan().flatten(1).all(1) for block in blocks(tensor))])
+        if bool(empty.any()):
+            raise InputError(
+                f"expected at least one observed entry in each datum, got {int(empty.sum())} without any in"
+                f" {name}, the first at index {int(empty.nonzero()[0])}: leave these data out"
+            )
 
 
 def as_labels(labels: Array | None, values: Values | None, split: str) -> Tensor | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -16,11 +17,12 @@ from pyro_vae.data.checks import (
     check_alike,
     check_grey,
     check_levels,
+    check_observed,
     check_seed,
 )
 from pyro_vae.data.fields import FieldKind, Fields, GivenFields, as_fields, checked_given
 from pyro_vae.data.splits import Sizes, Split
-from pyro_vae.data.stored import Rows, Values, extremes
+from pyro_vae.data.stored import Rows, Values, blocks, extremes
 from pyro_vae.errors import InputError
 
 Binarization = Literal["dynamic", "static", "threshold", "none", "dequantised"]
@@ -44,6 +46,9 @@ class Dataset:
     binarisation follows Salakhutdinov and Murray (2008); binarising the training data anew follows Burda,
     Grosse and Salakhutdinov (2016); uniform dequantisation, Theis, van den Oord and Bethge (2016).
 
+    With `missing`, NaN stands for an entry that was not observed; it stays NaN under every binarisation.
+    Models that `assemble` makes for such data leave these entries out of log p(x|z).
+
     Args:
         train: Array or tensor (N, H, W), (N, C, H, W) or (N, D) of dtype uint8, bool or float; (N, H, W)
             becomes (N, 1, H, W), and float64 becomes float32. An array of bytes or float32 that
@@ -53,6 +58,7 @@ class Dataset:
         binarization: The protocol.
         seed: Seed of the fixed draws, 0 to 2**32 - 1.
         maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
+        missing: Whether NaN means not observed; without it NaN is refused.
         train_labels: (N,) whole numbers.
         valid_labels: Likewise.
         test_labels: Likewise.
@@ -64,7 +70,8 @@ class Dataset:
     Raises:
         InputError: No training data; another shape or dtype; NaN or infinite values; splits that differ in
             shape or dtype; grey values outside [0, 1] that are to be binarised; data without levels that
-            are to be dequantised; labels or fields that do not match their data.
+            are to be dequantised; labels or fields that do not match their data; with `missing`, a datum of
+            which nothing is observed.
 
     >>> data = Dataset(np.full((4, 2, 2), 51, dtype=np.uint8), binarization="dynamic")
     >>> data.sizes, data.data_shape
@@ -77,6 +84,8 @@ class Dataset:
     >>> counts = Dataset(np.ones((4, 3)), fields={"train": {"exposure": np.array([1.0, 2.0, 1.0, 3.0])}})
     >>> counts.given, counts.train.take(slice(0, 2)).given
     (('exposure',), {'exposure': tensor([1., 2.])})
+    >>> Dataset(np.array([[0.5, np.nan], [0.1, 0.3]]), missing=True).protocol
+    'as given, not binarised, 1 of 4 entries missing'
     """
 
     #: Names of the fields that programs get.
@@ -91,6 +100,7 @@ class Dataset:
         binarization: Binarization = "none",
         seed: int = 0,
         maximum: float | None = None,
+        missing: bool = False,
         train_labels: Array | None = None,
         valid_labels: Array | None = None,
         test_labels: Array | None = None,
@@ -99,12 +109,20 @@ class Dataset:
     ) -> None:
         _check_options(binarization, seed, maximum)
         arrays = {"train": train, "valid": valid, "test": test}
-        values = {name: as_values(array, name) for name, array in arrays.items() if array is not None}
+        values = {
+            name: as_values(array, name, missing=missing)
+            for name, array in arrays.items()
+            if array is not None
+        }
         check_alike(values)
+        if missing:
+            check_observed(values)
+        #: Whether NaN stands for entries that were not observed.
+        self.missing = missing
         self.binarization: Binarization = binarization
         self.seed = seed
         self._maximum = _usual_maximum(values) if maximum is None else float(maximum)
-        self._grey_levels = _whole_levels(values, self._maximum)
+        self._grey_levels = _whole_levels(values, self._maximum, missing)
         if binarization == "dequantised":
             check_levels(values, self._maximum, self._grey_levels)
         elif binarization != "none":
@@ -118,16 +136,22 @@ class Dataset:
         self._take_splits(splits, given)
 
     def _split(self, stream: int, values: Values, fields: Fields) -> Split:
+        plain = Split(values, fields, self._maximum, missing=self.missing)
         if self.binarization == "none":
-            return Split(values, fields, self._maximum)
+            return plain
         if self.binarization == "threshold":
-            return Split(_in_blocks(values, torch.uint8, lambda block: block > self._maximum / 2), fields)
+            return replace(plain, stored=_thresholded(values, self._maximum, self.missing), maximum=1.0)
         if self.binarization == "dynamic" and stream == 0:
-            return Split(values, fields, self._maximum, resample=True)
+            return replace(plain, resample=True)
         if self.binarization == "dequantised" and stream == 0:
-            return Split(values, fields, self._maximum, dequantise=True)
+            return replace(plain, dequantise=True)
+        return self._drawn(plain, stream)
+
+    def _drawn(self, split: Split, stream: int) -> Split:
+        """The one fixed draw of a split."""
         draw = _dequantised if self.binarization == "dequantised" else _fixed_draw
-        return Split(draw(values, self._maximum, [self.seed, stream]), fields)
+        stored = draw(split.stored, split.maximum, [self.seed, stream], self.missing)
+        return replace(split, stored=stored, maximum=1.0, resample=False, dequantise=False)
 
     def _take_splits(self, splits: Iterable[Split], given: Iterable[str] | None) -> None:
         train, valid, test = splits
@@ -175,10 +199,8 @@ class Dataset:
     def all(self) -> Split:
         """Train, valid and test, one after the other, as they are evaluated: each on its fixed draw."""
         train = self.train
-        if train.resample:
-            train = self._drawn(_fixed_draw(train.stored, train.maximum, [self.seed, 0]))
-        elif train.dequantise:
-            train = self._drawn(_dequantised(train.stored, train.maximum, [self.seed, 0]))
+        if train.resample or train.dequantise:
+            train = self._drawn(train, 0)
         parts = [part for part in (train, self.valid, self.test) if len(part)]
         in_all = [name for name in train.fields if all(name in part.fields for part in parts)]
         return replace(
@@ -186,10 +208,6 @@ class Dataset:
             stored=torch.cat([part.values for part in parts]),
             fields={name: torch.cat([part.fields[name] for part in parts]) for name in in_all},
         )
-
-    def _drawn(self, values: Values) -> Split:
-        """The training data on a fixed draw."""
-        return Split(values, self.train.fields, given=self.given)
 
     @property
     def maximum(self) -> float:
@@ -215,7 +233,8 @@ class Dataset:
     def levels(self) -> int | None:
         """Number of grey levels k/maximum, k = 0 … maximum: 2 for bits, None for real numbers.
 
-        Data have levels where they are bytes up to a whole `maximum`, and are not dequantised.
+        Data have levels where they are bytes up to a whole `maximum`, and are not dequantised. With
+        `missing`, floats that are such whole numbers wherever they are observed have levels, too.
 
         >>> Dataset(np.arange(17, dtype=np.uint8)[:, None], maximum=16).levels
         17
@@ -232,6 +251,18 @@ class Dataset:
     @property
     def protocol(self) -> str:
         """How the data were binarised, in words that differ wherever results must not be compared."""
+        return self._form + self._missing_in_words
+
+    @cached_property
+    def _missing_in_words(self) -> str:
+        if not self.missing:
+            return ""
+        parts = (self.train, self.valid, self.test)
+        total = sum(self.sizes) * self.data_shape.numel()
+        return f", {sum(part.num_missing for part in parts)} of {total} entries missing"
+
+    @property
+    def _form(self) -> str:
         if self.binarization == "dynamic":
             return f"dynamic binarisation, evaluated on one fixed draw (seed {self.seed})"
         if self.binarization == "static":
@@ -260,21 +291,57 @@ def _usual_maximum(values: dict[str, Values]) -> float:
     return 255.0 if is_bytes and any(len(v) and extremes(v)[1] > 1 for v in values.values()) else 1.0
 
 
-def _whole_levels(values: dict[str, Values], maximum: float) -> int | None:
-    """Return the number of levels 0 … maximum of bytes, None for floats and where they do not fit."""
-    is_bytes = values["train"].dtype == torch.uint8
+def _whole_levels(values: dict[str, Values], maximum: float, missing: bool) -> int | None:
+    """Return the number of levels 0 … maximum of bytes, None for floats and where they do not fit.
+
+    Floats count as bytes where they are whole as far as they are observed, since bytes cannot be NaN.
+    """
+    if maximum != int(maximum):
+        return None
+    is_bytes = values["train"].dtype == torch.uint8 or (missing and all(map(_are_whole, values.values())))
     fits = is_bytes and all(extremes(v)[1] <= maximum for v in values.values() if len(v))
-    return int(maximum) + 1 if fits and maximum == int(maximum) else None
+    return int(maximum) + 1 if fits else None
 
 
-def _fixed_draw(values: Values, maximum: float, seed: list[int]) -> Values:
+def _are_whole(values: Values) -> bool:
+    return all(
+        bool((block.isnan() | ((block >= 0) & (block == block.round()))).all()) for block in blocks(values)
+    )
+
+
+def _thresholded(values: Values, maximum: float, missing: bool) -> Tensor:
+    """Return bits (N, *data_shape), 1 where grey > 1/2."""
+    return _in_blocks(
+        values, _type_of_bits(values, missing), _bits(lambda block: block > maximum / 2, missing)
+    )
+
+
+def _type_of_bits(values: Values, missing: bool) -> torch.dtype:
+    return torch.float32 if missing and values.dtype.is_floating_point else torch.uint8
+
+
+def _bits(make: Callable[[Tensor], Tensor], missing: bool) -> Callable[[Tensor], Tensor]:
+    """Return `make`, with NaN left where it is."""
+    if not missing:
+        return make
+    return lambda block: torch.where(block.isnan(), torch.nan, make(block).to(torch.float32))
+
+
+def _fixed_draw(values: Values, maximum: float, seed: list[int], missing: bool) -> Values:
     """Return bits (N, *data_shape) drawn from RandomState(seed)."""
     if values.dtype == torch.uint8 and maximum == 1:
         return values  # bits are their own draw
-    return _with_noise(values, seed, torch.uint8, lambda stored, noise: noise < stored / maximum)
+    if _type_of_bits(values, missing) == torch.uint8:
+        return _with_noise(values, seed, torch.uint8, lambda stored, noise: noise < stored / maximum)
+    return _with_noise(
+        values,
+        seed,
+        torch.float32,
+        lambda stored, noise: np.where(np.isnan(stored), np.nan, noise < stored / maximum),
+    )
 
 
-def _dequantised(values: Values, maximum: float, seed: list[int]) -> Values:
+def _dequantised(values: Values, maximum: float, seed: list[int], missing: bool) -> Values:
     """Return float32 (values + u) / (maximum + 1) with u drawn from RandomState(seed)."""
     return _with_noise(values, seed, torch.float32, lambda stored, noise: (stored + noise) / (maximum + 1))
 

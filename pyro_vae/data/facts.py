@@ -37,6 +37,7 @@ class DataFacts:
     maximum: float
     field_kinds: Mapping[str, FieldKind] = field(default_factory=dict)
     given: tuple[str, ...] = ()
+    missing: bool = False
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -73,6 +74,7 @@ class DataFacts:
                 and all(name in found.field_kinds for name in found.given)
                 and found.binarization in get_args(Binarization)
                 and 0 < found.maximum < math.inf
+                and isinstance(found.missing, bool)
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             fine = False
@@ -91,7 +93,7 @@ class DataFacts:
         Raises:
             InputError: where their shape, type or range is another.
         """
-        tensor = as_values(values, where)
+        tensor = as_values(values, where, missing=self.missing)
         if tensor.shape[1:] != self.data_shape:
             raise InputError(
                 f"expected data of shape {tuple(self.data_shape)} as in training, got "
@@ -107,9 +109,11 @@ class DataFacts:
             maximum=self.maximum,
             fields={"train": fields, "test": fields},
             given=self.given,
+            missing=self.missing,
         )
         self.check_fields(like)
-        if like.levels != self.levels:
+        by_chance = self.missing and self.levels is None  # real numbers may happen to be whole
+        if like.levels != self.levels and not by_chance:
             raise InputError(
                 f"expected {_kind(self.levels)} as in training, got {_kind(like.levels)} in {where}: "
                 "convert them, as with .astype"

@@ -36,6 +36,7 @@ class ArrayFile(Dataset):
         seed: Seed of the split, where the file does not split, and of the fixed draws.
         maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
         given: Fields that programs get beside x, as `label`; by default all but `label`.
+        missing: Whether NaN means not observed; without it NaN is refused.
 
     Raises:
         InputError: The file is missing, damaged, or holds pickled objects; names or shapes are other than
@@ -50,13 +51,16 @@ class ArrayFile(Dataset):
         seed: int = 0,
         maximum: float | None = None,
         given: tuple[str, ...] | None = None,
+        missing: bool = False,
     ) -> None:
         path = Path(path).expanduser()
-        parts = _array_parts(path)
+        parts = _array_parts(path, missing)
         self._split_by_seed = "valid" not in parts and "test" not in parts
         if self._split_by_seed:
             parts = cut_by_seed(parts["train"], parts["fields"]["train"], seed, path)
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=maximum, given=given)
+        super().__init__(
+            **parts, binarization=binarization, seed=seed, maximum=maximum, given=given, missing=missing
+        )
 
     @property
     def protocol(self) -> str:
@@ -64,7 +68,7 @@ class ArrayFile(Dataset):
         return f"{super().protocol}, split by seed {self.seed}" if self._split_by_seed else super().protocol
 
 
-def _array_parts(path: Path) -> Parts:
+def _array_parts(path: Path, missing: bool) -> Parts:
     remedy = "save plain arrays of numbers with numpy.save or numpy.savez"
     if path.suffix not in (".npy", ".npz"):
         raise InputError(
@@ -80,7 +84,9 @@ def _array_parts(path: Path) -> Parts:
             f"got {', '.join(arrays) or 'no array'}: rename or leave out the others"
         )
     values: dict[str, Values] = {
-        split: as_values(arrays[split], f"{split} in {path}") for split in _SPLITS if split in arrays
+        split: as_values(arrays[split], f"{split} in {path}", missing=missing)
+        for split in _SPLITS
+        if split in arrays
     }
     parts = Parts(fields=_fields(arrays, fields, values, path))
     for split in _SPLITS:

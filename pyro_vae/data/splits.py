@@ -35,6 +35,7 @@ class Split:
         resample: Binarise anew at every use.
         dequantise: Add uniform noise anew at every use.
         given: Names of the fields that programs get, called as `model(x, **given)`.
+        missing: Whether NaN stands for entries that were not observed.
 
     >>> split = Split(torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8), maximum=255.0)
     >>> split.batch()
@@ -48,6 +49,7 @@ class Split:
     resample: bool = False
     dequantise: bool = False
     given: tuple[str, ...] = ()
+    missing: bool = False
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -83,7 +85,7 @@ class Split:
 
         Where `resample`, each value is 1 with the probability that its grey level names, else 0. Where
         `dequantise`, it is (value + u) / (maximum + 1) with u uniform in [0, 1). The noise is drawn with
-        `generator`, which must be on the device of the values.
+        `generator`, which must be on the device of the values. What is missing is NaN in all cases.
         """
         values = self.stored[index].to(torch.float32)
         if not (self.resample or self.dequantise):
@@ -93,7 +95,15 @@ class Split:
         if self.dequantise:
             return (values + noise) / (self.maximum + 1)
         # comparison, since torch.bernoulli takes up to a quarter of a training step on the CPU
-        return (noise < values / self.maximum).to(torch.float32)
+        bits = (noise < values / self.maximum).to(torch.float32)
+        return torch.where(values.isnan(), values, bits) if self.missing else bits
+
+    @property
+    def num_missing(self) -> int:
+        """Number of entries that were not observed."""
+        if not (self.missing and self.stored.dtype.is_floating_point):
+            return 0
+        return sum(int(block.isnan().sum()) for block in blocks(self.stored))
 
     def take(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Batch:
         """The data at `index` as programs get them: x as by `batch`, and beside it the fields in `given`.
@@ -133,6 +143,8 @@ class Split:
         dtype = str(self.stored.dtype).removeprefix("torch.")
         digest = hashlib.sha256(f"{tuple(self.stored.shape)} {dtype} {self.maximum} {use}".encode())
         for block in blocks(self.stored):
+            if self.missing and block.is_floating_point():
+                block = torch.where(block.isnan(), torch.nan, block)  # NaN has many patterns of bits
             digest.update(block.cpu().contiguous().numpy().data)
         for name, value in sorted(self._beside().items()):
             digest.update(f" {name} ".encode() + _bytes_of(value))

@@ -1,5 +1,6 @@
 """Rows of an array that lies on the disk or in memory, read where they are used."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,9 +62,9 @@ class Rows:
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
-        """The lowest and the highest value, read in the order of the file."""
+        """The lowest and the highest value that is not NaN, read in the order of the file."""
         ordered = self.take(self.index.argsort())
-        ends = [torch.stack(block.aminmax()) for block in blocks(ordered)]
+        ends = [torch.stack(_ends(block)) for block in blocks(ordered)]
         low, high = torch.stack(ends).float().unbind(1)
         return float(low.min()), float(high.max())
 
@@ -73,11 +74,20 @@ Values = Tensor | Rows
 
 
 def extremes(values: Values) -> tuple[float, float]:
-    """The lowest and the highest of one value or more."""
+    """The lowest and the highest of one value or more that are not NaN."""
     if isinstance(values, Rows):
         return values.extremes
-    low, high = values.aminmax()
+    low, high = _ends(values)
     return float(low), float(high)
+
+
+def _ends(block: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value that is not NaN; infinity and its negative where all are."""
+    low, high = block.aminmax()
+    if block.is_floating_point() and bool(low.isnan()):
+        low, high = (torch.where(block.isnan(), end, block) for end in (math.inf, -math.inf))
+        return low.amin(), high.amax()
+    return low, high
 
 
 def blocks(values: Values) -> Iterator[Tensor]:

@@ -3,12 +3,14 @@
 from pyro_vae.distributions.continuous_bernoulli import ContinuousBernoulli
 from pyro_vae.distributions.lattice import DiscretizedLogistic, Lattice, OnLattice
 from pyro_vae.distributions.normals import DiagonalNormalMixture, kl_from_correlated_normal
+from pyro_vae.distributions.observed import Observed
 
 __all__ = [
     "ContinuousBernoulli",
     "DiagonalNormalMixture",
     "DiscretizedLogistic",
     "Lattice",
+    "Observed",
     "OnLattice",
     "kl_from_correlated_normal",
 ]

@@ -13,6 +13,7 @@ from pyro_vae.likelihoods.levels import (
     DiscretizedLogisticLikelihood,
     DiscretizedLogisticMixtureLikelihood,
 )
+from pyro_vae.likelihoods.observed import ObservedLikelihood
 
 __all__ = [
     "BernoulliLikelihood",
@@ -24,6 +25,7 @@ __all__ = [
     "Likelihood",
     "NegativeBinomialLikelihood",
     "NormalLikelihood",
+    "ObservedLikelihood",
     "PoissonLikelihood",
     "bits_per_dim",
 ]

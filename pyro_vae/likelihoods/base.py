@@ -23,7 +23,8 @@ class Likelihood(nn.Module, ABC):
     Its `support` is true to the data it is a density for, since `check` holds data against it;
     `support_in_words` and `remedy` complete that message. The constructor takes `decoder` and
     `data_shape` first and its own choices as keyword arguments with defaults; the attributes of these
-    names are set.
+    names are set. Where NaN in the data means not observed, `assemble` puts `ObservedLikelihood` around it,
+    unless its `takes_missing` is True: then its own distribution leaves out of log p(x|z) what is NaN.
 
     One that depends on something given beside x names it, `conditions = ("label",)`, and is called with it:
     `likelihood(z, label=y)`; `check_conditions` refuses what does not fit.
@@ -36,6 +37,7 @@ class Likelihood(nn.Module, ABC):
     data_shape: Shape
     support_in_words: str = "values in its support"
     remedy: str = "rescale the data or choose another likelihood"
+    takes_missing: bool = False
 
     #: Names of what it depends on besides, given by name.
     conditions: tuple[str, ...] = ()
@@ -58,6 +60,13 @@ class Likelihood(nn.Module, ABC):
             support = support.base_constraint
         outside = x[~support.check(x)]
         if len(outside):
+            if bool(outside.isnan().any()):
+                raise InputError(
+                    f"{type(self).__name__} expects {self.support_in_words}, got {int(x.isnan().sum())} NaN: "
+                    "where that means not observed, make the data with missing=True and the model by "
+                    "assemble, or put ObservedLikelihood around it and ObservedEncoder around the encoder; "
+                    "else replace what is NaN"
+                )
             first = float(outside.flatten()[0])
             raise InputError(
                 f"{type(self).__name__} expects {self.support_in_words}, got {first:.4g} among "
@@ -84,7 +93,9 @@ class PixelHead(nn.Module):
         return raw.unflatten(channels, (self.num, self.data_shape[0])).movedim(channels - 1, -1)
 
 
-def bits_per_dim(log_px: Number, data_shape: Iterable[int], *, bin_width: float = 1.0) -> Number:
+def bits_per_dim(
+    log_px: Number, data_shape: Iterable[int], *, bin_width: float = 1.0, num_observed: float | None = None
+) -> Number:
     """Bits per dimension: −(log p(x) + D log bin_width) / (D log 2), with D numbers in a datum.
 
     With a bin width of 1, log p(x) is that of a mass function over levels. For a density of dequantised
@@ -96,9 +107,11 @@ def bits_per_dim(log_px: Number, data_shape: Iterable[int], *, bin_width: float 
         log_px: log p(x), in nats per datum: a number, or a tensor of any shape.
         data_shape: Shape of one datum.
         bin_width: Distance of neighbouring levels, in units of x.
+        num_observed: D where entries are missing: how many numbers of a datum are observed, on average where
+            log p(x) is an average; by default all.
 
     Raises:
-        InputError: where the bin width is not positive and finite.
+        InputError: where the bin width or the number is not positive and finite.
 
     >>> bits_per_dim(-64 * math.log(256), (1, 8, 8))
     8.0
@@ -107,5 +120,11 @@ def bits_per_dim(log_px: Number, data_shape: Iterable[int], *, bin_width: float 
     """
     if not 0 < bin_width < math.inf:
         raise InputError(f"bin_width expects a positive number, got {bin_width}")
-    dims = math.prod(counts("data_shape", data_shape))
+    dims: float = math.prod(counts("data_shape", data_shape))
+    if num_observed is not None:
+        if not 0 < num_observed <= dims:
+            raise InputError(
+                f"num_observed expects a number up to {dims}, those of a datum, got {num_observed}"
+            )
+        dims = num_observed
     return -(log_px / dims + math.log(bin_width)) / math.log(2)

@@ -76,7 +76,7 @@ class LocationScaleLikelihood(Likelihood):
     """
 
     support_in_words = "finite numbers"
-    remedy = "replace what is NaN in the data, or leave it out; no other likelihood takes it"
+    remedy = "replace what is infinite in the data, or leave it out; no other likelihood takes it"
     fixed_scale: Tensor
 
     def __init__(

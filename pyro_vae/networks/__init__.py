@@ -18,6 +18,7 @@ from pyro_vae.networks.base import (
 from pyro_vae.networks.conditions import Conditions, conditions_of
 from pyro_vae.networks.convolutional import Convolutional, ResidualBlock, ResidualConvolutional
 from pyro_vae.networks.dense import MLP, GatedMLP
+from pyro_vae.networks.observed import ObservedEncoder, mean_of_observed
 
 __all__ = [
     "MLP",
@@ -26,6 +27,7 @@ __all__ = [
     "Convolutional",
     "GatedMLP",
     "Network",
+    "ObservedEncoder",
     "ResidualBlock",
     "ResidualConvolutional",
     "Shape",
@@ -35,4 +37,5 @@ __all__ = [
     "declared_shape",
     "head",
     "in_bfloat16",
+    "mean_of_observed",
 ]

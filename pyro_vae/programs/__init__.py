@@ -6,7 +6,7 @@ from pyro_vae.programs.latents import Latents, LogProbs
 from pyro_vae.programs.layout import Layout, Place
 from pyro_vae.programs.pair import Drawn, GivenLatents, Pair
 from pyro_vae.programs.running import one_at_a_time, refusals, say
-from pyro_vae.programs.simulation import Simulated, simulate
+from pyro_vae.programs.simulation import Simulated, entries_of, simulate
 from pyro_vae.programs.sites import plates, sites, unscaled
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Program",
     "Simulated",
     "Terms",
+    "entries_of",
     "one_at_a_time",
     "plates",
     "refusals",

@@ -117,7 +117,10 @@ class Pair:
 
     def log_weights(self, batch: Batch, num_particles: int, *, validate: bool) -> Tensor:
         """Log w, w with enumerated sites summed out: (K, B)."""
-        drawn = self.draw(batch, num_particles, validate=validate)
+        return self.log_weights_of(self.draw(batch, num_particles, validate=validate))
+
+    def log_weights_of(self, drawn: Drawn) -> Tensor:
+        """Log w of draws that were made: (K, B)."""
         if self.summed:
             return Summation(drawn.guide, drawn.model, drawn.model_layout, self.plate).log_weight()
         log_px, log_pz, log_qz = self._terms(drawn)

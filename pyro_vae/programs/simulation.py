@@ -12,7 +12,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import close, parts_of
@@ -75,7 +75,7 @@ class _Drawn(UnconditionMessenger):
 
 
 class _Observing(Messenger):
-    """Puts other values at observed sites."""
+    """Puts other values at observed sites, in the type that they have there, and NaN where they have it."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -83,7 +83,9 @@ class _Observing(Messenger):
 
     def _pyro_sample(self, message: Any) -> None:
         if message["is_observed"] and message["name"] in self.values:
-            message["value"] = self.values[message["name"]].to(message["value"])  # as the program has it
+            own, value = message["value"], self.values[message["name"]].to(message["value"])
+            missing = own.isnan() if own.is_floating_point() else None
+            message["value"] = value if missing is None else torch.where(missing, own, value)
 
 
 def _observed_in(trace: Trace) -> list[str]:
@@ -100,7 +102,7 @@ def _argument(latents: Latents, template: Batch, drawn: Trace, values: Mapping[s
     """The data for which the model observes the values that it has drawn."""
     plate, size = latents.pair.plate, len(template)
     x, given = template.x.reshape(size, -1).clone(), dict(template.given)
-    entries, named = _entries(latents, template, list(values))
+    entries, named = entries_of(latents.pair.model, template, list(values))
     for name, value in values.items():
         site = drawn.nodes[name]
         rows = value.movedim(value.ndim - site["fn"].event_dim + plate.axis(drawn, name), 0).reshape(size, -1)
@@ -116,8 +118,13 @@ def _argument(latents: Latents, template: Batch, drawn: Trace, values: Mapping[s
     return Batch(x, given)
 
 
-def _entries(latents: Latents, template: Batch, names: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def entries_of(model: Program, template: Batch, names: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """By observed site, which entries of a datum it has, or the name of what is given that it has.
+
+    Args:
+        model: A Pyro program.
+        template: Data that it takes, of which the first is looked at.
+        names: The observed sites.
 
     Raises:
         InputError: where these are not all entries, each once.
@@ -125,10 +132,10 @@ def _entries(latents: Latents, template: Batch, names: list[str]) -> tuple[dict[
     one = template[:1]
     numbers = torch.arange(one.x.numel(), device=one.device).reshape(one.x.shape)
     exact = one.x.dtype if one.x.is_floating_point() else torch.int64  # of few bits, it could not hold them
-    traces = [_observed_trace(latents, Batch(n.to(exact), one.given)) for n in (numbers, -1 - numbers)]
+    traces = [_observed_trace(model, Batch(n.to(exact), one.given)) for n in (numbers, -1 - numbers)]
     known = all(trace is not None for trace in traces)
     entries = {name: _as_entries(traces, name, numbers) for name in names if known}
-    actual = _observed_trace(latents, one)
+    actual = _observed_trace(model, one)
     assert actual is not None
     named, strange = {}, []
     for name in names:
@@ -157,11 +164,11 @@ def _entries(latents: Latents, template: Batch, names: list[str]) -> tuple[dict[
     return found, named
 
 
-def _observed_trace(latents: Latents, one: Batch) -> Trace | None:
+def _observed_trace(model: Program, one: Batch) -> Trace | None:
     """A trace of the model on one datum, without log densities; None where it cannot be run on it."""
     with own_draws(one.device), pyro.validation_enabled(False), buffers_kept():
         try:
-            return poutine.trace(latents.pair.model).get_trace(one.x, **one.given)
+            return poutine.trace(model).get_trace(one.x, **one.given)
         except Exception:
             return None
 

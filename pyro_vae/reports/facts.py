@@ -55,10 +55,24 @@ def units(data: Dataset, mass: bool) -> str:
     return f"nats per datum, of a density{kind}"
 
 
-def bits(data: Dataset, mass: bool, log_px: float) -> dict[str, float]:
-    """Bits per dimension of grey levels, where the data are levels or dequantised levels; else nothing."""
+def bits(data: Dataset, mass: bool, log_px: float, part: Split | None = None) -> dict[str, float]:
+    """Bits per dimension of grey levels, where the data are levels or dequantised levels; else nothing.
+
+    Per observed dimension, where some of `part`, the data of log p(x), are missing.
+    """
     bin_width = 1.0 if mass and (data.levels or 0) > 2 else None if mass else data.bin_width
-    return {"bits_per_dim": bits_per_dim(log_px, data.data_shape, bin_width=bin_width)} if bin_width else {}
+    if not bin_width:
+        return {}
+    observed = data.data_shape.numel() - part.num_missing / len(part) if part else None
+    found = bits_per_dim(log_px, data.data_shape, bin_width=bin_width, num_observed=observed)
+    return {"bits_per_dim": found}
+
+
+def missing(data: Dataset, part: Split) -> dict[str, int]:
+    """How many entries of a part are missing, of how many, where the data may lack some; else nothing."""
+    if not data.missing:
+        return {}
+    return {"missing_entries": part.num_missing, "entries": len(part) * data.data_shape.numel()}
 
 
 def circumstances(vae: JointProgram) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from pyro_vae.annealing import AnnealedEvidence
 from pyro_vae.batch import Batch
-from pyro_vae.data import Dataset
+from pyro_vae.data import Dataset, Split
 from pyro_vae.importance import ELBOEstimate, LogEvidence, elbo
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.estimators import Estimator, arrays, tails
-from pyro_vae.reports.facts import bits, circumstances, is_mass, part_of, units
+from pyro_vae.reports.facts import bits, circumstances, is_mass, missing, part_of, units
 from pyro_vae.reports.reconstruction import errors
 from pyro_vae.reports.tables import table
 from pyro_vae.training import History
@@ -74,7 +74,8 @@ def evaluation(
         else:
             estimator = estimator or Estimator()
             result = estimator(vae, x, checkpoint=checkpoint, progress=progress)
-            measured, per_datum = _measured(vae, data, x, estimator, result, certificate), arrays(result)
+            measured = _measured(vae, data, part, x, estimator, result, certificate)
+            per_datum = arrays(result)
             per_datum |= {name: measured["log_evidence"][name] for name in ("method", "particles")}
     content = {
         "data": data.name,
@@ -84,6 +85,7 @@ def evaluation(
         **({"given": list(part.given)} if part.given else {}),
         "protocol": data.protocol,
         "data_hash": part.hash(),
+        **missing(data, part),
         "seed": seed,
         "seconds": time.perf_counter() - start + (certificate or {}).get("seconds", 0.0),
         **circumstances(vae),
@@ -95,6 +97,7 @@ def evaluation(
 def _measured(
     vae: JointProgram,
     data: Dataset,
+    part: Split,
     x: Batch,
     estimator: Estimator,
     result: LogEvidence | AnnealedEvidence,
@@ -102,7 +105,7 @@ def _measured(
 ) -> dict[str, Any]:
     """Log p(x) and its units."""
     mass = is_mass(vae, x)
-    found = {**estimator.evidence(result), **bits(data, mass, result.mean)}
+    found = {**estimator.evidence(result), **bits(data, mass, result.mean, part)}
     if certificate is not None:
         found["certificate"] = {name: each for name, each in certificate.items() if name != "seconds"}
     return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass)}

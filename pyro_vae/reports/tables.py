@@ -13,6 +13,9 @@ def table(content: Mapping[str, Any], folder: object = None) -> str:
     lines = _measured(content, folder) if content["log_evidence"] else error_lines(content)
     rows = {"given": ", ".join(content["given"])} if "given" in content else {}
     rows["protocol"] = f"{content['protocol']}, hash {content['data_hash']}"
+    if "missing_entries" in content:
+        lacking, total = content["missing_entries"], content["entries"]
+        rows["missing"] = f"{lacking} of {total} entries of the {content['split']} data, left out of p(x)"
     seconds = f"{content['seconds']:.1f} s evaluation on {content['device']}"
     if "training" in content:
         training = content["training"]
@@ -43,7 +46,8 @@ def _measured(content: Mapping[str, Any], folder: object) -> list[str]:
     lines += [f"{name:<15}{text}" for name, text in belief(found, content["pareto_k"], folder).items()]
     if "bits_per_dim" in found:
         bound = "   (an upper bound, by dequantisation)" if "dequantised" in content["units"] else ""
-        lines.append(f"{'bits per dim':<15}{found['bits_per_dim']:>10.4f}{bound}")
+        observed = "   per observed dimension" if content.get("missing_entries") else ""
+        lines.append(f"{'bits per dim':<15}{found['bits_per_dim']:>10.4f}{observed}{bound}")
     if content["units"] != "nats per datum":
         lines.append(f"{'units':<15}{content['units']}")
     return lines

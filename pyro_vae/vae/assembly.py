@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data import DataFacts, Dataset
+from pyro_vae.data.stored import blocks
 from pyro_vae.errors import InputError, counts
-from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood
-from pyro_vae.networks import MLP, Architecture, Conditions, Network
+from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood, ObservedLikelihood
+from pyro_vae.networks import MLP, Architecture, Conditions, Network, ObservedEncoder, mean_of_observed
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
@@ -49,6 +50,7 @@ def assemble(
     likelihood: Callable[..., Likelihood] = ...,
     posterior: Callable[..., Posterior] = ...,
     condition: str | tuple[str, ...] | None = ...,
+    sees_mask: bool = ...,
 ) -> VAE: ...
 
 
@@ -64,6 +66,7 @@ def assemble(
     likelihood: Callable[..., Likelihood] = ...,
     posterior: Callable[..., Posterior] = ...,
     condition: str | tuple[str, ...] | None = ...,
+    sees_mask: bool = ...,
 ) -> P: ...
 
 
@@ -78,6 +81,7 @@ def assemble(
     likelihood: Callable[..., Likelihood] = BernoulliLikelihood,
     posterior: Callable[..., Posterior] = DiagonalNormalPosterior,
     condition: str | tuple[str, ...] | None = None,
+    sees_mask: bool = False,
 ) -> JointProgram:
     """A joint program for `data`, each part given as its class or as a `partial` with its own choices.
 
@@ -98,11 +102,17 @@ def assemble(
         condition: Names of fields of the data on which p(x|z) and q(z|x) depend, too, so that it is p(x|y)
             that is trained: classes one-hot, numbers as they are. The prior stays that of all, unless it is
             a `ConditionalNormalPrior`. The data then have to hand these fields over: `data.giving("label")`.
+        sees_mask: Whether the encoder of x has as further channels which entries are observed. It sees the
+            mean of the observed training data in the place of what is missing in any case.
 
     Raises:
         NeedsDataError: where a prior of your own asks for examples, and there are only facts.
         InputError: where a part asks for the number of levels, and the data have none; where several
-            `latent_dim` are given to a program of one layer; where a network is a class and not an instance.
+            `latent_dim` are given to a program of one layer; where a network is a class and not an instance;
+            where `sees_mask` is asked for, and the data have no missing entries.
+
+    For data made with `missing=True`, p(x|z) and the encoder are put into `ObservedLikelihood` and
+    `ObservedEncoder`, so that log p(x) is that of the observed entries; for others nothing is changed.
 
     >>> from pyro_vae import Digits, VampPrior
     >>> vae = assemble(Digits(), latent_dim=2, prior=partial(VampPrior, components=50))
@@ -126,7 +136,14 @@ def assemble(
     made = _class(program)
     if kinds and (len(dims) > 1 or not (isinstance(made, type) and issubclass(made, VAE))):
         raise InputError(f"condition is an option of the program VAE, got {_name(program)}: leave it out")
-    parts = _Parts(data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior, kinds)
+    if sees_mask and not data.missing:
+        raise InputError(
+            "sees_mask shows the encoder which entries are observed, got data without missing ones: leave it "
+            "out, or give the data missing=True (--data.missing true)"
+        )
+    parts = _Parts(
+        data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior, kinds, sees_mask
+    )
     parts.check_used(program)
     return _supply("program", program, parts.for_programs())
 
@@ -144,8 +161,9 @@ class _Parts:
         likelihood: Callable[..., Likelihood],
         posterior: Callable[..., Posterior],
         kinds: Mapping[str, int | tuple[int, ...]],
+        sees_mask: bool,
     ) -> None:
-        self.data = data
+        self.data, self.sees_mask = data, sees_mask
         self.conditions = Conditions(kinds) if kinds else None
         self.dims = dims
         self.shapes = [tuple(data.data_shape), *((dim,) for dim in dims)]
@@ -207,10 +225,13 @@ class _Parts:
             inner = _supply("likelihood", self._likelihood, facts)
             return [GivenLikelihood(inner, self.dims[0], self.conditions)]
         between = partial(NormalLikelihood, scale="per_pixel")
-        return [
+        made = [
             _supply("likelihood", between if layer else self._likelihood, self._for_layer(layer))
             for layer in self._layers
         ]
+        if self.data.missing and isinstance(made[0], Likelihood) and not made[0].takes_missing:
+            made[0] = ObservedLikelihood(made[0])
+        return made
 
     @cached_property
     def prior(self) -> Prior:
@@ -241,8 +262,20 @@ class _Parts:
     def _layers(self) -> range:
         return range(len(self.dims))
 
-    def _encoder(self, layer: int) -> Network:
-        return self.networks[layer].encoder(self.shapes[layer])
+    def _encoder(self, layer: int) -> Network | ObservedEncoder:
+        shape = self.shapes[layer]
+        if layer or not self.data.missing:
+            return self.networks[layer].encoder(shape)
+        seen = ObservedEncoder.doubled(shape) if self.sees_mask else shape
+        return ObservedEncoder(self.networks[layer].encoder(seen), shape, fill=self._fill)
+
+    @cached_property
+    def _fill(self) -> Tensor:
+        """What an encoder sees in the place of a missing entry."""
+        if isinstance(self.data, DataFacts):
+            return torch.zeros(self.data.data_shape)  # to be replaced
+        train = self.data.train
+        return mean_of_observed(blocks(train.stored)) / train.maximum
 
     def _decoder(self, layer: int) -> Network:
         return self.networks[layer].decoder(self.dims[layer], self.shapes[layer])
@@ -269,6 +302,8 @@ class _Parts:
             )  # to be replaced
         examples = []
         for x in self.data.train.batch().to(dtype).split(1000):
+            if self.data.missing:
+                x = torch.where(x.isnan(), self._fill.to(x), x)
             for posterior in self.posteriors[:-1]:
                 x = posterior(x).sample()
             examples.append(x)

@@ -78,8 +78,13 @@ class Autoencoder(JointProgram):
         return x
 
     def check(self, x: Tensor) -> None:
-        """Refuse data of another shape than the networks', or that have no cross-entropy."""
+        """Refuse data of another shape than the networks', with missing entries, or without cross-entropy."""
         self.check_shape(x, self.output.output_shape)
+        if bool(x.isnan().any()):
+            raise InputError(
+                f"an Autoencoder takes no missing entries, got {int(x.isnan().sum())} NaN: train a VAE, "
+                "whose log p(x|z) leaves them out, or replace them"
+            )
         if self.loss == "cross_entropy" and not (float(x.min()) >= 0 and float(x.max()) <= 1):
             raise InputError(
                 f"the loss cross_entropy expects values from 0 to 1, got some from {float(x.min()):.4g} to "
