@@ -301,4 +301,4 @@ def test_a_conditional_run_by_the_commands(pyro_vae: Run, tmp_path: Path) -> Non
         assert status == 0 and len(out.splitlines()) == 6, err
     options = ("--num_data", 10, "--chains", 2, "--temperatures", 5, "--num_steps", 5)
     status, out, err = pyro_vae("diagnose", "run", *options)
-    assert status == 0, err
+    assert status == 0 and "Given is label: log p(x) is that of x given label" in out, err

@@ -12,7 +12,14 @@ from pyro_vae.diagnosis.prior import prior_gap
 from pyro_vae.diagnosis.rate import Information, mutual_information
 from pyro_vae.diagnosis.results import Diagnosis, Evidence
 from pyro_vae.diagnosis.units import Units, latent_units
-from pyro_vae.diagnosis.verdict import Loss, collapse_in_words, generalisation, largest_loss, notes
+from pyro_vae.diagnosis.verdict import (
+    Loss,
+    beside_x,
+    collapse_in_words,
+    generalisation,
+    largest_loss,
+    notes,
+)
 from pyro_vae.errors import InputError
 from pyro_vae.importance import elbo, log_evidence
 from pyro_vae.programs import Program, one_at_a_time
@@ -101,7 +108,7 @@ def diagnose(
     # a full collapse comes first, since it explains the rest
     first = [sentence, collapse] if collapse.startswith("Partial") else [collapse, sentence]
     said = [*first, *notes(evidence, local.whole, terms["approximation"], information)]
-    verdict = "\n".join(text for text in [*said, *generalisation(difference)] if text)
+    verdict = "\n".join(text for text in [*said, *generalisation(difference), *beside_x(data)] if text)
     return Diagnosis(
         **terms,
         train_test_gap=difference,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pyro_vae.batch import Batch, is_per_datum
 from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.rate import Information
 from pyro_vae.diagnosis.units import Units, some
@@ -103,6 +104,18 @@ def notes(evidence: object, whole: bool, approximation: Mean, information: Infor
             "KL is too large, and more data would move nats from it: trust the prior gap."
         )
     return found
+
+
+def beside_x(data: Batch) -> list[str]:
+    """What the terms mean where something is given with each datum."""
+    names = ", ".join(name for name, value in data.given.items() if is_per_datum(value))
+    if not names:
+        return []
+    return [
+        f"Given is {names}: log p(x) is that of x given {names}, and the mutual information that of z with "
+        f"both. Where the prior depends on {names}, the marginal KL is the mean of log q(z) − log p(z given "
+        f"{names}), which may be negative, and a better prior of this kind may save more than the prior gap."
+    ]
 
 
 def generalisation(gap: Mean | None) -> list[str]:
