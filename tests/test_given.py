@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae.data import DataFacts, Dataset, Split, batches
-from tests.conftest import Run
+from tests.commands import Run
 
 COUNTS = np.random.RandomState(0).poisson(2.0, (40, 3)).astype(np.float32)
 EXPOSURE = np.random.RandomState(1).uniform(0.5, 2.0, 40).astype(np.float32)
@@ -22,7 +22,9 @@ LABEL = np.arange(40) % 4
 
 def counts(**options: Any) -> Dataset:
     parts = {"train": slice(0, 30), "valid": slice(30, 35), "test": slice(35, 40)}
-    fields = {name: {"exposure": EXPOSURE[rows], "label": LABEL[rows]} for name, rows in parts.items()}
+    fields: dict[str, dict[str, Any]] = {
+        name: {"exposure": EXPOSURE[rows], "label": LABEL[rows]} for name, rows in parts.items()
+    }
     return Dataset(*(COUNTS[rows] for rows in parts.values()), fields=fields, **options)
 
 

@@ -21,7 +21,7 @@ NAN = math.nan
 class Annotated(pv.VAE):
     """A VAE whose model notes a number and weights its data."""
 
-    def model(self, x: Tensor) -> Tensor:
+    def model(self, x: Tensor) -> Tensor:  # type: ignore[override]
         with pyro.plate("more", x.shape[0], dim=-1):
             pyro.deterministic("brightness", x.flatten(1).mean(-1))
             pyro.factor("weight", torch.zeros(len(x)))
@@ -31,7 +31,7 @@ class Annotated(pv.VAE):
 class Labelled(pv.VAE):
     """A VAE that observes a real number beside its data."""
 
-    def model(self, x: Tensor) -> Tensor:
+    def model(self, x: Tensor) -> Tensor:  # type: ignore[override]
         with pyro.plate("more", x.shape[0], dim=-1):
             pyro.sample("y", dist.Normal(0.0, 1.0), obs=x.flatten(1).mean(-1))
         return super().model(x)

@@ -121,7 +121,7 @@ def test_a_training_is_not_resumed_with_other_rounding(tmp_path: Path) -> None:
 
 def test_a_program_that_is_no_flat_graph_is_trained_by_svi() -> None:
     class Branching(pv.VAE):
-        def guide(self, x: Tensor) -> Tensor:
+        def guide(self, x: Tensor) -> Tensor:  # type: ignore[override]
             assert x.sum() > 0
             return super().guide(x)
 
@@ -275,7 +275,7 @@ def test_entries_of_another_model_in_the_store_do_not_stop_training() -> None:
 class Forgetful(pv.VAE):
     """Registers nothing in the guide."""
 
-    def guide(self, x: Tensor) -> Tensor:
+    def guide(self, x: Tensor) -> Tensor:  # type: ignore[override]
         with pyro.plate("data", len(x), dim=-1):
             return pyro.sample("z", self.posterior(x))
 
@@ -283,7 +283,7 @@ class Forgetful(pv.VAE):
 class Secretive(pv.VAE):
     """Has a parameter that is none of the module's."""
 
-    def model(self, x: Tensor) -> Tensor:
+    def model(self, x: Tensor) -> Tensor:  # type: ignore[override]
         pyro.param("hidden", torch.zeros(()))
         return super().model(x)
 
@@ -328,7 +328,7 @@ def test_all_data_are_used_in_every_epoch() -> None:
     seen = []
 
     class Watched(pv.VAE):
-        def guide(self, x: Tensor) -> Tensor:
+        def guide(self, x: Tensor) -> Tensor:  # type: ignore[override]
             if torch.is_grad_enabled():
                 seen.append(len(x))
             return super().guide(x)
@@ -563,7 +563,7 @@ class Poisoned(pv.VAE):
     at = 15
     count = 0
 
-    def model(self, x: Tensor) -> Tensor:
+    def model(self, x: Tensor) -> Tensor:  # type: ignore[override]
         self.count += self.training and torch.is_grad_enabled()
         self.register(self.prior, self.likelihood)
         with pyro.plate("data", len(x), dim=-1):

@@ -65,7 +65,7 @@ class CountLikelihood(Likelihood):
             "that means one count; or for other numbers a continuous likelihood such as NormalLikelihood"
         )
 
-    def log_means(self, z: Tensor, exposure: Tensor | None) -> Tensor:
+    def log_means(self, z: Tensor, exposure: Tensor | None = None) -> Tensor:
         """Log μ(z), and log e more where there is an exposure: (..., *data_shape)."""
         log_means = bounded(self.log_mean(self.decoder(z)), LOG_MEAN_BOUNDS)
         return log_means if exposure is None else log_means + self._of_all(exposure).to(log_means).log()
