@@ -14,7 +14,8 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae.networks import Conditions
-from tests.commands import Run
+from pyro_vae.storage.identity import options_in
+from tests.conftest import Run
 
 DIGITS = pv.Digits(given=("label",))
 
@@ -299,6 +300,13 @@ def test_a_conditional_run_by_the_commands(pyro_vae: Run, tmp_path: Path) -> Non
     for command in ("score", "encode"):
         status, out, err = pyro_vae(command, "run", "new.npz")
         assert status == 0 and len(out.splitlines()) == 6, err
-    few = ("--num_data", 10, "--chains", 2, "--temperatures", 5, "--num_steps", 5)
-    status, out, err = pyro_vae("diagnose", "run", *few)
+    options = ("--num_data", 10, "--chains", 2, "--temperatures", 5, "--num_steps", 5)
+    status, out, err = pyro_vae("diagnose", "run", *options)
     assert status == 0 and "Given is label: log p(x) is that of x given label" in out, err
+
+
+def test_options_of_runs_that_are_older_than_conditions_are_the_same() -> None:
+    old = {"seed": 0, "data": {"class_path": "pyro_vae.Digits", "init_args": {"seed": 0}}}
+    new = {**old, "data": {"class_path": "pyro_vae.Digits", "init_args": {"seed": 0, "given": None}}}
+    assert options_in({**new, "condition": None}) == options_in(old)
+    assert options_in({**new, "condition": "label"})["condition"] == "label"
