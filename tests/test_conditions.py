@@ -15,7 +15,7 @@ from torch import Tensor
 import pyro_vae as pv
 from pyro_vae.networks import Conditions
 from pyro_vae.storage.identity import options_in
-from tests.conftest import Run
+from tests.commands import Run
 
 DIGITS = pv.Digits(given=("label",))
 
@@ -300,8 +300,8 @@ def test_a_conditional_run_by_the_commands(pyro_vae: Run, tmp_path: Path) -> Non
     for command in ("score", "encode"):
         status, out, err = pyro_vae(command, "run", "new.npz")
         assert status == 0 and len(out.splitlines()) == 6, err
-    options = ("--num_data", 10, "--chains", 2, "--temperatures", 5, "--num_steps", 5)
-    status, out, err = pyro_vae("diagnose", "run", *options)
+    few = ("--num_data", 10, "--chains", 2, "--temperatures", 5, "--num_steps", 5)
+    status, out, err = pyro_vae("diagnose", "run", *few)
     assert status == 0 and "Given is label: log p(x) is that of x given label" in out, err
 
 
