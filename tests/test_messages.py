@@ -30,7 +30,8 @@ CASES: dict[int, tuple[tuple[str, ...], str]] = {
     ),
     11: (("train", "--config", "os.yaml"), "--config: --prior: Prior: os.Prior is not part of a model"),
     12: (("scatter",), "the following arguments are required: RUN, the folder of a run"),
-    13: (("compare",), "the following arguments are required: RUN RUN, the folders of runs"),
+    13: (("encode", "run"), "the following arguments are required: FILE, of data"),
+    14: (("compare",), "the following arguments are required: RUN RUN, the folders of runs"),
 }
 
 

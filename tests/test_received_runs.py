@@ -393,6 +393,23 @@ def test_a_training_goes_on_for_longer(pyro_vae: Run) -> None:
     assert pv.load("run").history.epochs[-1].step == 70
 
 
+def test_a_budget_that_is_used_up_changes_nothing(run: Path, pyro_vae: Run) -> None:
+    before = (run / "config.yaml").read_text()
+    line = refused(pyro_vae, "train", "--resume", run, "--epochs", 2)
+    assert line == "run has trained 3 epochs, got --epochs 2: give more"
+    assert "run has trained 39 steps, got --steps 7: give more" in refused(
+        pyro_vae, "train", "--resume", run, "--steps", 7
+    )
+    status, _, err = pyro_vae("train", "--resume", run)
+    assert status == 0 and "the training had ended by budget: to go on, give more --epochs" in err
+    assert (run / "config.yaml").read_text() == before
+    for budget in (("--steps", 50), ("--epochs", 5)):
+        status, _, err = pyro_vae("train", "--resume", run, *budget)
+        assert status == 0, err
+    content = yaml.safe_load((run / "config.yaml").read_text())
+    assert (content["epochs"], content.get("steps")) == (5, None)
+
+
 def test_a_run_is_used_without_its_data_and_elsewhere(run: Path, pyro_vae: Run, tmp_path: Path) -> None:
     values = (np.random.RandomState(0).rand(60, 8, 8) * 255).astype(np.uint8)
     np.save("own.npy", values)
@@ -480,6 +497,8 @@ def test_new_data_are_evaluated_as_those_of_the_training(run: Path, pyro_vae: Ru
     status, out, err = pyro_vae("evaluate", run, *options, "--particles", 20)
     assert status == 0 and "300 all data" in out, err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    line = refused(pyro_vae, "evaluate", run, "--data", "ArrayFile", "--data.path", "none.npy")
+    assert line.startswith("expected the file none.npy, found none")
     line = refused(pyro_vae, "evaluate", run, "--data", "ArrayFile", "--data.path", "new.npy")
     assert "expected data with levels 2 as in training, got 256" in line or "got 17" in line
 

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 
+from jsonargparse import Namespace
+
 from pyro_vae.cli.compare import compare
 from pyro_vae.cli.diagnose import diagnose
 from pyro_vae.cli.evaluate import evaluate
@@ -172,8 +174,20 @@ def _dispatch(arguments: list[str]) -> int:
         if settings.command == "train":
             return train(chosen)
         verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
-        verbs[settings.command](**parser.instantiate(settings)[settings.command].as_dict())
+        verbs[settings.command](**_made(parser, settings)[settings.command].as_dict())
     return 0
+
+
+def _made(parser: Parser, settings: Namespace) -> Namespace:
+    """The settings with the objects that they name; a refusal of one is said as it is."""
+    try:
+        made: Namespace = parser.instantiate(settings)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__ or cause.__context__
+        raise cause or error from error
+    return made
 
 
 def _trusted(arguments: list[str]) -> tuple[list[str], list[str]]:

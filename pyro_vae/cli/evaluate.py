@@ -94,7 +94,7 @@ def evaluate(
         )
         if not new:
             _keep(opened, found)
-        print(reports.table(found.content, opened.run.folder))
+        print(reports.table(found.content, None if new else opened.run.folder))
         if not new:
             _draw(opened.run, found)
 

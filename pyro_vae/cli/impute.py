@@ -100,6 +100,7 @@ def _write_npy(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Pat
     buffer = io.BytesIO()
     np.save(buffer, _filled(columns, values, "mean"))
     write(out, buffer.getvalue())
+    print(out)
 
 
 def _write_npz(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Path) -> None:
@@ -111,6 +112,7 @@ def _write_npz(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Pat
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write(out, buffer.getvalue())
+    print(out)
 
 
 def _write_csv(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Path) -> None:
@@ -121,6 +123,7 @@ def _write_csv(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Pat
     for row in zip(*(part.tolist() for part in parts), strict=True):
         lines.append(",".join(repr(value) for value in row))
     write(out, ("\n".join(lines) + "\n").encode())
+    print(out)
 
 
 #: Columns of a table of missing entries.

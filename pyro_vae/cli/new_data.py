@@ -157,6 +157,7 @@ def _write(columns: Mapping[str, np.ndarray], out: Path | None) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, **columns)  # type: ignore[arg-type]
         write(out, buffer.getvalue())
+        print(out)
         return
     text = io.StringIO()
     text.write(",".join(["datum", *columns]) + "\n")
@@ -166,3 +167,4 @@ def _write(columns: Mapping[str, np.ndarray], out: Path | None) -> None:
         print(text.getvalue(), end="")
     else:
         write(out, text.getvalue().encode())
+        print(out)

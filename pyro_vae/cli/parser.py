@@ -195,7 +195,7 @@ def settings_of(run: Run, changes: Sequence[str] = (), trust: Iterable[str] = ()
     Raises:
         InputError: where the file cannot be read, or names a class that is not allowed.
     """
-    trusted = {*trust, *consented()}
+    trusted = {*([trust] if isinstance(trust, str) else trust), *consented()}
     with only_trusted(trusted, run.folder):
         settings = reader().parse_args(with_defaults([f"--config={run.config}", *changes]))
     check_classes(settings, trusted)
@@ -225,6 +225,9 @@ def going_on(arguments: Sequence[str]) -> tuple[Path, list[str]] | None:
             others += [word] if joined or not option.startswith("--") else [f"{word}={next(words, '')}"]
     if folder is None:
         return None
+    named = {word.partition("=")[0] for word in others}
+    if "--epochs" in named and "--steps" not in named:
+        others.append("--steps=null")  # which would count before epochs
     if not folder:
         raise InputError("--resume expects the folder of a run, got none")
     for option in (word.partition("=")[0] for word in others):

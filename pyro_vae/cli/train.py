@@ -14,7 +14,7 @@ from pyro_vae.cli.configuration import check_options, options_of, text_of
 from pyro_vae.cli.loading import data_of, model_of, options_for_fit
 from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.data import DataFacts, Dataset
-from pyro_vae.errors import count, draws
+from pyro_vae.errors import InputError, count, draws
 from pyro_vae.storage.files import write
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
@@ -52,10 +52,10 @@ def _trained(
     going_on: bool,
 ) -> int:
     """Train in a folder, evaluate, and keep everything there."""
-    started, text = going_on, text_of(settings)
+    started, text, before = going_on, text_of(settings), 0
     about = {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
     if going_on:
-        _check_identity(folder, about["configuration"])
+        before = _epochs_before(folder, about["configuration"], settings)
 
     def start() -> None:
         nonlocal started
@@ -81,6 +81,12 @@ def _trained(
             callbacks=[note],
         )
         note(vae, history)
+        if going_on and len(history.epochs) == before:
+            print(
+                f"pyro-vae: note: the training had ended by {history.ended_by}: to go on, give more "
+                "--epochs, --steps or --patience",
+                file=sys.stderr,
+            )
         _finish(Run(folder), vae, data, history, settings, about["configuration"])
     except KeyboardInterrupt:
         if not started:
@@ -91,11 +97,24 @@ def _trained(
     return 0
 
 
-def _check_identity(folder: Path, here: Mapping[str, Any]) -> None:
-    """Refuse to go on where config.yaml is not that by which the run was made."""
+def _epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
+    """How many epochs a run has trained.
+
+    Raises:
+        InputError: where config.yaml is not that by which it was made, or the budget is used up already.
+    """
     path = folder / "checkpoints" / "last.pt"
-    if path.exists():
-        check_options(load_last(path)["about"].get("configuration"), here, path, folder / "config.yaml")
+    if not path.exists():
+        return 0
+    state = load_last(path)
+    check_options(state["about"].get("configuration"), here, path, folder / "config.yaml")
+    epochs, steps = len(state["epochs"]), state["step"]
+    for name, asked, done in (("steps", settings.steps, steps), ("epochs", settings.epochs, epochs)):
+        if asked is not None:
+            if asked < done:
+                raise InputError(f"{folder} has trained {done} {name}, got --{name} {asked}: give more")
+            break  # steps count where they are given
+    return epochs
 
 
 def _finish(

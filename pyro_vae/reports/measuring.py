@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyro_vae.annealing import AnnealedEvidence
 from pyro_vae.batch import Batch
@@ -21,8 +22,9 @@ from pyro_vae.vae import JointProgram
 ELBO_PARTICLES = 10
 
 
-class Evaluation(NamedTuple):
-    """What `evaluation` found."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """What `evaluation` found; printed, the table of a command."""
 
     #: Means and circumstances, for JSON.
     content: dict[str, Any]
@@ -33,7 +35,7 @@ class Evaluation(NamedTuple):
     #: Log p(x) as it was estimated; None where the program has none.
     evidence: LogEvidence | AnnealedEvidence | None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return table(self.content)
 
 
