@@ -1,7 +1,7 @@
 """The state of torch's global random numbers."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -22,6 +22,11 @@ def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's global generators seeded with `seed`, and given back as they were found."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_draws(device):
         torch.manual_seed(seed)
         yield
+
+
+def own_draws(device: torch.device) -> AbstractContextManager[None]:
+    """Draws after which the random numbers go on as if there had been none."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

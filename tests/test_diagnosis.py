@@ -19,7 +19,6 @@ from torch.distributions import kl_divergence
 
 import pyro_vae as pv
 from pyro_vae import plots
-from pyro_vae.compiled import own_draws
 from pyro_vae.diagnosis import (
     Information,
     Mean,
@@ -32,6 +31,7 @@ from pyro_vae.diagnosis import (
 from pyro_vae.diagnosis.local import _start
 from pyro_vae.diagnosis.verdict import Loss, collapse_in_words, generalisation, largest_loss, notes
 from pyro_vae.programs import Latents, Pair
+from pyro_vae.randomness import own_draws
 from tests.components import data_for, refused, vae
 from tests.test_importance import PPCA, L, N, two_sites
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.batch import Batch
-from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable, own_draws
+from pyro_vae.compiled import FlatGraph, NotCompiled, Untraceable
 from pyro_vae.compiled.graph import Outputs
 from pyro_vae.compiled.policy import GRADIENTS, OTHER_OPERATIONS, Speaker, agree, choose, size_of, tolerance
 from pyro_vae.programs import Latents
+from pyro_vae.randomness import own_draws
 
 
 class Point(NamedTuple):

@@ -14,11 +14,10 @@ from pyro_vae.annealing.kernels import Kernels, pilot_transitions, tune
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.batch import Batch
-from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents
 from pyro_vae.progress import progress_bar
-from pyro_vae.randomness import own_randomness, random_state, set_random_state
+from pyro_vae.randomness import own_draws, own_randomness, random_state, set_random_state
 from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.storage.resumable import Resumable
 

@@ -2,7 +2,7 @@
 
 from pyro_vae.compiled.capture import capture, make_capturable
 from pyro_vae.compiled.elbo import CompiledELBO
-from pyro_vae.compiled.functions import FlatFunction, own_draws
+from pyro_vae.compiled.functions import FlatFunction
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled
 from pyro_vae.compiled.policy import Compile, agree
 from pyro_vae.compiled.reads import Untraceable
@@ -20,5 +20,4 @@ __all__ = [
     "agree",
     "capture",
     "make_capturable",
-    "own_draws",
 ]

@@ -1,15 +1,14 @@
 """A function without gradients as flat graphs, one for each shape."""
 
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
 
-import torch
 from torch import Tensor
 
 from pyro_vae.compiled.graph import FlatGraph
 from pyro_vae.compiled.policy import OTHER_OPERATIONS, Speaker, agree, tolerance
 from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.errors import one_line
+from pyro_vae.randomness import own_draws
 
 
 class FlatFunction:
@@ -70,8 +69,3 @@ class FlatFunction:
         else:
             self.eager = True
             self._speaker.as_plain_pyro(problem)
-
-
-def own_draws(device: torch.device) -> AbstractContextManager[None]:
-    """Draws after which the random numbers go on as if there had been none."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

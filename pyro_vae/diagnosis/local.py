@@ -10,12 +10,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.compiled import own_draws
 from pyro_vae.diagnosis.families import FreeGuide
 from pyro_vae.errors import count
 from pyro_vae.importance import ELBOEstimate
 from pyro_vae.programs import Pair, Program, one_at_a_time
 from pyro_vae.progress import progress_bar
+from pyro_vae.randomness import own_draws
 
 
 @dataclass(frozen=True, eq=False)

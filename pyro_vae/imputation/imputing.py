@@ -10,13 +10,13 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.importance.bound import chunks_of
 from pyro_vae.importance.pareto import pareto_k
 from pyro_vae.imputation.moments import Resampled, WeightedMoments
 from pyro_vae.imputation.results import Imputation
 from pyro_vae.programs import Drawn, Pair, Place, Program, entries_of, one_at_a_time, sites
+from pyro_vae.randomness import own_draws
 
 #: Draws from p(x_mis|x_obs) on which quantiles stand.
 QUANTILE_DRAWS = 1000

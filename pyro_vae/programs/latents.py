@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.distributions import VonMises, biject_to
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import first_difference, parts_of
 from pyro_vae.programs.enumeration import Summation
@@ -19,6 +18,7 @@ from pyro_vae.programs.numbers import SiteNumbers, UnconstrainedLatents, unsprea
 from pyro_vae.programs.pair import Drawn, Pair
 from pyro_vae.programs.running import refusals
 from pyro_vae.programs.sites import core, imputed, is_masked, plain, sites, unmasked
+from pyro_vae.randomness import own_draws
 
 
 class LogProbs(NamedTuple):

@@ -14,7 +14,6 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.data_plate import DataPlate, Plated
 from pyro_vae.programs.enumeration import Marked, Summation, Terms, enumerating
@@ -22,6 +21,7 @@ from pyro_vae.programs.layout import PARTICLES, Layout, Place
 from pyro_vae.programs.running import buffers_kept, check_signature, refusals
 from pyro_vae.programs.sites import check_support, imputed, plates, sites, unscaled
 from pyro_vae.programs.verifying import Verified, verify
+from pyro_vae.randomness import own_draws
 
 
 class Drawn(NamedTuple):

@@ -13,13 +13,13 @@ from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import close, parts_of
 from pyro_vae.programs.latents import Latents
 from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.programs.sites import core, imputed, sites
+from pyro_vae.randomness import own_draws
 
 
 class Simulated(NamedTuple):

@@ -13,14 +13,13 @@ from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_vae.batch import Batch
-from pyro_vae.compiled import own_draws
 from pyro_vae.errors import InputError
 from pyro_vae.programs.comparing import Densities, Pick, close, first_difference, noise, parts_of
 from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.looking import Look, check_shape, look, look_at_all, values_of
 from pyro_vae.programs.running import say
 from pyro_vae.programs.sites import sites
-from pyro_vae.randomness import random_state, set_random_state
+from pyro_vae.randomness import own_draws, random_state, set_random_state
 
 if TYPE_CHECKING:
     from pyro_vae.programs.pair import Drawn, Pair
