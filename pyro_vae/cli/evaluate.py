@@ -11,7 +11,6 @@ from pyro_vae.cli.pictures import save_picture
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.importance import LogEvidence
-from pyro_vae.randomness import own_randomness
 from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
@@ -115,14 +114,9 @@ def _certificate(
     if estimator.method != "annealed" or not estimator.simulated or vae.no_evidence:
         return None
 
-    def work() -> dict[str, Any]:
-        with own_randomness(seed, vae.device):
-            like = vae.place(reports.shown_for(part, estimator.simulated))
-            checkpoint = stages.within("certificate of annealing")
-            return estimator.certificate(vae, like, checkpoint=checkpoint)
-
+    checkpoint = stages.within("certificate of annealing")
     try:
-        found = stages("certificate", work)
+        found = stages("certificate", lambda: estimator.certificate(vae, part, seed, checkpoint=checkpoint))
         return {**found, "seconds": stages.seconds["certificate"]}
     except InputError as error:
         warnings.warn(f"no certificate on simulated data: {error}", stacklevel=2)

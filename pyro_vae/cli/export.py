@@ -4,14 +4,13 @@ import io
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pyro
 import torch
 from torch import Tensor, nn
 
 from pyro_vae.cli.loading import load
 from pyro_vae.errors import InputError, one_line
-from pyro_vae.storage.files import write
+from pyro_vae.storage.files import write, write_arrays
 from pyro_vae.vae import JointProgram
 
 #: Rounding, relative and absolute, by which an exported network may differ.
@@ -75,9 +74,7 @@ def export(run: Path, *, out: Path | None = None) -> None:
     for name, content in programs.items():
         write(folder / f"{name}.pt2", content)
     arrays = {"x": x, "mean": mean, "scale": scale, "z": mean, "decoded": decoded}
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: array.cpu().numpy() for name, array in arrays.items()})
-    write(folder / "test.npz", buffer.getvalue())
+    write_arrays(folder / "test.npz", {name: array.cpu().numpy() for name, array in arrays.items()})
     for name in ("encoder.pt2", "decoder.pt2", "test.npz"):
         print(folder / name)
 

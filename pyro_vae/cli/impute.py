@@ -15,7 +15,7 @@ from pyro_vae.errors import InputError, draws, seed_number
 from pyro_vae.imputation import Imputation
 from pyro_vae.imputation import impute as impute_data
 from pyro_vae.randomness import own_randomness
-from pyro_vae.storage.files import write
+from pyro_vae.storage.files import write, write_arrays
 
 #: Probabilities of the interval that is written.
 _INTERVAL = (0.05, 0.95)
@@ -66,6 +66,7 @@ def impute(
 
     def finish(columns: Mapping[str, np.ndarray], values: NDArray[Any]) -> None:
         _WRITERS[out.suffix](columns, values, out)
+        print(out)
 
     over(opened, file, "impute", work, {"particles": particles, "seed": seed}, finish)
 
@@ -100,7 +101,6 @@ def _write_npy(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Pat
     buffer = io.BytesIO()
     np.save(buffer, _filled(columns, values, "mean"))
     write(out, buffer.getvalue())
-    print(out)
 
 
 def _write_npz(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Path) -> None:
@@ -109,10 +109,7 @@ def _write_npz(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Pat
     zeros = np.zeros(values.shape, arrays["filled"].dtype)
     arrays["standard_deviation"] = _filled(columns, zeros, "standard_deviation")
     arrays |= {name: columns[name] for name in _PER_DATUM}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write(out, buffer.getvalue())
-    print(out)
+    write_arrays(out, arrays)
 
 
 def _write_csv(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Path) -> None:
@@ -123,7 +120,6 @@ def _write_csv(columns: Mapping[str, np.ndarray], values: NDArray[Any], out: Pat
     for row in zip(*(part.tolist() for part in parts), strict=True):
         lines.append(",".join(repr(value) for value in row))
     write(out, ("\n".join(lines) + "\n").encode())
-    print(out)
 
 
 #: Columns of a table of missing entries.

@@ -15,7 +15,7 @@ from pyro_vae.errors import InputError, draws, seed_number
 from pyro_vae.importance import elbo, log_evidence
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
-from pyro_vae.storage.files import write
+from pyro_vae.storage.files import write, write_arrays
 from pyro_vae.storage.stages import Stages
 
 #: Data worked on at once, after which the results are kept.
@@ -154,9 +154,7 @@ def over(
 def _write(columns: Mapping[str, np.ndarray], out: Path | None) -> None:
     """A CSV with a header and a line for each datum, or arrays."""
     if out is not None and out.suffix == ".npz":
-        buffer = io.BytesIO()
-        np.savez(buffer, **columns)  # type: ignore[arg-type]
-        write(out, buffer.getvalue())
+        write_arrays(out, columns)
         print(out)
         return
     text = io.StringIO()

@@ -3,7 +3,7 @@
 from pyro_vae.reports.diagnosing import Diagnosing, diagnosis_table
 from pyro_vae.reports.estimators import Estimator, Method
 from pyro_vae.reports.evaluating import evaluate
-from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, shown_for, units
+from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, units
 from pyro_vae.reports.measuring import ELBO_PARTICLES, Evaluation, evaluation, summary
 from pyro_vae.reports.tables import table
 
@@ -21,7 +21,6 @@ __all__ = [
     "held_out",
     "is_mass",
     "part_of",
-    "shown_for",
     "summary",
     "table",
     "units",

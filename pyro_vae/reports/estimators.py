@@ -9,8 +9,10 @@ from torch import Tensor
 
 from pyro_vae.annealing import AnnealedEvidence, annealed_log_evidence, bidirectional_gap
 from pyro_vae.batch import Batch
+from pyro_vae.data import Split
 from pyro_vae.importance import LogEvidence, log_evidence
 from pyro_vae.importance.results import RELIABLE_K
+from pyro_vae.randomness import own_randomness
 from pyro_vae.vae import JointProgram
 
 Method = Literal["importance", "annealed"]
@@ -64,23 +66,26 @@ class Estimator(NamedTuple):
     def certificate(
         self,
         vae: JointProgram,
-        like: Tensor | Batch,
+        part: Split,
+        seed: int,
         *,
         checkpoint: Path | None = None,
         progress: bool | None = None,
     ) -> dict[str, float | int]:
-        """The bidirectional gap of annealing by these options, on data drawn from the model, in nats."""
-        found = bidirectional_gap(
-            vae.model,
-            vae.guide,
-            self.simulated,
-            like=like,
-            num_chains=self.chains,
-            num_temperatures=self.temperatures,
-            start=self.start,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+        """The bidirectional gap of annealing by these options, on data drawn like `part`, in nats."""
+        with own_randomness(seed, vae.device):
+            found = bidirectional_gap(
+                vae.model,
+                vae.guide,
+                self.simulated,
+                # like one datum, or like several where what is given differs
+                like=vae.place(part.take(slice(0, self.simulated if part.given else 1))),
+                num_chains=self.chains,
+                num_temperatures=self.temperatures,
+                start=self.start,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
         bounds = {"lower": float(found.lower.mean()), "upper": float(found.upper.mean())}
         gap = {"gap": found.mean, "standard_error": found.mean_standard_error}
         return {**bounds, **gap, "num_data": self.simulated}

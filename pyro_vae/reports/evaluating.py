@@ -5,9 +5,8 @@ from typing import Literal, Protocol
 
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, count, draws, seed_number
-from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.estimators import Estimator, Method
-from pyro_vae.reports.facts import held_out, part_of, shown_for
+from pyro_vae.reports.facts import held_out, part_of
 from pyro_vae.reports.measuring import Evaluation, evaluation
 from pyro_vae.vae import JointProgram
 
@@ -86,9 +85,8 @@ def evaluate(
     estimator = Estimator(method, particles, until_standard_error, chains, temperatures, start, simulated)
     certificate = None
     if method == "annealed" and simulated and not vae.no_evidence:
-        with own_randomness(seed_number(seed), vae.device):
-            like = vae.place(shown_for(part_of(data, split, num_data), simulated))
-            certificate = estimator.certificate(vae, like, progress=progress)
+        part = part_of(data, split, num_data)
+        certificate = estimator.certificate(vae, part, seed_number(seed), progress=progress)
     return evaluation(
         vae,
         data,

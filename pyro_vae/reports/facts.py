@@ -40,11 +40,6 @@ def is_mass(vae: JointProgram, data: Tensor | Batch) -> bool:
     return all(site["fn"].support.is_discrete for site in observed if not made_up & site["infer"].keys())
 
 
-def shown_for(part: Split, simulated: int) -> Batch:
-    """Of what form data are simulated: like one datum, or like several where what is given differs."""
-    return part.take(slice(0, simulated if part.given else 1))
-
-
 def units(data: Dataset, mass: bool) -> str:
     """What a number of nats is of: a probability where `mass`, else a density of the data as they are."""
     if mass:

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,13 @@ def write(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             error.filename = error.filename or str(path)  # a full disk does not say where
         raise
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Arrays, numbers and strings as an .npz, written atomically."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write(path, buffer.getvalue())
 
 
 def read_text(path: Path) -> str:

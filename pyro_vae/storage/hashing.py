@@ -18,10 +18,14 @@ def fingerprint(data: Tensor | Batch) -> str:
         if not isinstance(value, Tensor):
             digest.update(f"{name} {value!r}".encode())
             continue
-        values = value.detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(values.shape)} {values.dtype}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(f"{name}{tuple(value.shape)} {value.dtype}".encode())
+        digest.update(_bytes_of(value))
     return digest.hexdigest()[:16]
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The values of a tensor, in the order of its axes."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def fingerprint_of(module: nn.Module) -> str:
@@ -40,9 +44,8 @@ def digest(content: Any) -> str:
 
 def _add(found: "hashlib._Hash", content: Any) -> None:
     if isinstance(content, Tensor):
-        values = content.detach().cpu().contiguous()
-        found.update(f"{values.dtype}{tuple(values.shape)}".encode())
-        found.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        found.update(f"{content.dtype}{tuple(content.shape)}".encode())
+        found.update(_bytes_of(content))
     elif isinstance(content, Mapping):
         found.update(f"{{{len(content)}".encode())
         for key, value in content.items():

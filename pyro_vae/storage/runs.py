@@ -27,10 +27,8 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyro_vae.errors import InputError
-from pyro_vae.storage.files import TEMPORARY, write
+from pyro_vae.storage.files import TEMPORARY, write, write_arrays
 from pyro_vae.storage.locks import locked
 
 #: All that a run writes into its folder.
@@ -176,9 +174,7 @@ class Run:
 
     def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
         """`arrays` (arrays, numbers and strings) as NAME, an .npz, in the folder."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write(self.folder / name, buffer.getvalue())
+        write_arrays(self.folder / name, arrays)
 
 
 def _reserved(parent: Path, name: str) -> Path:
