@@ -44,8 +44,13 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture
-def pyro_vae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """The command, run in an empty folder: status, standard output, standard error."""
+def pyro_vae(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """The command, run in an empty folder: status, standard output, standard error.
+
+    Modules that it imported from there are forgotten afterwards: the next test's may share their names.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
@@ -57,7 +62,10 @@ def pyro_vae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
             status = int(end.code or 0)
         return status, *capfd.readouterr()
 
-    return run
+    yield run
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
