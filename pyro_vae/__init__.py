@@ -27,13 +27,23 @@ if TYPE_CHECKING:
     from pyro_vae.data import (
         MNIST,
         ArrayFile,
+        AsGiven,
+        Counts,
         Dataset,
+        Dequantised,
         Digits,
+        Dynamic,
         FashionMNIST,
+        Form,
         FreyFaces,
         ImageFolder,
+        Levels,
         Omniglot,
+        RawValues,
+        Standardised,
+        Static,
         StaticMNIST,
+        Threshold,
     )
     from pyro_vae.diagnosis import (
         Agreement,
@@ -46,7 +56,14 @@ if TYPE_CHECKING:
         diagnose,
         exact_posterior,
     )
-    from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice, Observed
+    from pyro_vae.distributions import (
+        Affine,
+        BagOfWords,
+        ContinuousBernoulli,
+        DiscretizedLogistic,
+        Lattice,
+        Observed,
+    )
     from pyro_vae.errors import InputError, NonFiniteLossError
     from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
     from pyro_vae.imputation import Imputation, LogConditional, impute, log_conditional
@@ -58,6 +75,7 @@ if TYPE_CHECKING:
         DiscretizedLogisticMixtureLikelihood,
         LaplaceLikelihood,
         Likelihood,
+        MultinomialLikelihood,
         NegativeBinomialLikelihood,
         NormalLikelihood,
         ObservedLikelihood,
@@ -95,7 +113,15 @@ if TYPE_CHECKING:
     )
     from pyro_vae.reports import Evaluation, evaluate
     from pyro_vae.training import Epoch, History, fit
-    from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemble
+    from pyro_vae.vae import (
+        VAE,
+        Autoencoder,
+        HierarchicalVAE,
+        JointProgram,
+        StandardisedLikelihood,
+        StandardisedPosterior,
+        assemble,
+    )
 
 __version__ = version("pyro_vae")
 
@@ -103,11 +129,14 @@ __all__ = [
     "MLP",
     "MNIST",
     "VAE",
+    "Affine",
     "Agreement",
     "AnnealedEvidence",
     "Architecture",
     "ArrayFile",
+    "AsGiven",
     "Autoencoder",
+    "BagOfWords",
     "Batch",
     "BernoulliLikelihood",
     "BidirectionalGap",
@@ -120,14 +149,17 @@ __all__ = [
     "ContinuousBernoulli",
     "ContinuousBernoulliLikelihood",
     "Convolutional",
+    "Counts",
     "Coverage",
     "Dataset",
+    "Dequantised",
     "Diagnosis",
     "DiagonalNormalPosterior",
     "Digits",
     "DiscretizedLogistic",
     "DiscretizedLogisticLikelihood",
     "DiscretizedLogisticMixtureLikelihood",
+    "Dynamic",
     "ELBOEstimate",
     "Epoch",
     "Evaluation",
@@ -135,6 +167,7 @@ __all__ = [
     "FashionMNIST",
     "FlowPosterior",
     "FlowPrior",
+    "Form",
     "FreeBitsELBO",
     "FreyFaces",
     "FullNormalPosterior",
@@ -151,11 +184,13 @@ __all__ = [
     "LaplaceLikelihood",
     "LaplacePrior",
     "Lattice",
+    "Levels",
     "Likelihood",
     "LogConditional",
     "LogEvidence",
     "LowRankNormalPosterior",
     "MixturePrior",
+    "MultinomialLikelihood",
     "NegativeBinomialLikelihood",
     "Network",
     "NonFiniteLossError",
@@ -167,11 +202,17 @@ __all__ = [
     "PoissonLikelihood",
     "Posterior",
     "Prior",
+    "RawValues",
     "ResidualConvolutional",
     "SingleOptimiser",
     "StandardNormalPrior",
+    "Standardised",
+    "StandardisedLikelihood",
+    "StandardisedPosterior",
+    "Static",
     "StaticMNIST",
     "StudentTPrior",
+    "Threshold",
     "TrainedRun",
     "VampPrior",
     "agreement",

@@ -64,6 +64,11 @@ LIKELIHOODS: dict[str, Callable[[tuple[int, ...], int], pv.Likelihood]] = {
     "NegativeBinomial, in quarters": lambda shape, dim: pv.NegativeBinomialLikelihood(
         SMALL.decoder(dim, shape), shape, unit=0.25
     ),
+    "Normal, standardised": lambda shape, dim: pv.StandardisedLikelihood(
+        pv.NormalLikelihood(SMALL.decoder(dim, shape), shape),
+        torch.linspace(-2.0, 30.0, 20).reshape(shape),
+        torch.linspace(0.5, 9.0, 20).reshape(shape),
+    ),
 }
 
 #: The values of one number under each discrete likelihood; of counts, as far as they have any mass.

@@ -83,13 +83,13 @@ def test_pixels_are_grouped_by_how_often_they_change() -> None:
     assert unusual(levels, training).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("binarization", ["none", "dequantised"])
-def test_levels_are_those_that_are_stored(binarization: str) -> None:
+@pytest.mark.parametrize("form", [pv.Levels(), pv.Dequantised()])
+def test_levels_are_those_that_are_stored(form: pv.Form) -> None:
     stored = torch.arange(256, dtype=torch.uint8).reshape(64, 4)
-    data = pv.Dataset(stored, test=stored, binarization=binarization)  # type: ignore[arg-type]
+    data = pv.Dataset(stored, test=stored, form=form)
     for split in (data.train, data.test):
         assert torch.equal(levels_of(data, split.batch()), stored.long())
-    if binarization == "dequantised":
+    if form.name == "Dequantised":
         for u in (0.0, 0.9999):
             assert torch.equal(levels_of(data, (stored.float() + u) / 256), stored.long())
 

@@ -172,7 +172,7 @@ def test_the_classifier_learns_digits_and_repeats() -> None:
     networks = [train_classifier(data.train, epochs=15) for _ in range(2)]
     for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
         assert torch.equal(ours, theirs)
-    found = Judge(networks[0], pv.Digits(binarization="threshold").train).verdict(data.test.batch())
+    found = Judge(networks[0], pv.Digits(form=pv.Threshold()).train).verdict(data.test.batch())
     assert data.test.labels is not None
     assert float(found.digit.eq(data.test.labels).double().mean()) > 0.8
 

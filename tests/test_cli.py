@@ -114,7 +114,7 @@ def test_a_file_and_options_together(pyro_vae: Run) -> None:
     Path("some.yaml").write_text("data:\n  class_path: ArrayFile\n  init_args:\n    path: x.npy\nseed: 7\n")
     for options, seed in ((("--config", "some.yaml"), 0), (("--config=some.yaml", "--data.seed", 3), 3)):
         given = yaml.safe_load(pyro_vae("train", *options, "--print_config")[1])
-        assert given["data"]["init_args"]["binarization"] == "none"
+        assert given["data"]["init_args"]["form"] is None
         assert given["data"]["init_args"]["seed"] == seed
         assert given["seed"] == 7
         assert given["prior"]["class_path"] == "pyro_vae.StandardNormalPrior"
@@ -124,12 +124,12 @@ def test_a_class_has_its_own_defaults_wherever_it_is_named(pyro_vae: Run) -> Non
     Path("vamp.yaml").write_text("prior:\n  class_path: MixturePrior\n  init_args:\n    components: 20\n")
     Path("bare.yaml").write_text("data:\n  init_args:\n    seed: 9\nprior: null\n")
     cases: list[tuple[tuple[Any, ...], str, dict[str, Any]]] = [
-        (("--data.seed", 3, "--data", "MNIST"), "data", {"binarization": "dynamic", "seed": 3}),
+        (("--data.seed", 3, "--data", "MNIST"), "data", {"form": None, "seed": 3}),
         (("--prior.components", 7, "--prior=VampPrior"), "prior", {"components": 7}),
         (("--config", "vamp.yaml", "--prior", "VampPrior"), "prior", {"components": 500}),
         (("--prior", "VampPrior", "--config", "vamp.yaml"), "prior", {"components": 500}),
         (("--config", "vamp.yaml", "--prior.components", 3), "prior", {"components": 3}),
-        (("--config", "bare.yaml"), "data", {"binarization": "dynamic", "seed": 9}),
+        (("--config", "bare.yaml"), "data", {"form": None, "seed": 9}),
         (("--config", "bare.yaml"), "likelihood", {}),
     ]
     for options, part, expected in cases:
@@ -250,39 +250,29 @@ def test_pictures(pyro_vae: Run, trained: Path, verb: str, name: str) -> None:
         ("--prior", "MixturePrior", "--prior.components", "3"),
         ("--prior", "VampPrior", "--prior.components", "20"),
         ("--network", "Convolutional", "--network.channels", "[3]", "--network.hidden_dim", "5"),
-        (
-            "--likelihood",
-            "NormalLikelihood",
-            "--likelihood.scale",
-            "per_pixel",
-            "--data.binarization",
-            "none",
-        ),
-        ("--likelihood", "NormalLikelihood", "--likelihood.scale", "0.5", "--data.binarization", "none"),
+        ("--likelihood", "NormalLikelihood", "--likelihood.scale", "per_pixel"),
+        ("--likelihood", "NormalLikelihood", "--likelihood.scale", "0.5", "--data.form", "Levels"),
         (
             *("--likelihood", "ContinuousBernoulliLikelihood"),
-            *(
-                "--data.binarization",
-                "dequantised",
-                "--network",
-                "Convolutional",
-                "--network.channels",
-                "[3]",
-            ),
+            *("--network", "Convolutional", "--network.channels", "[3]"),
         ),
-        ("--likelihood", "LaplaceLikelihood", "--data.binarization", "none"),
-        ("--likelihood", "CategoricalLikelihood", "--data.binarization", "none"),
-        ("--likelihood", "DiscretizedLogisticLikelihood", "--data.binarization", "none"),
+        ("--likelihood", "LaplaceLikelihood", "--data.form", "Standardised"),
+        ("--likelihood", "CategoricalLikelihood"),
+        ("--likelihood", "DiscretizedLogisticLikelihood"),
         (
             *("--likelihood", "DiscretizedLogisticMixtureLikelihood", "--likelihood.components", "3"),
-            *("--data.binarization", "none", "--network", "Convolutional", "--network.channels", "[3]"),
+            *("--network", "Convolutional", "--network.channels", "[3]"),
         ),
-        ("--likelihood", "PoissonLikelihood", "--likelihood.unit", "0.0625", "--data.binarization", "none"),
+        ("--likelihood", "PoissonLikelihood"),
         (
-            *("--likelihood", "NegativeBinomialLikelihood", "--likelihood.unit", "0.0625"),
-            *("--data.binarization", "none"),
+            "--likelihood",
+            "NegativeBinomialLikelihood",
+            "--likelihood.unit",
+            "0.0625",
+            "--data.form",
+            "Levels",
         ),
-        ("--data.binarization", "static", "--data.seed", "3"),
+        ("--data.form", "Static", "--data.seed", "3"),
         ("--optimiser", "RMSprop", "--optimiser.lr", "0.01"),
         ("--schedule", "CosineAnnealingLR", "--schedule.T_max", "1"),
         ("--network.activation", "ReLU", "--clip_norm", "1.0", "--patience", "2", "--num_particles", "2"),
@@ -297,28 +287,28 @@ def test_every_part_is_one_option(pyro_vae: Run, options: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "binarization", "units", "bin_width"),
+    ("likelihood", "form", "units", "bin_width"),
     [
-        ("BernoulliLikelihood", "dynamic", "nats per datum", None),
-        ("CategoricalLikelihood", "none", "nats per datum", 1),
+        ("BernoulliLikelihood", "Dynamic", "nats per datum", None),
+        ("CategoricalLikelihood", "Levels", "nats per datum", 1),
         (
             "NormalLikelihood",
-            "none",
+            "Levels",
             "nats per datum, of a density at discrete values, where it can grow without limit",
             None,
         ),
         (
             "ContinuousBernoulliLikelihood",
-            "dequantised",
+            "Dequantised",
             "nats per datum, of a density of uniformly dequantised data",
             1 / 17,
         ),
     ],
 )
 def test_a_report_says_what_its_nats_are_of_and_gives_bits_where_there_are_levels(
-    pyro_vae: Run, likelihood: str, binarization: str, units: str, bin_width: float | None
+    pyro_vae: Run, likelihood: str, form: str, units: str, bin_width: float | None
 ) -> None:
-    options = ("--likelihood", likelihood, "--data.binarization", binarization, "--epochs", 1, *SMALL)
+    options = ("--likelihood", likelihood, "--data.form", form, "--epochs", 1, *SMALL)
     status, out, _ = pyro_vae("train", *options, "--out", "run")
     assert status == 0
     summary = json.loads(Path("run/summary.json").read_text())
@@ -331,7 +321,7 @@ def test_a_report_says_what_its_nats_are_of_and_gives_bits_where_there_are_level
         bits = -(found["estimate"] + 64 * math.log(bin_width)) / 64 / math.log(2)
         assert found["bits_per_dim"] == pytest.approx(bits)
         assert 1 < bits < math.log2(17) + 0.5
-        bound = "   (an upper bound, by dequantisation)" if binarization == "dequantised" else ""
+        bound = "   (an upper bound, by dequantisation)" if form == "Dequantised" else ""
         assert f"bits per dim   {bits:10.4f}{bound}\n" in out
 
 
@@ -475,9 +465,8 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     ),
     "wrong type": (lambda: ("train", "--epochs", "many"), "--epochs: expected int, got many"),
     "wrong choice": (
-        lambda: ("train", "--data.binarization", "soft"),
-        "--data.binarization: expected one of 'dynamic', 'static', 'threshold', 'none', 'dequantised', "
-        "got soft",
+        lambda: ("train", "--data.form", "soft"),
+        "--data.form: .*soft",
     ),
     "bad number": (lambda: ("train", "--epochs", 0), "epochs expects a positive whole number, got 0"),
     "bad weight": (
@@ -513,12 +502,12 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         r"NaN",
     ),
     "grey pixels under Bernoulli": (
-        lambda: ("train", "--data.binarization", "none"),
-        r"got 0\.\d+ among values from 0 to 1: binarise the data .*, or use ContinuousBernoulliLikelihood",
+        lambda: ("train", "--data.form", "Levels"),
+        r"got 0\.\d+ among values from 0 to 1: binarise the data .*, or use .* ContinuousBernoulliLikelihood",
     ),
     "bits under the continuous Bernoulli": (
-        lambda: ("train", "--likelihood", "ContinuousBernoulliLikelihood"),
-        "expects grey levels between 0 and 1, got only 0 and 1: use binarization dequantised or none .*, or "
+        lambda: ("train", "--likelihood", "ContinuousBernoulliLikelihood", "--data.form", "Dynamic"),
+        "expects grey levels between 0 and 1, got only 0 and 1: use the form Dequantised .*, or "
         "use BernoulliLikelihood",
     ),
     "real numbers under the continuous Bernoulli": (
@@ -527,27 +516,34 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     ),
     "real numbers under a likelihood of levels": (
         lambda: ("train", *array("real.npy", BITS / 2), "--likelihood", "CategoricalLikelihood"),
-        "a likelihood of levels needs data with levels, got ArrayFile as given, not binarised.*: use "
-        "binarization none on data of bytes, or a continuous likelihood as ContinuousBernoulliLikelihood",
+        "expected whole numbers from 0 to a whole maximum for the form Levels, got float32 from 0 to 0.5 "
+        ".*, or use the form AsGiven, or another likelihood than CategoricalLikelihood",
+    ),
+    "real numbers as they are under a likelihood of levels": (
+        lambda: (
+            *("train", *array("real.npy", BITS / 2), "--likelihood", "CategoricalLikelihood"),
+            *("--data.form", "AsGiven"),
+        ),
+        "a likelihood of levels needs data with levels, got ArrayFile as given.*: put whole numbers into the",
     ),
     "dequantised data under a likelihood of levels": (
         lambda: (
             *("train", "--likelihood", "DiscretizedLogisticLikelihood"),
-            *("--data.binarization", "dequantised"),
+            *("--data.form", "Dequantised"),
         ),
-        "needs data with levels, got Digits uniform dequantisation of 17 levels, .*: use binarization none",
+        "needs data with levels, got Digits uniform dequantisation of 17 levels, .*: put whole numbers into",
     ),
     "dequantised data under a likelihood of counts": (
-        lambda: ("train", "--likelihood", "PoissonLikelihood", "--data.binarization", "dequantised"),
-        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none, with .* Normal",
+        lambda: ("train", "--likelihood", "PoissonLikelihood", "--data.form", "Dequantised"),
+        r"expects counts in units of 1, from 0, got 0\.\d+ .*: put counts into the form Counts .* Normal",
     ),
     "grey levels under a likelihood of counts": (
-        lambda: ("train", "--likelihood", "NegativeBinomialLikelihood", "--data.binarization", "none"),
-        r"expects counts in units of 1, from 0, got 0\.\d+ .*: use binarization none, with .* Normal",
+        lambda: ("train", "--likelihood", "NegativeBinomialLikelihood", "--data.form", "Levels"),
+        r"expects counts in units of 1, from 0, got 0\.\d+ .*: put counts into the form Counts .* Normal",
     ),
     "real numbers to dequantise": (
-        lambda: ("train", *array("real.npy", BITS / 2), "--data.binarization", "dequantised"),
-        "expected bytes from 0 to a whole maximum for binarization 'dequantised', got torch.float32 up to 0",
+        lambda: ("train", *array("real.npy", BITS / 2), "--data.form", "Dequantised"),
+        "expected whole numbers from 0 to a whole maximum for the form Dequantised, got float32 from 0 to 0",
     ),
     "levels as an option": (
         lambda: ("train", "--likelihood", "CategoricalLikelihood", "--likelihood.levels", 17),
@@ -731,7 +727,7 @@ def test_test_data_of_elbo_and_log_evidence_are_the_same(pyro_vae: Run) -> None:
 def test_overwrite_replaces_a_run_only_when_the_new_one_can_start(pyro_vae: Run) -> None:
     pyro_vae("train", "--epochs", 2, *SMALL, "--out", "run")
     before = Path("run/summary.json").read_text()
-    assert pyro_vae("train", "--data.binarization", "none", "--out", "run", "--overwrite", "true")[0] == 2
+    assert pyro_vae("train", "--data.form", "Levels", "--out", "run", "--overwrite", "true")[0] == 2
     assert pyro_vae("train", "--batch_size", "9999", "--out", "run", "--overwrite", "true")[0] == 2
     assert Path("run/summary.json").read_text() == before
     assert pyro_vae("train", "--epochs", 1, *SMALL, "--out", "run", "--overwrite", "true")[0] == 0

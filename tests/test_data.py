@@ -8,8 +8,22 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from pyro_vae.data import Dataset, Digits, Split, batches, splits
-from pyro_vae.data import dataset as dataset_module
+from pyro_vae.data import (
+    FORMS,
+    AsGiven,
+    Counts,
+    Dataset,
+    Dequantised,
+    Digits,
+    Dynamic,
+    Levels,
+    Split,
+    Static,
+    Threshold,
+    batches,
+    splits,
+)
+from pyro_vae.data import forms as forms_module
 from pyro_vae.errors import InputError
 
 GREY = np.random.RandomState(7).randint(0, 256, (50, 3, 4)).astype(np.uint8)
@@ -73,7 +87,7 @@ def test_batch_by_index_and_slice_never_aliases() -> None:
 
 
 def test_dynamic_frequencies_are_the_grey_levels() -> None:
-    split = made(binarization="dynamic").train
+    split = made(form=Dynamic()).train
     generator = torch.Generator().manual_seed(0)
     draws = torch.stack([split.batch(generator=generator) for _ in range(2000)])
     assert set(draws.unique().tolist()) == {0.0, 1.0}
@@ -84,7 +98,7 @@ def test_dynamic_frequencies_are_the_grey_levels() -> None:
 
 
 def test_black_stays_black_even_for_noise_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = Dataset(np.array([[0.0, 1e-6]]), binarization="dynamic").train
+    split = Dataset(np.array([[0.0, 1e-6]]), form=Dynamic()).train
     monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.zeros(shape))
     assert split.batch().tolist() == [[0, 1]]
 
@@ -94,30 +108,30 @@ def independent_draw(array: np.ndarray[Any, Any], seed: int, stream: int) -> tor
     return torch.from_numpy(noise < array / 255).unsqueeze(1).float()
 
 
-@pytest.mark.parametrize("binarization", ["dynamic", "static"])
-def test_evaluated_splits_are_one_fixed_draw(binarization: Any) -> None:
-    data = made(binarization=binarization, seed=5)
+@pytest.mark.parametrize("form", ["Dynamic", "Static"])
+def test_evaluated_splits_are_one_fixed_draw(form: str) -> None:
+    data = made(form=FORMS[form], seed=5)
     for split, array, stream in ((data.valid, GREY[30:38], 1), (data.test, GREY[38:], 2)):
         assert torch.equal(split.batch(), independent_draw(array, 5, stream))
         assert torch.equal(split.batch(), split.batch())
-    other = Dataset(GREY[:3], None, GREY[38:], binarization=binarization, seed=5)
+    other = Dataset(GREY[:3], None, GREY[38:], form=FORMS[form], seed=5)
     assert torch.equal(other.test.values, data.test.values)
 
 
 def test_static_training_data_are_one_fixed_draw() -> None:
-    train = made(binarization="static", seed=5).train
+    train = made(form=Static(), seed=5).train
     assert torch.equal(train.batch(), independent_draw(GREY[:30], 5, 0))
     assert torch.equal(train.batch(), train.batch())
 
 
 def test_draws_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = made(binarization="static").train
-    monkeypatch.setattr(dataset_module, "_DRAWN_AT_ONCE", 25)
-    assert made(binarization="static").train.hash() == whole.hash()
+    whole = made(form=Static()).train
+    monkeypatch.setattr(forms_module, "_DRAWN_AT_ONCE", 25)
+    assert made(form=Static()).train.hash() == whole.hash()
 
 
 def test_dequantised_data_are_uniform_within_the_bins_of_their_levels() -> None:
-    data = made(binarization="dequantised", seed=5)
+    data = made(form=Dequantised(), seed=5)
     assert data.bin_width == 1 / 256
     train = data.train
     assert train.values.dtype == torch.uint8
@@ -131,18 +145,18 @@ def test_dequantised_data_are_uniform_within_the_bins_of_their_levels() -> None:
 
 
 def test_dequantised_evaluation_data_are_one_fixed_draw() -> None:
-    data = made(binarization="dequantised", seed=5)
+    data = made(form=Dequantised(), seed=5)
     for split, array, stream in ((data.valid, GREY[30:38], 1), (data.test, GREY[38:], 2)):
         noise = np.random.RandomState([5, stream]).random_sample(array.shape)
         expected = torch.from_numpy((array + noise) / 256).float().unsqueeze(1)
         assert torch.equal(split.batch(), expected)
         assert split.values.dtype == torch.float32
-    other = Dataset(GREY[:3], None, GREY[38:], binarization="dequantised", seed=5)
+    other = Dataset(GREY[:3], None, GREY[38:], form=Dequantised(), seed=5)
     assert torch.equal(other.test.values, data.test.values)
 
 
 def test_dequantised_batches_repeat_an_epoch() -> None:
-    split = made(binarization="dequantised").train
+    split = made(form=Dequantised()).train
     for part in (split.subset(4), split.to("cpu")):
         assert part.dequantise
     first, again, other = (torch.cat(list(batches(split, 8, seed=2, epoch=e))) for e in (4, 4, 5))
@@ -153,15 +167,15 @@ def test_dequantised_batches_repeat_an_epoch() -> None:
 @pytest.mark.parametrize(
     ("data", "levels"),
     [
-        (Digits(binarization="none"), 17),
-        (Digits(binarization="dynamic"), 2),
-        (Digits(binarization="threshold"), 2),
-        (Digits(binarization="dequantised"), None),
+        (Digits(form=Levels()), 17),
+        (Digits(form=Dynamic()), 2),
+        (Digits(form=Threshold()), 2),
+        (Digits(form=Dequantised()), None),
         (made(), 256),
-        (made(binarization="static"), 2),
+        (made(form=Static()), 2),
         (Dataset(GREY > 128), 2),
         (Dataset(GREY / 255), None),
-        (Dataset(GREY / 255, binarization="dynamic"), 2),
+        (Dataset(GREY / 255, form=Dynamic()), 2),
         (made(maximum=16), None),  # counts, with values above what means 1
         (made(maximum=255.5), None),
         (made(maximum=300), 301),
@@ -169,7 +183,7 @@ def test_dequantised_batches_repeat_an_epoch() -> None:
 )
 def test_levels(data: Dataset, levels: int | None) -> None:
     assert data.levels == levels
-    assert (data.bin_width is None) == (data.binarization != "dequantised")
+    assert (data.bin_width is None) == (data.form.name != "Dequantised")
     if levels:
         k = data.test.batch() * (levels - 1)
         assert (k - k.round()).abs().max() < 1e-4 if len(k) else data.sizes.test == 0
@@ -177,17 +191,17 @@ def test_levels(data: Dataset, levels: int | None) -> None:
 
 def test_threshold_is_above_one_half() -> None:
     grey = np.array([[0.0, 0.5, 0.500001, 1.0]])
-    assert Dataset(grey, binarization="threshold").train.batch().tolist() == [[0, 0, 1, 1]]
+    assert Dataset(grey, form=Threshold()).train.batch().tolist() == [[0, 0, 1, 1]]
     levels = np.array([[0, 127, 128, 255]], dtype=np.uint8)
-    data = Dataset(levels, levels, levels, binarization="threshold")
+    data = Dataset(levels, levels, levels, form=Threshold())
     for split in (data.train, data.valid, data.test):
         assert split.batch().tolist() == [[0, 0, 1, 1]]
 
 
-@pytest.mark.parametrize("binarization", ["dynamic", "static", "threshold", "none"])
-def test_bits_stay_bits_under_every_protocol(binarization: Any) -> None:
+@pytest.mark.parametrize("form", ["Dynamic", "Static", "Threshold", "Levels"])
+def test_bits_stay_bits_under_every_protocol(form: str) -> None:
     bits = GREY > 128
-    data = Dataset(bits, bits, bits, binarization=binarization)
+    data = Dataset(bits, bits, bits, form=FORMS[form])
     for split in (data.train, data.valid, data.test):
         assert torch.equal(split.batch(), torch.from_numpy(bits).unsqueeze(1).float())
 
@@ -196,18 +210,18 @@ def test_bits_stay_bits_under_every_protocol(binarization: Any) -> None:
     ("options", "protocol"),
     [
         (
-            {"binarization": "dynamic", "seed": 3},
+            {"form": Dynamic(), "seed": 3},
             "dynamic binarisation, evaluated on one fixed draw (seed 3)",
         ),
-        ({"binarization": "static", "seed": 3}, "static binarisation, one fixed draw of all data (seed 3)"),
-        ({"binarization": "threshold", "seed": 3}, "binarised at grey > 1/2"),
+        ({"form": Static(), "seed": 3}, "static binarisation, one fixed draw of all data (seed 3)"),
+        ({"form": Threshold(), "seed": 3}, "binarised at grey > 1/2"),
         (
-            {"binarization": "dequantised", "seed": 3},
+            {"form": Dequantised(), "seed": 3},
             "uniform dequantisation of 256 levels, evaluated on one fixed draw (seed 3)",
         ),
-        ({"binarization": "none"}, "divided by 255, not binarised"),
-        ({"maximum": 16}, "divided by 16, not binarised"),
-        ({"maximum": 1}, "as given, not binarised"),
+        ({"form": Levels()}, "256 levels, divided by 255"),
+        ({"maximum": 16, "form": AsGiven()}, "divided by 16"),
+        ({"maximum": 1}, "counts"),
     ],
 )
 def test_protocol(options: dict[str, Any], protocol: str) -> None:
@@ -215,24 +229,24 @@ def test_protocol(options: dict[str, Any], protocol: str) -> None:
 
 
 def test_protocol_of_bits() -> None:
-    assert Dataset(GREY > 128).protocol == "as given, not binarised"
+    assert Dataset(GREY > 128).protocol == "as given"
 
 
 def test_hash_names_what_is_evaluated() -> None:
-    test = made(binarization="dynamic").test
-    assert test.hash() == made(binarization="static").test.hash()
+    test = made(form=Dynamic()).test
+    assert test.hash() == made(form=Static()).test.hash()
     changed = [
-        made(binarization="dynamic", seed=1).test,
-        made(binarization="threshold").test,
+        made(form=Dynamic(), seed=1).test,
+        made(form=Threshold()).test,
         made().test,
         made(maximum=256).test,
         test.subset(11),
-        made(binarization="dynamic").train,
+        made(form=Dynamic()).train,
         made().train,
         made().valid,
-        made(binarization="dequantised").train,
-        made(binarization="dequantised").test,
-        made(binarization="dequantised", seed=1).test,
+        made(form=Dequantised()).train,
+        made(form=Dequantised()).test,
+        made(form=Dequantised(), seed=1).test,
         Split(test.values.reshape(12, 12)),
         Split(test.values.float()),
         Split(test.values[:0]),
@@ -245,13 +259,13 @@ def test_digits_hash_is_the_same_on_every_machine() -> None:
     data = Digits(seed=0)
     assert data.train.hash() == "482443514a59a0d3"
     assert data.test.hash() == "dbd4130f69d7adaa"
-    dequantised = Digits(binarization="dequantised", seed=0)
+    dequantised = Digits(form=Dequantised(), seed=0)
     assert dequantised.train.hash() == "50325b58771b335f"
     assert dequantised.test.hash() == "df9ce765e895ed68"
 
 
 def test_digits_are_split_without_overlap() -> None:
-    data = Digits(binarization="none")
+    data = Digits(form=Levels())
     assert data.sizes == (1297, 200, 300)
     assert data.data_shape == (1, 8, 8)
     splits = (data.train, data.valid, data.test)
@@ -278,7 +292,7 @@ def test_subset_is_a_fixed_choice_with_its_labels() -> None:
 
 
 def test_subset_and_device_keep_what_the_split_is() -> None:
-    split = made(binarization="dynamic", train_labels=np.arange(30)).train
+    split = made(form=Dynamic(), train_labels=np.arange(30)).train
     for other in (split.subset(4), split.to("cpu")):
         assert other.resample
         assert other.maximum == 255
@@ -298,7 +312,7 @@ def test_batches_cover_each_datum_once_in_another_order_each_epoch() -> None:
 
 
 def test_batches_repeat_an_epoch_and_leave_the_global_state() -> None:
-    split = made(binarization="dynamic").train
+    split = made(form=Dynamic()).train
     state = torch.get_rng_state()
     first, again, other = (list(batches(split, 30, seed=2, epoch=e)) for e in (4, 4, 5))
     assert torch.equal(torch.get_rng_state(), state)
@@ -307,7 +321,7 @@ def test_batches_repeat_an_epoch_and_leave_the_global_state() -> None:
 
 
 def test_batches_follow_the_documented_stream() -> None:
-    split = made(binarization="dynamic").train
+    split = made(form=Dynamic()).train
     generator = torch.Generator().manual_seed(2_654_435_761 * (1_000_003 * 2 + 4 + 1) % 2**32)
     order = torch.randperm(30, generator=generator)
     for x, index in zip(batches(split, 8, seed=2, epoch=4), order.split(8), strict=True):
@@ -339,7 +353,7 @@ def test_batches_refuse_at_the_call(split: Split, size: int, message: str) -> No
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_data_stay_on_their_device() -> None:
-    data = made(binarization="dynamic", train_labels=np.arange(30))
+    data = made(form=Dynamic(), train_labels=np.arange(30))
     split = data.train.to("cuda")
     assert split.labels is not None
     assert split.labels.is_cuda
@@ -371,36 +385,54 @@ def with_value(value: float) -> np.ndarray[Any, Any]:
         ),
         (lambda: Dataset(GREY, None, GREY / 255), "test of .*torch.uint8 like train, got .*torch.float32"),
         (
-            lambda: Dataset(GREY.astype(int)),
-            r"of dtype uint8, bool or float, got int64.*astype\('uint8'\)",
+            lambda: Dataset(GREY.astype(int) * 10**6),
+            r"whole numbers up to 2\*\*24 = 16,777,216, .*, got 0 to 255000000 in train: .* other units",
         ),
-        (lambda: Dataset(GREY.astype(str)), "of dtype uint8, bool or float, got <U"),
-        (lambda: Dataset(torch.from_numpy(GREY).int()), "of dtype uint8, bool or float, got torch.int32"),
+        (
+            lambda: Dataset(GREY.astype(np.uint64) + 2**63),
+            r"up to 2\*\*24, got 92233720368547760\d\d in train",
+        ),
+        (lambda: Dataset(GREY.astype(str)), "of whole numbers, bool or float, got <U"),
+        (lambda: Dataset(GREY * 1j), "of whole numbers, bool or float, got complex128"),
+        (
+            lambda: Dataset(torch.from_numpy(GREY) * 1j),
+            "of whole numbers, bool or float, got torch.complex64",
+        ),
+        (
+            lambda: Dataset(1.7e9 + GREY[:, 0].astype(float)),
+            r"numbers that float32 tells apart, got column 0 of train about 1700000\d+ .*: subtract its mean",
+        ),
+        (
+            lambda: Dataset(GREY / 2, form=Counts()),
+            r"for the form Counts, got values from 0 to 127.5, some with",
+        ),
+        (lambda: Dataset(GREY.astype(int) - 9, form=Counts()), "Counts, got values from -9 to 246: give the"),
+        (lambda: Dataset(GREY.astype(int) - 9, form=Levels()), "form Levels, got int32 from -9 to 246 with"),
         (lambda: Dataset(GREY.tolist()), "train as a NumPy array or a tensor, got list: use numpy.asarray"),
         (lambda: Dataset(GREY[0, 0]), r"train of shape .*, got \(4,\): reshape it"),
         (lambda: Dataset(GREY[:, :0]), r"train of shape .*, got \(50, 0, 4\): reshape it"),
         (
-            lambda: Dataset(GREY / 1.0, binarization="dynamic"),
-            r"in \[0, 1\] for binarization 'dynamic', got \[0, 255\] in train after .* by 1: .*`maximum`",
+            lambda: Dataset(GREY / 1.0, form=Dynamic()),
+            r"in \[0, 1\] for the form Dynamic, got \[0, 255\] in train after .* by 1: .*`maximum`",
         ),
         (
-            lambda: Dataset(GREY / 255, GREY / -255, binarization="static"),
-            r"got \[-1, -?0\] in valid .*binarization 'none'",
+            lambda: Dataset(GREY / 255, GREY / -255, form=Static()),
+            r"got \[-1, -?0\] in valid .*form AsGiven",
         ),
         (
-            lambda: Dataset(GREY / 255, binarization="dequantised"),
-            r"bytes from 0 to a whole maximum for binarization 'dequantised', got torch.float32 up to 1 with "
-            r"a maximum of 1: convert them with .astype\('uint8'\) .* or use binarization 'none'",
+            lambda: Dataset(GREY / 255, form=Dequantised()),
+            r"whole numbers from 0 to a whole maximum for the form Dequantised, got float32 from 0 to 1 with "
+            r"a maximum of 1: convert them, as with .astype\('uint8'\), .* or use the form AsGiven",
         ),
         (
-            lambda: Dataset(GREY, binarization="dequantised", maximum=16),
-            "got torch.uint8 up to 255 with a maximum of 16:",
+            lambda: Dataset(GREY, form=Dequantised(), maximum=16),
+            "got uint8 from 0 to 255 with a maximum of 16:",
         ),
-        (lambda: Dataset(GREY, binarization="dequantised", maximum=255.5), "with a maximum of 255.5"),
-        (lambda: Dataset(GREY, binarization="threshold", maximum=16), r"got \[0, 15.9375\] .* by 16"),
+        (lambda: Dataset(GREY, form=Dequantised(), maximum=255.5), "with a maximum of 255.5"),
+        (lambda: Dataset(GREY, form=Threshold(), maximum=16), r"got \[0, 15.9375\] .* by 16"),
         (
-            lambda: made(binarization="median"),
-            "among dynamic, static, threshold, none, dequantised, got 'median'",
+            lambda: made(form="median"),
+            r"form expects one of Dynamic\(\), Static\(\), .*, AsGiven\(\), got 'median'",
         ),
         (lambda: made(seed=-1), r"seed from 0 to 4294967295 .*, got -1"),
         (lambda: made(seed=1.5), r"seed from 0 to 4294967295 .*, got 1.5"),

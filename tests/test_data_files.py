@@ -12,7 +12,18 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
-from pyro_vae.data import MNIST, ArrayFile, FashionMNIST, FreyFaces, ImageFolder, Omniglot, StaticMNIST
+from pyro_vae.data import (
+    MNIST,
+    ArrayFile,
+    AsGiven,
+    FashionMNIST,
+    FreyFaces,
+    ImageFolder,
+    Levels,
+    Omniglot,
+    StaticMNIST,
+    Threshold,
+)
 from pyro_vae.errors import InputError
 
 real_data = pytest.mark.skipif("PYRO_VAE_DATA" not in os.environ, reason="PYRO_VAE_DATA is not set")
@@ -68,7 +79,7 @@ def write_mnist(root: Path, name: str = "MNIST", num_train: int = 10_003) -> Pat
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
 def test_idx_sets_validate_on_the_last_10000(kind: type[MNIST], tmp_path: Path) -> None:
     write_mnist(tmp_path, kind.__name__)
-    data = kind(root=tmp_path, binarization="none")
+    data = kind(root=tmp_path, form=Levels())
     assert data.name == kind.__name__
     assert data.sizes == (3, 10_000, 4)
     assert data.data_shape == (1, 2, 2)
@@ -178,7 +189,7 @@ def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: 
 
 @real_data
 def test_real_mnist() -> None:
-    data = MNIST(binarization="none")
+    data = MNIST(form=Levels())
     assert data.sizes == (50_000, 10_000, 10_000)
     assert data.data_shape == (1, 28, 28)
     # the known mean of the 60,000 training images, from which loaders take 0.1307
@@ -227,7 +238,7 @@ def test_amat_equals_packed(tmp_path: Path) -> None:
 def test_static_mnist_says_its_protocol(tmp_path: Path) -> None:
     write_amat(tmp_path, made_bits())
     data = StaticMNIST(root=tmp_path)
-    assert data.binarization == "static"
+    assert data.form.name == "AsGiven"
     assert data.protocol == "Larochelle's fixed binarisation"
     assert data.data_shape == (1, 28, 28)
     assert not data.train.resample
@@ -291,7 +302,7 @@ def test_frey_faces_are_cut_in_video_order(tmp_path: Path) -> None:
         assert data.data_shape == (1, 28, 20)
         values = torch.cat([data.train.values, data.valid.values, data.test.values]).long()
         assert (256 * values[:, 0, 0, 1] + values[:, 0, 1, 0]).tolist() == number.tolist()
-        assert data.protocol == "divided by 255, not binarised"
+        assert data.protocol == "256 levels, divided by 255"
 
 
 def test_damaged_frey_faces(tmp_path: Path, line: Any) -> None:
@@ -334,7 +345,7 @@ def test_omniglot_is_upright_and_split(tmp_path: Path) -> None:
     pictures[:, 0, 0] = np.arange(25) / 25  # names the picture
     columns = np.stack([picture.flatten(order="F") for picture in pictures], axis=1)
     write_omniglot(tmp_path, data=columns[:, :21], testdata=columns[:, 21:])
-    data = Omniglot(root=tmp_path, binarization="none")
+    data = Omniglot(root=tmp_path, form=AsGiven())
     assert data.sizes == (19, 2, 4)
     assert torch.equal(data.test.batch()[:, 0], torch.from_numpy(pictures[21:]).float())
     train = torch.cat([data.train.batch(), data.valid.batch()])[:, 0]
@@ -376,12 +387,12 @@ def test_one_array_is_split_by_the_seed(name: str, tmp_path: Path) -> None:
     assert data.sizes == (32, 4, 4)
     values = torch.cat([data.train.values, data.valid.values, data.test.values])[:, 0]
     assert torch.equal(values, torch.from_numpy(ARRAY[np.random.RandomState(6).permutation(40)]))
-    assert data.protocol == "divided by 255, not binarised, split by seed 6"
+    assert data.protocol == "256 levels, divided by 255, split by seed 6"
 
 
 def test_train_alone_is_split_with_its_labels(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npz", train=ARRAY, train_labels=np.arange(40))
-    data = ArrayFile(path, binarization="none")
+    data = ArrayFile(path, form=Levels())
     assert data.sizes == (32, 4, 4)
     for split in (data.train, data.valid, data.test):
         assert split.labels is not None
@@ -390,7 +401,7 @@ def test_train_alone_is_split_with_its_labels(tmp_path: Path) -> None:
 
 def test_file_with_splits_keeps_them(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npz", train=ARRAY[:30], test=ARRAY[30:], test_labels=np.arange(10))
-    data = ArrayFile(path, binarization="threshold")
+    data = ArrayFile(path, form=Threshold())
     assert data.sizes == (30, 0, 10)
     assert torch.equal(data.train.values[:, 0], torch.from_numpy(ARRAY[:30] > 127).byte())
     assert data.test.labels is not None
@@ -398,10 +409,44 @@ def test_file_with_splits_keeps_them(tmp_path: Path) -> None:
     assert data.protocol == "binarised at grey > 1/2"
 
 
+@pytest.mark.parametrize("names", [("images", "labels"), ("X", "y"), ("counts", "targets")])
+def test_data_with_labels_beside_them_are_split_together(names: tuple[str, str], tmp_path: Path) -> None:
+    arrays = dict(zip(names, (ARRAY, np.arange(40)), strict=True))
+    data = ArrayFile(saved(tmp_path / "a.npz", **arrays, weight=ARRAY[:, 0, 0] / 2))
+    assert data.sizes == (32, 4, 4)
+    for split in (data.train, data.valid, data.test):
+        assert split.labels is not None
+        assert torch.equal(split.values[:, 0], torch.from_numpy(ARRAY)[split.labels])
+        assert torch.equal(split.fields["weight"], split.values[:, 0, 0, 0] / 2)
+
+
+def test_the_names_of_keras_are_understood(tmp_path: Path) -> None:
+    parts = {"x_train": ARRAY[:30], "y_train": np.arange(30), "x_test": ARRAY[30:], "y_test": np.arange(10)}
+    data = ArrayFile(saved(tmp_path / "mnist.npz", **parts))
+    assert data.sizes == (30, 0, 10)
+    assert data.test.labels is not None and data.test.labels.tolist() == list(range(10))
+    assert torch.equal(data.test.values[:, 0], torch.from_numpy(ARRAY[30:]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int16", ">i4", "int32", "uint32", "int64", "uint64"])
+def test_whole_numbers_of_every_width_are_the_same_counts(dtype: str, tmp_path: Path) -> None:
+    counts = RANDOM.randint(0, 100, (40, 5))
+    for data in (
+        ArrayFile(saved(tmp_path / "a.npy", counts.astype(dtype)), seed=1),
+        ArrayFile(saved(tmp_path / "a.npz", counts.astype(dtype)), seed=1),
+    ):
+        assert data.protocol == "counts, split by seed 1" and data.levels is None
+        expected = torch.from_numpy(counts[np.random.RandomState(1).permutation(40)]).float()
+        assert torch.equal(torch.cat([s.batch() for s in (data.train, data.valid, data.test)]), expected)
+        levels = data.in_form(Levels())
+        assert levels.levels == counts.max() + 1
+        assert torch.equal(levels.train.batch(), expected[:32] / counts.max())
+
+
 def test_array_file_of_sixteen_levels(tmp_path: Path) -> None:
     data = ArrayFile(saved(tmp_path / "a.npy", ARRAY % 17), maximum=16)
     assert data.train.batch().max() == 1
-    assert data.protocol.startswith("divided by 16")
+    assert data.protocol.startswith("17 levels, divided by 16")
 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
@@ -430,7 +475,7 @@ def test_array_file_refusals(tmp_path: Path, line: Any) -> None:
     path = tmp_path / "b.npz"
     line(
         lambda: ArrayFile(saved(path, a=ARRAY, b=ARRAY)),
-        "expected one array, or train .*b.npz, got a, b: rename",
+        "expected one array, images with labels, or train .*b.npz, got a, b: rename",
     )
     line(
         lambda: ArrayFile(saved(path, train=ARRAY, val=ARRAY)),
@@ -440,8 +485,8 @@ def test_array_file_refusals(tmp_path: Path, line: Any) -> None:
     line(lambda: ArrayFile(saved(path, ARRAY[:9])), "at least 10 data to split 80/10/10, got 9 in .*b.npz")
     line(lambda: ArrayFile(saved(path, np.float64(3))), r"expected train in .*b.npz of shape .*, got \(\)")
     line(
-        lambda: ArrayFile(saved(path, ARRAY.astype(int))),
-        "expected train in .*b.npz of dtype .*, got int64",
+        lambda: ArrayFile(saved(path, ARRAY.astype(str))),
+        "expected train in .*b.npz of whole numbers, bool or float, got <U3",
     )
     line(lambda: ArrayFile(saved(path, ARRAY), seed=-3), "expected a seed .*, got -3")
     nan = np.where(ARRAY == 5, np.nan, 1.0)
@@ -487,7 +532,7 @@ def test_image_folder(tmp_path: Path) -> None:
     assert labels.tolist() == [int(i % 2 == 0) for i in number]
     assert (values[:, 1] == 0).all()
     assert (values[:, 2] == 255).all()
-    assert data.protocol == "divided by 255, not binarised, split by seed 2"
+    assert data.protocol == "256 levels, divided by 255, split by seed 2"
 
 
 def test_image_folder_without_sub_folders_has_no_labels(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from pyro_vae.data import ArrayFile, Dataset, batches
+from pyro_vae.data import FORMS, ArrayFile, Dataset, batches
 from pyro_vae.errors import InputError
 
 BYTES = np.random.RandomState(0).randint(0, 256, (50, 3, 5)).astype(np.uint8)
@@ -65,25 +65,23 @@ def same(a: Dataset, b: Dataset) -> None:
         assert torch.equal(x, y)
 
 
-@pytest.mark.parametrize("binarization", ["none", "dynamic", "static", "threshold", "dequantised"])
+@pytest.mark.parametrize("form", ["Levels", "Dynamic", "Static", "Threshold", "Dequantised", "AsGiven"])
 @pytest.mark.parametrize("array", [BYTES, FLOATS], ids=["bytes", "floats"])
-def test_mapped_data_equal_data_in_memory(tmp_path: Path, array: Any, binarization: Any) -> None:
-    if binarization == "dequantised" and array is FLOATS:
+def test_mapped_data_equal_data_in_memory(tmp_path: Path, array: Any, form: str) -> None:
+    if form in ("Levels", "Dequantised") and array is FLOATS:
         return
     parts = {"train": array[:30], "valid": array[30:40], "test": array[40:], "train_labels": np.arange(30)}
     np.savez(tmp_path / "a.npz", **parts)
     np.savez_compressed(tmp_path / "b.npz", **parts)
-    mapped = ArrayFile(tmp_path / "a.npz", binarization=binarization, seed=2)
-    packed = ArrayFile(tmp_path / "b.npz", binarization=binarization, seed=2)
-    memory = Dataset(**parts, binarization=binarization, seed=2)
+    mapped = ArrayFile(tmp_path / "a.npz", form=FORMS[form], seed=2)
+    packed = ArrayFile(tmp_path / "b.npz", form=FORMS[form], seed=2)
+    memory = Dataset(**parts, form=FORMS[form], seed=2)
     same(mapped, memory)
     same(packed, memory)
     np.save(tmp_path / "a.npy", array)
     order = np.random.RandomState(2).permutation(50)
-    cut = Dataset(
-        array[order[:40]], array[order[40:45]], array[order[45:]], binarization=binarization, seed=2
-    )
-    alone = ArrayFile(tmp_path / "a.npy", binarization=binarization, seed=2)
+    cut = Dataset(array[order[:40]], array[order[40:45]], array[order[45:]], form=FORMS[form], seed=2)
+    alone = ArrayFile(tmp_path / "a.npy", form=FORMS[form], seed=2)
     assert alone.test.hash() == cut.test.hash()
     assert torch.equal(alone.train.values, cut.train.values)
 

@@ -350,7 +350,7 @@ def test_a_uniform_categorical_over_bytes_costs_eight_bits() -> None:
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_a_uniform_density_of_dequantised_levels_costs_all_their_bits(levels: int) -> None:
     grey = torch.arange(levels, dtype=torch.uint8)[:, None]
-    data = pv.Dataset(grey, binarization="dequantised", maximum=levels - 1)
+    data = pv.Dataset(grey, form=pv.Dequantised(), maximum=levels - 1)
     assert data.bin_width is not None
     log_px = pv.ContinuousBernoulli(torch.zeros(1)).log_prob(data.train.batch()).sum(-1)
     bits = pv.bits_per_dim(log_px, data.data_shape, bin_width=data.bin_width)

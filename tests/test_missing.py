@@ -222,7 +222,7 @@ def test_data_without_missing_entries_give_the_very_model_and_numbers() -> None:
 
 def hollow_digits(path: str, share: float = 0.4) -> tuple[str, ...]:
     """Grey digits of which so many pixels are missing, in a file, with the options that train on it."""
-    grey = torch.from_numpy(pv.Digits(binarization="none").all.values.numpy()[:300].astype(np.float32))
+    grey = torch.from_numpy(pv.Digits(form=pv.Levels()).all.values.numpy()[:300].astype(np.float32))
     np.save(path, with_holes(grey, share).numpy())
     return ("--data", "ArrayFile", "--data.path", path, "--data.maximum", "16", "--data.missing", "true")
 
@@ -230,8 +230,8 @@ def hollow_digits(path: str, share: float = 0.4) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--data.binarization", "dynamic"),
-        ("--data.binarization", "dequantised", "--likelihood", "NormalLikelihood", "--sees_mask", "true"),
+        ("--data.form", "Dynamic"),
+        ("--data.form", "Dequantised", "--likelihood", "NormalLikelihood", "--sees_mask", "true"),
         ("--likelihood", "DiscretizedLogisticLikelihood"),
     ],
     ids=["bits", "dequantised", "levels"],
@@ -245,9 +245,9 @@ def test_the_command_line_trains_evaluates_and_imputes(pyro_vae: Run, options: t
     missing, total = summary["missing_entries"], summary["entries"]
     assert total == 30 * 64 and 0.35 < missing / total < 0.45
     assert f"{missing} of 1920 entries of the test data, left out of p(x)" in out
-    if "dynamic" not in options:
+    if "Dynamic" not in options:
         estimate = summary["log_evidence"]["estimate"] * 30 / (total - missing)  # nats per observed entry
-        width = 1 / 17 if "dequantised" in options else 1
+        width = 1 / 17 if "Dequantised" in options else 1
         expected = -(estimate + math.log(width)) / math.log(2)
         assert summary["log_evidence"]["bits_per_dim"] == pytest.approx(expected)
         assert "per observed dimension" in out
@@ -267,7 +267,7 @@ def test_the_command_line_trains_evaluates_and_imputes(pyro_vae: Run, options: t
     assert np.array_equal(filled[~holes], before[~holes]) and np.isfinite(filled).all()
     assert np.array_equal(filled, arrays["filled"])
     assert abs(float(filled[holes].mean()) - np.nanmean(before)) < 1.5  # in the units of the file
-    if "dequantised" not in options:
+    if "Dequantised" not in options:
         assert filled.min() >= 0 and filled.max() <= 16
     assert (arrays["low"][holes] <= arrays["high"][holes]).all()
     assert (arrays["standard_deviation"][~holes] == 0).all() and (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from pyro_vae.data import DataFacts
+from pyro_vae.data import FORMS, DataFacts
 
 from .components import refused
 
@@ -19,21 +19,21 @@ HOLES = RANDOM.rand(40, 1, 3, 4) < 0.3
 WITH_HOLES = np.where(HOLES, np.nan, GREY)
 
 
-def made(binarization: Any = "none", **options: Any) -> pv.Dataset:
+def made(form: str = "Levels", **options: Any) -> pv.Dataset:
     parts = (WITH_HOLES[:20], WITH_HOLES[20:30], WITH_HOLES[30:])
-    return pv.Dataset(*parts, binarization=binarization, missing=True, **{"maximum": 16, **options})
+    return pv.Dataset(*parts, form=FORMS[form], missing=True, **{"maximum": 16, **options})
 
 
-@pytest.mark.parametrize("binarization", ["none", "dynamic", "static", "threshold", "dequantised"])
+@pytest.mark.parametrize("form", ["Levels", "Dynamic", "Static", "Threshold", "Dequantised"])
 def test_a_missing_entry_is_missing_in_every_form_and_the_others_are_what_they_were(
-    binarization: Any,
+    form: str,
 ) -> None:
-    data = made(binarization)
+    data = made(form)
     full = pv.Dataset(
         GREY[:20].astype(np.uint8),
         GREY[20:30].astype(np.uint8),
         GREY[30:].astype(np.uint8),
-        binarization=binarization,
+        form=FORMS[form],
         maximum=16,
     )
     for name, rows in (("train", slice(0, 20)), ("valid", slice(20, 30)), ("test", slice(30, 40))):
@@ -52,20 +52,20 @@ def test_a_missing_entry_is_missing_in_every_form_and_the_others_are_what_they_w
 
 def test_numbers_that_are_not_whole_have_no_levels() -> None:
     assert made().levels == 17
-    assert made(maximum=15).levels is None
-    assert made(maximum=16.5).levels is None
+    assert pv.Dataset(WITH_HOLES, missing=True, maximum=15).levels is None
+    assert pv.Dataset(WITH_HOLES, missing=True, maximum=16.5).levels is None
     assert pv.Dataset(WITH_HOLES / 16, missing=True).levels is None
-    with refused("expected bytes from 0 to a whole maximum for binarization 'dequantised'"):
-        pv.Dataset(WITH_HOLES / 16, binarization="dequantised", missing=True)
-    with refused(r"expected grey values in \[0, 1\] for binarization 'dynamic', got \[0, 16\] in train"):
-        pv.Dataset(WITH_HOLES, binarization="dynamic", missing=True)
+    with refused("expected whole numbers from 0 to a whole maximum for the form Dequantised"):
+        pv.Dataset(WITH_HOLES / 16, form=pv.Dequantised(), missing=True)
+    with refused(r"expected grey values in \[0, 1\] for the form Dynamic, got \[0, 16\] in train"):
+        pv.Dataset(WITH_HOLES, form=pv.Dynamic(), missing=True)
 
 
 def test_the_option_changes_nothing_of_data_without_missing_entries() -> None:
     plain, asked = (pv.Dataset(GREY / 16, missing=missing) for missing in (False, True))
     assert plain.train.hash() == asked.train.hash()
     assert torch.equal(plain.train.batch(), asked.train.batch())
-    assert asked.protocol == "as given, not binarised, 0 of 480 entries missing"
+    assert asked.protocol == "as given, 0 of 480 entries missing"
     assert pv.Digits().test.hash() == "dbd4130f69d7adaa"
 
 

@@ -396,7 +396,7 @@ class Enumerated(pv.JointProgram):
 
 
 def test_the_elbo_of_an_enumerated_guide_is_logged() -> None:
-    data = pv.Digits(binarization="static")
+    data = pv.Digits(form=pv.Static())
     torch.manual_seed(0)
     model = Enumerated()
     history = pv.fit(model, data, epochs=1, optimiser=STILL, objective=TraceEnum_ELBO)
@@ -511,7 +511,7 @@ def test_warm_up_rises_step_by_step_as_a_tensor() -> None:
 
 def test_training_with_an_objective_is_plain_svi(float64: None) -> None:
     """`fit` with the importance-weighted bound is a loop of `SVI.step`, to the last bit."""
-    data = pv.Digits(binarization="static")
+    data = pv.Digits(form=pv.Static())
     torch.manual_seed(3)
     first = pv.assemble(data, latent_dim=2)
     torch.manual_seed(3)

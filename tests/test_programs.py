@@ -213,7 +213,7 @@ def test_the_loss_of_an_autoencoder_by_hand(loss: str, float64: None) -> None:
 
 
 def test_fit_trains_an_autoencoder_as_torch_does(float64: None) -> None:
-    data = pv.Digits(binarization="none")
+    data = pv.Digits(form=pv.Levels())
     torch.manual_seed(0)
     ours = pv.assemble(data, program=pv.Autoencoder, latent_dim=2)
     torch.manual_seed(0)
@@ -333,7 +333,7 @@ def test_commands_on_an_autoencoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = ("--program", "Autoencoder", "--program.loss", "cross_entropy", "--data.binarization", "none")
+    options = ("--program", "Autoencoder", "--program.loss", "cross_entropy", "--data.form", "Levels")
     assert main(["train", *options, *SMALL_RUN, "--out", "run"]) == 0
     out = capsys.readouterr().out
     assert "error" in out and "none: an Autoencoder has no distribution on the code" in out

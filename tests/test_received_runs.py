@@ -191,7 +191,7 @@ CHANGES = {
     "prior": put("prior", value={"class_path": "pyro_vae.LaplacePrior"}),
     "network.activation": put("network", "init_args", "activation", value="torch.nn.ReLU"),
     "likelihood": put("likelihood", value={"class_path": "pyro_vae.ContinuousBernoulliLikelihood"}),
-    "data.binarization": put("data", "init_args", "binarization", value="threshold"),
+    "data.form": put("data", "init_args", "form", value="Threshold"),
     "seed": put("seed", value=1),
     "optimiser.lr": put("optimiser", "init_args", "lr", value=0.01),
     "keep": put("keep", value="last"),
@@ -413,7 +413,7 @@ def test_a_budget_that_is_used_up_changes_nothing(run: Path, pyro_vae: Run) -> N
 def test_a_run_is_used_without_its_data_and_elsewhere(run: Path, pyro_vae: Run, tmp_path: Path) -> None:
     values = (np.random.RandomState(0).rand(60, 8, 8) * 255).astype(np.uint8)
     np.save("own.npy", values)
-    options = ("--data", "ArrayFile", "--data.path", "own.npy", "--data.binarization", "dynamic")
+    options = ("--data", "ArrayFile", "--data.path", "own.npy", "--data.form", "Dynamic")
     prior = ("--prior", "VampPrior", "--prior.components", 3, "--batch_size", 20)
     assert pyro_vae("train", *options, *prior, "--epochs", 1, *SMALL, "--out", "mine")[0] == 0
     before = pv.load("mine")
@@ -483,14 +483,14 @@ def test_exported_networks_take_any_number_of_data(run: Path, pyro_vae: Run) -> 
 
 
 def test_new_data_are_evaluated_as_those_of_the_training(run: Path, pyro_vae: Run) -> None:
-    np.save("new.npy", pv.Digits(binarization="none").test.values.numpy())
+    np.save("new.npy", pv.Digits(form=pv.Levels()).test.values.numpy())
     options = (
         "--data",
         "ArrayFile",
         "--data.path",
         "new.npy",
-        "--data.binarization",
-        "dynamic",
+        "--data.form",
+        "Dynamic",
         "--data.maximum",
         16,
     )

@@ -50,9 +50,7 @@ def test_what_is_observed_tells_a_mass_from_a_density(name: str) -> None:
 
 
 def test_bits_need_levels_or_bins() -> None:
-    grey, dequantised, bits = (
-        pv.Digits(binarization=binarization) for binarization in ("none", "dequantised", "dynamic")
-    )
+    grey, dequantised, bits = (pv.Digits(form=form) for form in (pv.Levels(), pv.Dequantised(), pv.Dynamic()))
     assert reports.bits(grey, True, -64.0 * 2) == {"bits_per_dim": pytest.approx(2 / 0.6931471805599453)}
     assert reports.bits(dequantised, False, 0.0) == {"bits_per_dim": pytest.approx(4.087462841250339)}
     for data, mass in ((grey, False), (bits, True), (bits, False), (pv.Dataset(torch.rand(3, 2)), False)):

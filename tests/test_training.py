@@ -211,7 +211,7 @@ def test_the_same_seed_gives_the_same_parameters_and_another_does_not() -> None:
 def test_validation_does_not_change_training() -> None:
     with_valid, without = small(), small()
     pv.fit(with_valid, DATA, epochs=2, keep="last")
-    train_only = pv.Dataset(DATA.train.values, binarization="dynamic", maximum=16)
+    train_only = pv.Dataset(DATA.train.values, form=pv.Dynamic(), maximum=16)
     history = pv.fit(without, train_only, epochs=2)
     assert equal(values(with_valid), values(without))
     assert math.isnan(history.epochs[0].valid_elbo)
@@ -524,7 +524,7 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path) -> None:
     with refused("made with schedule none, got StepLR .*'step_size': 3"):
         resume(small(), schedule=lambda optimiser: torch.optim.lr_scheduler.StepLR(optimiser, 3))
     with refused("made with training data [0-9a-f]{16}, got [0-9a-f]{16}"):
-        pv.fit(small(), pv.Digits(binarization="static"), epochs=2, checkpoints=tmp_path, resume=True)
+        pv.fit(small(), pv.Digits(form=pv.Static()), epochs=2, checkpoints=tmp_path, resume=True)
     with refused("holds the checkpoints of a training: go on with resume=True, or give another folder"):
         pv.fit(small(), DATA, checkpoints=tmp_path)
     with refused("made for another model: prior.logits expects .10,., got nothing"):
@@ -601,7 +601,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 def test_grey_pixels_are_refused_before_training() -> None:
     with refused("BernoulliLikelihood expects the values 0 and 1, got 0.6875 among values from 0 to 1"):
-        pv.fit(small(), pv.Digits(binarization="none"))
+        pv.fit(small(), pv.Digits(form=pv.Levels()))
 
 
 @pytest.mark.parametrize(

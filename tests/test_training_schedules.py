@@ -35,7 +35,7 @@ from tests.commands import SMALL, Run
 from tests.components import refused
 
 BITS = (np.random.RandomState(0).rand(140, 1, 3, 3) > 0.5).astype(np.uint8)
-DATA = pv.Dataset(BITS[:100], BITS[100:], binarization="static")
+DATA = pv.Dataset(BITS[:100], BITS[100:], form=pv.Static())
 #: 4 batches of 30, the last of 10.
 SHORT: dict[str, Any] = {"batch_size": 30, "keep": "last"}
 PER_EPOCH = 4

@@ -184,7 +184,9 @@ def test_data_outside_the_support_are_refused_with_both_remedies() -> None:
     text = (
         "BernoulliLikelihood expects the values 0 and 1, got 0.25 among values from 0 to 1: binarise the data"
     )
-    with refused(text + ".*or use ContinuousBernoulliLikelihood for grey levels .*, NormalLikelihood for"):
+    with refused(
+        text + ".*form Dynamic.*or use .*, ContinuousBernoulliLikelihood for grey .*, NormalLikelihood for"
+    ):
         model.check(x)
     with refused(r"the model expects data of shape \(1, 5, 4\), got \(1, 4, 5\)"):
         model.check(torch.zeros(2, 1, 4, 5))
@@ -192,7 +194,13 @@ def test_data_outside_the_support_are_refused_with_both_remedies() -> None:
 
 @pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name.startswith(("Normal", "Laplace"))])
 def test_real_data_suit_a_location_scale_likelihood(name: str) -> None:
-    vae(likelihood=name).check(torch.randn(3, *DATA_SHAPE) * 100)
+    model, x = vae(likelihood=name), torch.randn(3, *DATA_SHAPE)
+    model.check(x)
+    for strange, low in ((x * 1000, r"-\d+ to \d+"), (x / 1000, r"-0.00\d+ to 0.00\d+")):
+        with pytest.warns(
+            UserWarning, match=f"starts about 0 .*, got values from {low}, .*--data.form Standard"
+        ):
+            model.check(strange)
 
 
 @pytest.mark.parametrize(
@@ -211,15 +219,15 @@ def test_real_data_suit_a_location_scale_likelihood(name: str) -> None:
         (
             "Categorical",
             0.3,
-            "the 5 levels k/4 from 0 to 1, got 0.3 among values from 0 to .*: use binarization none on data "
-            "of that many levels, or .* ContinuousBernoulliLikelihood or NormalLikelihood",
+            "the 5 levels k/4 from 0 to 1, got 0.3 among values from 0 to .*: put data of that many "
+            "levels into .*, or .* ContinuousBernoulliLikelihood or NormalLikelihood",
         ),
         ("DiscretizedLogistic", -0.25, "the 5 levels k/4 from 0 to 1, got -0.25"),
         ("DiscretizedLogisticMixture", 1.25, "the 5 levels k/4 from 0 to 1, got 1.25"),
         (
             "Poisson",
             0.5,
-            "counts in units of 1, from 0, got 0.5 .*: use binarization none, with the data's",
+            "counts in units of 1, from 0, got 0.5 .*: put counts into the form Counts",
         ),
         (
             "NegativeBinomial, in quarters",
@@ -246,24 +254,22 @@ def test_bits_are_no_grey_levels() -> None:
     model.check(bits)
 
 
-@pytest.mark.parametrize("binarization", ["none", "dynamic"])
-def test_assemble_fills_in_the_levels_of_the_data(binarization: Any) -> None:
-    data = pv.Digits(binarization=binarization)
+@pytest.mark.parametrize("form", [pv.Levels(), pv.Dynamic()])
+def test_assemble_fills_in_the_levels_of_the_data(form: pv.Form) -> None:
+    data = pv.Digits(form=form)
     model = pv.assemble(data, likelihood=pv.CategoricalLikelihood)
-    assert model.likelihood.levels == {"none": 17, "dynamic": 2}[binarization]
+    assert model.likelihood.levels == {"Levels": 17, "Dynamic": 2}[form.name]
     model.check(data.test.batch())
 
 
 @pytest.mark.parametrize("likelihood", [pv.CategoricalLikelihood, pv.DiscretizedLogisticLikelihood])
 def test_assemble_refuses_data_without_levels(likelihood: Any) -> None:
     real = pv.Dataset(torch.rand(5, 3))
-    text = (
-        "needs data with levels, got Dataset as given, not binarised: use binarization none on .*, or a cont"
-    )
+    text = "needs data with levels, got Dataset as given: put whole numbers into the form Levels .*, or use a"
     with refused(text):
         pv.assemble(real, likelihood=likelihood)
     with refused("got Digits uniform dequantisation of 17 levels"):
-        pv.assemble(pv.Digits(binarization="dequantised"), likelihood=likelihood)
+        pv.assemble(pv.Digits(form=pv.Dequantised()), likelihood=likelihood)
 
 
 def test_refusals_of_sizes_and_units() -> None:

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 _WIDE = ("--likelihood.log_scale_bounds", "[-20,20]")
-_GREY = ("--data.binarization", "none")
-_SPREAD = ("--data.binarization", "dequantised")
+_GREY = ("--data.form", "Levels")
+_SPREAD = ("--data.form", "Dequantised")
 
 
 class Variant(NamedTuple):

@@ -53,7 +53,7 @@ class Experiment:
         self.num_draws, self.num_pairs = (100, 10) if smoke else (10_000, 1000)
         self.num_grid, self.points = (3, 21) if smoke else (500, 801)
         kind = pv.Digits if smoke else pv.MNIST
-        self.data, self.sharp = kind(), kind(binarization="threshold")
+        self.data, self.sharp = kind(), kind(form=pv.Threshold())
         self._setting: Setting | None = None
 
     @property

@@ -48,7 +48,7 @@ def fit_steps(
     split = data.train.to(vae.device)
     objective = Trace_ELBO(max_plate_nesting=1)
     steps = Steps(
-        programs, objective, None, optimising, split, batch_size, way, precision, pv.NonFiniteLossError
+        programs, objective, None, optimising, split, batch_size, way, precision, None, pv.NonFiniteLossError
     )
 
     def batches() -> Iterator[Tensor]:

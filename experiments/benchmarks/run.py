@@ -144,7 +144,7 @@ def budget_of(options: argparse.Namespace) -> Budget:
 def save_data(case: Case, path: Path) -> str:
     """Write the data, (N, D) bits, for the workers; returns where they come from."""
     if os.environ.get("PYRO_VAE_DATA") and case.network.side == 28:
-        bits = pv.MNIST(binarization="static").train.batch(slice(0, NUM_DATA)).flatten(1)
+        bits = pv.MNIST(form=pv.Static()).train.batch(slice(0, NUM_DATA)).flatten(1)
         np.save(path, bits.to(torch.uint8).numpy())
         return f"MNIST, binarised once, the first {NUM_DATA:,}"
     np.save(path, synthetic(case.network, NUM_DATA))

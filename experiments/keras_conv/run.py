@@ -159,13 +159,13 @@ def main(arguments: list[str] | None = None) -> int:
         {"num_data": num_data, "points": points, "config": config_hash(HERE / "config.yaml")},
     )
     for name in ("Digits",) if options.smoke else _present():
-        words = ["--config", str(HERE / "config.yaml"), "--data", name, "--data.binarization", "dynamic"]
+        words = ["--config", str(HERE / "config.yaml"), "--data", name, "--data.form", "Dynamic"]
         run, data, vae = trained(options.runs / name, *words, smoke=options.smoke)
         assert isinstance(vae, VAE)
         if name not in records.found or not all(path.exists() for path in pictures(name, options.out)):
             draw(run, name, options.out)
         if name not in records.found:
-            grey = vae.place(getattr(pv, data.name)(binarization="none").test.batch())
+            grey = vae.place(getattr(pv, data.name)(form=pv.Levels()).test.batch())
             records.add(name, measure(run, data, vae, grey, num_data, points))
     found = records.found
     publish(options.out, {"results": table(found)}, summary(next(iter(found.values()))), HERE / "README.md")

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-_DATA = ("--data.binarization", "dequantised")
+_DATA = ("--data.form", "Dequantised")
 
 
 class Variant(NamedTuple):

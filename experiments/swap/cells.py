@@ -14,7 +14,6 @@ from zuko.flows import NSF
 
 import pyro_vae as pv
 from pyro_vae import reports
-from pyro_vae.data.dataset import Binarization
 
 Record = dict[str, Any]
 
@@ -37,8 +36,11 @@ POSTERIORS: dict[str, Callable[..., pv.Posterior]] = {
     "flow (NSF)": partial(pv.FlowPosterior, flow=NSF, transforms=1),
 }
 
+#: The forms of the data, by the names that they have in the results.
+FORMS = {"dynamic": pv.Dynamic(), "none": pv.Levels(), "dequantised": pv.Dequantised()}
+
 #: Each with the form of the data that it is a density for.
-LIKELIHOODS: dict[str, tuple[Callable[..., pv.Likelihood], Binarization]] = {
+LIKELIHOODS: dict[str, tuple[Callable[..., pv.Likelihood], str]] = {
     "Bernoulli": (pv.BernoulliLikelihood, "dynamic"),
     "categorical": (pv.CategoricalLikelihood, "none"),
     "discretised logistic": (pv.DiscretizedLogisticLikelihood, "none"),
@@ -124,7 +126,7 @@ def train(cell: Cell, protocol: Protocol) -> Record:
     """Train and evaluate one cell."""
     start = time.process_time()
     likelihood, binarization = LIKELIHOODS[cell.likelihood]
-    data = pv.Digits(binarization=binarization)
+    data = pv.Digits(form=FORMS[binarization])
     pyro.set_rng_seed(cell.seed)
     vae = pv.assemble(
         data,

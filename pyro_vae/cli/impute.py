@@ -73,9 +73,7 @@ def impute(
 
 def _columns(found: Imputation, facts: DataFacts, first: int) -> Columns:
     """Of each missing entry, in the units of the file, and of each datum."""
-    scale, shift = facts.maximum, 0.0
-    if facts.binarization == "dequantised":  # x = (level + u) / (maximum + 1), with u of mean 1/2
-        scale, shift = facts.maximum + 1, -0.5
+    scale, shift = facts.form.units(facts.maximum)
     missing = found.missing.flatten(1)
     low, high = found.quantiles
     values = {"mean": found.mean, "low": low, "high": high, "one_draw": found.draws[0]}

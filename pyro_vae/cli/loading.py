@@ -1,8 +1,10 @@
 """Data and models from the settings of a run."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from pydoc import locate as import_object
 from typing import Any
 
 import torch
@@ -93,7 +95,7 @@ class TrainedRun:
             if wanted != got:
                 raise InputError(
                     f"expected data with {name} {_plain(wanted)} as in training, got {_plain(got)}: "
-                    "give data of that form"
+                    f"give data of that form, as data.in_form(pv.{self.facts.form!r})"
                 )
         data = data.giving(*self.facts.given)
         self.facts.check_fields(data)
@@ -152,9 +154,19 @@ def load(folder: Path | str, *, device: str = "cpu", trust: Iterable[str] = ()) 
 
 
 def data_of(settings: Namespace) -> Dataset:
-    """The data set that the settings name."""
-    data: Dataset = _instantiate(settings, ("data",))["data"]
-    return data
+    """The data set that the settings name, in the form that they name, or else in that of the likelihood."""
+    made = _instantiate(settings, ("data", "likelihood"))
+    data: Dataset = made["data"]
+    if settings.data.init_args.get("form") is not None or not _has_likelihood(settings):
+        return data
+    return data.for_likelihood(made["likelihood"])
+
+
+def _has_likelihood(settings: Namespace) -> bool:
+    """Whether the program is made of a likelihood; one of a user's own may not be."""
+    program = import_object(settings.program.class_path)
+    parameters = inspect.signature(program).parameters if callable(program) else {}
+    return bool({"likelihood", "likelihoods"} & parameters.keys())
 
 
 def model_of(settings: Namespace, data: Dataset | DataFacts) -> JointProgram:

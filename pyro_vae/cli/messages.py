@@ -10,6 +10,7 @@ from pydoc import locate as import_object
 from pyro_vae.likelihoods import ObservedLikelihood
 from pyro_vae.objectives import UNUSABLE
 from pyro_vae.vae.conditional import Conditional
+from pyro_vae.vae.standardised import Scaling
 
 #: Classes that cannot be chosen: no objectives, and what `assemble` puts around another class.
 _NO_CHOICE = (*UNUSABLE, ObservedLikelihood)
@@ -150,7 +151,7 @@ def subclasses(base: type) -> list[type]:
     child: type
     for child in base.__subclasses__():
         below += [child, *subclasses(child)]
-    no_choice = (*_NO_CHOICE, Conditional)
+    no_choice = (*_NO_CHOICE, Conditional, Scaling)
     return [each for each in below if not (inspect.isabstract(each) or issubclass(each, no_choice))]
 
 

@@ -36,10 +36,25 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
         count("num_data", settings.num_data)
     data, options = data_of(settings), options_for_fit(settings)
     vae = model_of(settings, data)
-    if vae.conditions:  # beside those that the data give anyway, which are refused where nothing names them
-        data = data.giving(*dict.fromkeys((*data.given, *vae.conditions)))
+    # beside those that the data give anyway, which are refused where nothing names them
+    given = dict.fromkeys((*data.given, *vae.conditions))
+    given.pop(settings.weight, None)
+    data = data.giving(*given)
+    if resume is None and data.form.name != data.first_form.name:
+        _announce(data, settings)
     with Run.written(resume or settings.out, data.name) as folder:
         return _trained(settings, folder, data, vae, options, going_on=resume is not None)
+
+
+def _announce(data: Dataset, settings: Namespace) -> None:
+    """Say which form the likelihood has chosen."""
+    low, high = data.raw.ends
+    name = settings.likelihood.class_path.rpartition(".")[2]
+    print(
+        f"pyro-vae: note: values from {low:g} to {high:g} become x in the form {data.form.name}, for {name} "
+        f"({data.form.protocol(data.raw)}); --data.form names another",
+        file=sys.stderr,
+    )
 
 
 def _trained(

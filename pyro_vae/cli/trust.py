@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pyro_vae.data import Dataset
+from pyro_vae.data import Dataset, Form
 from pyro_vae.errors import InputError
 from pyro_vae.networks import Architecture
 from pyro_vae.storage.files import write
@@ -34,7 +34,7 @@ KNOWN = ("pyro_vae", "torch.nn", "torch.optim", "pyro.infer", "pyro.nn", "zuko")
 _DENIED = ("pyro_vae.cli", "pyro_vae.storage")
 
 #: What a configuration names: the classes of parts.
-_BASES = (nn.Module, Optimizer, LRScheduler, Dataset, Architecture, ELBO)
+_BASES = (nn.Module, Optimizer, LRScheduler, Dataset, Form, Architecture, ELBO)
 
 
 @contextmanager

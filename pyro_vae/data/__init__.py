@@ -1,48 +1,64 @@
-"""Data sets: tensors, a split in three, and a binarisation protocol.
+"""Data sets: tensors, a split in three, and the form in which they are x.
 
 A data set is a `Dataset`, whose `train`, `valid` and `test` are each a `Split`: N data in memory or mapped
-from a file, stored as bytes, bits or floats, indexed per batch, on any device. `batches` yields one epoch of
-a split.
+from a file, stored as whole numbers or floats, indexed per batch, on any device. `batches` yields one epoch
+of a split.
 
-The likelihood of a binary model is that of bits, so grey pictures are binarised first, and results under
-different protocols must not be compared. `Dataset.protocol` says in words, and `Split.hash` in 16 digits,
-what was evaluated:
+Which form x must have, its likelihood says: that of a binary model is one of bits, so grey pictures are
+binarised first. Results under different forms must not be compared. `Dataset.protocol` says in words, and
+`Split.hash` in 16 digits, what was evaluated. The forms are classes: `Dynamic`, `Static`, `Threshold`,
+`Levels`, `Dequantised`, `Standardised`, `Counts`, `AsGiven`.
 
-* `dynamic`: training data drawn anew at every use, with the grey levels as probabilities; validation and test
-  drawn once, by the seed;
-* `static`: all drawn once, by the seed;
-* `threshold`: 1 where grey > 1/2;
-* `none`: grey levels, or whatever the values are, as given;
-* `dequantised`: grey levels plus uniform noise within their bin, for densities of continuous data: training
-  data drawn anew at every use, validation and test drawn once, by the seed.
-
->>> data = Digits(binarization="static")
+>>> data = Digits(form=Static())
 >>> data.protocol, data.test.hash()
 ('static binarisation, one fixed draw of all data (seed 0)', 'dbd4130f69d7adaa')
 """
 
-from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.facts import DataFacts
 from pyro_vae.data.files import ArrayFile
 from pyro_vae.data.folders import ImageFolder
+from pyro_vae.data.forms import (
+    FORMS,
+    AsGiven,
+    Counts,
+    Dequantised,
+    Dynamic,
+    Form,
+    Levels,
+    RawValues,
+    Standardised,
+    Static,
+    Threshold,
+)
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
 
 __all__ = [
+    "FORMS",
     "MNIST",
     "ArrayFile",
-    "Binarization",
+    "AsGiven",
+    "Counts",
     "DataFacts",
     "Dataset",
+    "Dequantised",
     "Digits",
+    "Dynamic",
     "FashionMNIST",
+    "Form",
     "FreyFaces",
     "ImageFolder",
+    "Levels",
     "Omniglot",
+    "RawValues",
     "Sizes",
     "Split",
+    "Standardised",
+    "Static",
     "StaticMNIST",
+    "Threshold",
     "array_in",
     "arrays_in",
     "batches",

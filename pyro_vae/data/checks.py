@@ -9,14 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_vae.data.stored import Rows, Values, blocks, extremes
+from pyro_vae.data.stored import Rows, Values, blocks
 from pyro_vae.errors import InputError, is_seed
 
 Array = NDArray[Any] | Tensor
 
+_EXACT = 2**24  # the whole numbers that float32 has exactly
+
 
 def as_values(array: Array | Rows, where: str, *, missing: bool = False) -> Values:
-    """Return uint8 or float32 (N, C, H, W) or (N, D) on the CPU; `where` names the array in errors.
+    """Return uint8, int32 or float32 (N, C, H, W) or (N, D) on the CPU; `where` names the array in errors.
 
     NaN is refused, but where `missing` says that it stands for what was not observed.
     """
@@ -38,35 +40,80 @@ def _plain(array: Array, where: str) -> Tensor:
         raise InputError(
             f"expected {where} as a NumPy array or a tensor, got {type(array).__name__}: use numpy.asarray"
         )
-    if array.dtype not in (torch.bool, torch.uint8, np.bool_, np.uint8) and not _is_float(array):
+    kind = _kind(array)
+    if kind not in "biuf":
         raise InputError(
-            f"expected {where} of dtype uint8, bool or float, got {array.dtype}: convert it with"
-            " .astype('uint8') if its values are 0..255, else with .astype('float32')"
+            f"expected {where} of whole numbers, bool or float, got {array.dtype}: convert it with .astype"
         )
-    tensor = array.detach().cpu() if isinstance(array, Tensor) else _from_numpy(array)
-    return tensor.float() if tensor.is_floating_point() else tensor.to(torch.uint8)
+    tensor = array.detach().cpu() if isinstance(array, Tensor) else _from_numpy(array, where)
+    if kind == "f":
+        if tensor.dtype == torch.float64:
+            _check_rounding(tensor, where)
+        return tensor.float()
+    return tensor.to(torch.uint8) if tensor.dtype == torch.bool else _whole(tensor, where)
 
 
-def _is_float(array: Array) -> bool:
-    return array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
+def _kind(array: Array) -> str:
+    """b, i, u or f as NumPy's kinds, or another letter."""
+    if not isinstance(array, Tensor):
+        return array.dtype.kind
+    if array.is_complex() or array.is_quantized:
+        return "c"
+    return "f" if array.is_floating_point() else "b" if array.dtype == torch.bool else "i"
+
+
+def _whole(tensor: Tensor, where: str) -> Tensor:
+    """Whole numbers as bytes, or as int32 where they were of another width."""
+    if tensor.dtype == torch.uint8:
+        return tensor
+    ends = [end for block in blocks(tensor) for end in block.to(torch.int64).aminmax()]
+    low, high = (int(pick(ends)) for pick in (min, max)) if ends else (0, 0)
+    if max(-low, high) > _EXACT:
+        raise InputError(
+            f"expected whole numbers up to 2**24 = {_EXACT:,}, which float32 has exactly, got {low} to "
+            f"{high} in {where}: give them in other units, or as float32 where they need not be exact"
+        )
+    return tensor.to(torch.int32)
+
+
+def _check_rounding(tensor: Tensor, where: str) -> None:
+    """Refuse columns whose spread is lost in float32, as of seconds since 1970."""
+    if tensor.ndim != 2 or not len(tensor):
+        return
+    error = (tensor.float().double() - tensor).abs().nan_to_num(0.0, posinf=0.0).amax(0)
+    centre = tensor.nanmean(0)
+    spread = (tensor - centre).square().nanmean(0).sqrt()
+    lost = (error > 0.01 * spread) & (spread > 1e-10 * centre.abs())
+    if bool(lost.any()):
+        column = int(lost.nonzero()[0])
+        raise InputError(
+            f"expected numbers that float32 tells apart, got column {column} of {where} about "
+            f"{float(centre[column]):.10g} with a deviation of {float(spread[column]):.3g}: subtract its mean"
+        )
 
 
 def _is_mapped(array: Array) -> bool:
     """Whether values are used as they lie in a file, without a copy in memory."""
     if not isinstance(array, np.memmap):
         return False
-    plain = array.dtype in (np.uint8, np.float32) and array.dtype.isnative
+    plain = array.dtype in (np.uint8, np.int32, np.float32) and array.dtype.isnative
     return plain and array.flags.c_contiguous
 
 
-def _from_numpy(array: NDArray[Any]) -> Tensor:
+def _from_numpy(array: NDArray[Any], where: str) -> Tensor:
     if _is_mapped(array):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # `Rows` only reads it
             return torch.from_numpy(array)
-    if array.dtype.kind == "f":
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "f":
+        wide = array.ndim == 2 and size == 8  # to be held against float32
         with np.errstate(over="ignore"):  # what float32 cannot hold is counted as infinite by the next check
-            array = array.astype(np.float32, copy=False)
+            array = array.astype(np.float64 if wide else np.float32, copy=False)
+    elif kind in "iu" and size > 1:  # torch has few unsigned types, and none of other byte orders
+        if kind == "u" and size == 8 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise InputError(f"expected whole numbers up to 2**24, got {int(array.max())} in {where}")
+        array = array.astype(np.int32 if array.dtype == np.int32 else np.int64, copy=False)
     # torch has no negative strides, and warns of read-only memory
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
@@ -134,31 +181,6 @@ def check_alike(values: Mapping[str, Values]) -> None:
                 f"expected {name} of data shape {tuple(train.shape[1:])} and {train.dtype} like train,"
                 f" got {tuple(other.shape[1:])} and {other.dtype}: bring the splits to one form"
             )
-
-
-def check_grey(values: Mapping[str, Values], maximum: float, binarization: str) -> None:
-    """Refuse values outside [0, maximum], which are no probabilities to binarise with."""
-    for name, tensor in values.items():
-        if len(tensor) == 0:
-            continue
-        low, high = (end / maximum for end in extremes(tensor))
-        if low < 0 or high > 1:
-            raise InputError(
-                f"expected grey values in [0, 1] for binarization '{binarization}', got [{low:g}, {high:g}]"
-                f" in {name} after division by {maximum:g}: rescale the values, give the `maximum` that"
-                " means 1, or use binarization 'none'"
-            )
-
-
-def check_levels(values: Mapping[str, Values], maximum: float, levels: int | None) -> None:
-    """Refuse to dequantise data that have no levels: floats, or bytes that are not 0 … maximum."""
-    if levels is None:
-        dtype, high = values["train"].dtype, max(extremes(v)[1] for v in values.values() if len(v))
-        raise InputError(
-            "expected bytes from 0 to a whole maximum for binarization 'dequantised', got"
-            f" {dtype} up to {high:g} with a maximum of {maximum:g}: convert them with .astype('uint8') and"
-            " give the `maximum` that means 1, or use binarization 'none'"
-        )
 
 
 def check_seed(seed: int) -> None:

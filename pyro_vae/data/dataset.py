@@ -1,67 +1,60 @@
-"""Data, split in three, with the binarisation protocol under which they are evaluated."""
+"""Data, split in three, in the form in which they are x."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from pyro_vae.data.checks import (
-    Array,
-    as_values,
-    check_alike,
-    check_grey,
-    check_levels,
-    check_observed,
-    check_seed,
-)
+from pyro_vae.data.checks import Array, as_values, check_alike, check_observed, check_seed
 from pyro_vae.data.fields import FieldKind, Fields, GivenFields, as_fields, checked_given
+from pyro_vae.data.forms import FORMS, Form, RawValues, usual_form
 from pyro_vae.data.splits import Sizes, Split
-from pyro_vae.data.stored import Rows, Values, blocks, extremes
+from pyro_vae.data.stored import Rows
 from pyro_vae.errors import InputError
 
-Binarization = Literal["dynamic", "static", "threshold", "none", "dequantised"]
-
-_DRAWN_AT_ONCE = 2**22  # values per block of a fixed draw: 32 MiB of noise
+_NAMES = ("train", "valid", "test")
 
 
 class Dataset:
-    """Tensors, split in three, and the binarisation protocol under which they are evaluated.
+    """Tensors, split in three, in the form in which they are x.
 
-    | binarization | train | valid and test |
-    |---|---|---|
-    | `dynamic` | drawn anew at every use | drawn once, by the seed |
-    | `static` | drawn once, by the seed | drawn once, by the seed |
-    | `threshold` | grey > 1/2 | grey > 1/2 |
-    | `none` | values / maximum | values / maximum |
-    | `dequantised` | (values + u) / (maximum + 1), u drawn anew at every use | the same, u drawn once |
+    | form | x | train | valid and test |
+    |---|---|---|---|
+    | `AsGiven` | the values, divided by `maximum` where it is named | | |
+    | `Standardised` | the values; the model takes (x − mean)/deviation | | |
+    | `Counts` | the values, whole numbers | | |
+    | `Levels` | values / maximum | | |
+    | `Dequantised` | (values + u) / (maximum + 1) | u drawn anew at every use | u drawn once |
+    | `Dynamic` | 1 with probability values / maximum, else 0 | drawn anew at every use | drawn once |
+    | `Static` | the same | drawn once | drawn once |
+    | `Threshold` | 1 where values / maximum > 1/2 | | |
 
     Fixed draws are u = `RandomState([seed, i]).random_sample(shape)` with i = 0, 1, 2 for train, valid,
-    test, and bits are u < grey, so no split's draw depends on the size of another. Evaluating on one fixed
-    binarisation follows Salakhutdinov and Murray (2008); binarising the training data anew follows Burda,
-    Grosse and Salakhutdinov (2016); uniform dequantisation, Theis, van den Oord and Bethge (2016).
+    test, and bits are u < values / maximum, so no split's draw depends on the size of another. Which form a
+    likelihood is a density of, its `form_for` says: `data.for_likelihood(pv.PoissonLikelihood)` are the same
+    data in it, and `data.in_form(pv.Counts())` in any.
 
     With `missing`, NaN stands for an entry that was not observed; it stays NaN under every binarisation.
     Models that `assemble` makes for such data leave these entries out of log p(x|z).
 
     Args:
-        train: Array or tensor (N, H, W), (N, C, H, W) or (N, D) of dtype uint8, bool or float; (N, H, W)
-            becomes (N, 1, H, W), and float64 becomes float32. An array of bytes or float32 that
-            `numpy.load(path, mmap_mode="r")` has mapped from its file is read only where it is used.
-        valid: Likewise; None is a split of length 0.
-        test: Likewise.
-        binarization: The protocol.
+        train: Array or tensor (N, H, W), (N, C, H, W) or (N, D) of whole numbers of any width, bool or float;
+            (N, H, W) becomes (N, 1, H, W), and float64 becomes float32. An array of bytes, int32 or float32
+            that `numpy.load(path, mmap_mode="r")` has mapped from its file is read only where it is used.
+        valid: As train; None is a split of length 0.
+        test: As train.
+        form: How values become x; by default `Levels` of bytes, `Counts` of other whole numbers, and
+            `AsGiven` of floats and bits.
         seed: Seed of the fixed draws, 0 to 2**32 - 1.
-        maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
+        maximum: The value that means 1. By default 255 for bytes above 1, the highest value for other whole
+            numbers, else 1.
         missing: Whether NaN means not observed; without it NaN is refused.
         train_labels: (N,) whole numbers.
-        valid_labels: Likewise.
-        test_labels: Likewise.
+        valid_labels: As train_labels.
+        test_labels: As train_labels.
         fields: What is known of each datum beside x, by split and name: arrays (N, …) of whole numbers
             (int64), truth values, or floats (float32). `label` is the field that train_labels and so on give.
         given: Names of the fields that programs get, called as `model(x, **given)`; by default all but
@@ -69,14 +62,15 @@ class Dataset:
 
     Raises:
         InputError: No training data; another shape or dtype; NaN or infinite values; splits that differ in
-            shape or dtype; grey values outside [0, 1] that are to be binarised; data without levels that
-            are to be dequantised; labels or fields that do not match their data; with `missing`, a datum of
-            which nothing is observed.
+            shape or dtype; values that cannot take the form; labels or fields that do not match their data;
+            with `missing`, a datum of which nothing is observed.
 
-    >>> data = Dataset(np.full((4, 2, 2), 51, dtype=np.uint8), binarization="dynamic")
-    >>> data.sizes, data.data_shape
-    (Sizes(train=4, valid=0, test=0), torch.Size([1, 2, 2]))
-    >>> data.protocol
+    >>> import numpy as np
+    >>> data = Dataset(np.full((4, 2, 2), 51, dtype=np.uint8))
+    >>> data.sizes, data.data_shape, data.form
+    (Sizes(train=4, valid=0, test=0), torch.Size([1, 2, 2]), Levels())
+    >>> from pyro_vae import Dynamic
+    >>> data.in_form(Dynamic()).protocol
     'dynamic binarisation, evaluated on one fixed draw (seed 0)'
 
     Counts with an exposure, which programs get as `model(x, exposure=...)`:
@@ -85,7 +79,7 @@ class Dataset:
     >>> counts.given, counts.train.take(slice(0, 2)).given
     (('exposure',), {'exposure': tensor([1., 2.])})
     >>> Dataset(np.array([[0.5, np.nan], [0.1, 0.3]]), missing=True).protocol
-    'as given, not binarised, 1 of 4 entries missing'
+    'as given, 1 of 4 entries missing'
     """
 
     #: Names of the fields that programs get.
@@ -97,7 +91,7 @@ class Dataset:
         valid: Array | Rows | None = None,
         test: Array | Rows | None = None,
         *,
-        binarization: Binarization = "none",
+        form: Form | None = None,
         seed: int = 0,
         maximum: float | None = None,
         missing: bool = False,
@@ -107,8 +101,8 @@ class Dataset:
         fields: Mapping[str, GivenFields] | None = None,
         given: Sequence[str] | None = None,
     ) -> None:
-        _check_options(binarization, seed, maximum)
-        arrays = {"train": train, "valid": valid, "test": test}
+        _check_options(form, seed, maximum)
+        arrays = dict(zip(_NAMES, (train, valid, test), strict=True))
         values = {
             name: as_values(array, name, missing=missing)
             for name, array in arrays.items()
@@ -119,51 +113,78 @@ class Dataset:
             check_observed(values)
         #: Whether NaN stands for entries that were not observed.
         self.missing = missing
-        self.binarization: Binarization = binarization
         self.seed = seed
-        self._maximum = _usual_maximum(values) if maximum is None else float(maximum)
-        self._grey_levels = _whole_levels(values, self._maximum, missing)
-        if binarization == "dequantised":
-            check_levels(values, self._maximum, self._grey_levels)
-        elif binarization != "none":
-            check_grey(values, self._maximum, binarization)
-        empty = values["train"][:0]
         labels = {"train": train_labels, "valid": valid_labels, "test": test_labels}
         beside = as_fields(fields, labels, values)
-        splits = (
-            self._split(stream, values.get(name, empty), beside[name]) for stream, name in enumerate(arrays)
+        empty = values["train"][:0]
+        by_split = {name: values.get(name, empty) for name in _NAMES}
+        #: The values before they take a form.
+        self.raw = RawValues(by_split, maximum, missing, seed)
+        #: The form in which they were made.
+        self.first_form = form or usual_form(self.raw)
+        self._take_form(self.first_form, beside)
+        self._take_given(given)
+
+    def _take_form(self, form: Form, fields: Mapping[str, Fields]) -> None:
+        form.check(self.raw)
+        #: How values become x.
+        self.form = form
+        self.train, self.valid, self.test = (
+            replace(form.kept(self.raw, values, stream), fields=fields[name])
+            for stream, (name, values) in enumerate(self.raw.by_split.items())
         )
-        self._take_splits(splits, given)
 
-    def _split(self, stream: int, values: Values, fields: Fields) -> Split:
-        plain = Split(values, fields, self._maximum, missing=self.missing)
-        if self.binarization == "none":
-            return plain
-        if self.binarization == "threshold":
-            return replace(plain, stored=_thresholded(values, self._maximum, self.missing), maximum=1.0)
-        if self.binarization == "dynamic" and stream == 0:
-            return replace(plain, resample=True)
-        if self.binarization == "dequantised" and stream == 0:
-            return replace(plain, dequantise=True)
-        return self._drawn(plain, stream)
+    def in_form(self, form: Form) -> Self:
+        """The same data in another form.
 
-    def _drawn(self, split: Split, stream: int) -> Split:
-        """The one fixed draw of a split."""
-        draw = _dequantised if self.binarization == "dequantised" else _fixed_draw
-        stored = draw(split.stored, split.maximum, [self.seed, stream], self.missing)
-        return replace(split, stored=stored, maximum=1.0, resample=False, dequantise=False)
+        Raises:
+            InputError: where the values cannot take it.
 
-    def _take_splits(self, splits: Iterable[Split], given: Iterable[str] | None) -> None:
-        train, valid, test = splits
-        named = {"train": train, "valid": valid, "test": test}
+        >>> from pyro_vae import Digits, Levels
+        >>> Digits().in_form(Levels()).protocol
+        '17 levels, divided by 16'
+        """
+        _check_options(form, self.seed, None)
+        other = copy(self)
+        other.__dict__.pop("_missing_in_words", None)
+        other._take_form(form, {name: split.fields for name, split in self._splits.items()})
+        other._take_given(self.given)
+        return other
+
+    def for_likelihood(self, likelihood: Any) -> Self:
+        """The same data in the form that a likelihood is a density of, by its `form_for`.
+
+        Args:
+            likelihood: A class, an instance, or a `partial` of a class.
+
+        >>> from pyro_vae import Digits, NormalLikelihood
+        >>> Digits().for_likelihood(NormalLikelihood).form
+        Dequantised()
+        """
+        likelihood = getattr(likelihood, "func", likelihood)
+        choose = getattr(likelihood, "form_for", lambda _: None)
+        form = choose(self.raw)
+        if form is None or form.name == self.form.name:
+            return self
+        try:
+            return self.in_form(form)
+        except InputError as error:
+            name = getattr(likelihood, "__name__", type(likelihood).__name__)
+            raise InputError(f"{error}, or another likelihood than {name}") from error
+
+    @property
+    def _splits(self) -> dict[str, Split]:
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    def _take_given(self, given: Iterable[str] | None) -> None:
         self.given = checked_given(
             given,
-            {name: split.fields for name, split in named.items()},
-            {name: len(split) for name, split in named.items()},
+            {name: split.fields for name, split in self._splits.items()},
+            {name: len(split) for name, split in self._splits.items()},
         )
         self.train, self.valid, self.test = (
             split if split.given == self.given else replace(split, given=self.given)
-            for split in named.values()
+            for split in self._splits.values()
         )
 
     def giving(self, *names: str) -> Self:
@@ -177,7 +198,7 @@ class Dataset:
         {'label': tensor([8, 8, 2])}
         """
         other = copy(self)
-        other._take_splits((self.train, self.valid, self.test), names)
+        other._take_given(names)
         return other
 
     @property
@@ -198,9 +219,8 @@ class Dataset:
     @property
     def all(self) -> Split:
         """Train, valid and test, one after the other, as they are evaluated: each on its fixed draw."""
-        train = self.train
-        if train.resample or train.dequantise:
-            train = self._drawn(train, 0)
+        fixed = self.form.evaluated(self.raw, self.raw.by_split["train"], 0)
+        train = replace(fixed, fields=self.train.fields, given=self.given)
         parts = [part for part in (train, self.valid, self.test) if len(part)]
         in_all = [name for name in train.fields if all(name in part.fields for part in parts)]
         return replace(
@@ -211,8 +231,8 @@ class Dataset:
 
     @property
     def maximum(self) -> float:
-        """The value that means 1."""
-        return self._maximum
+        """The value that means x = 1."""
+        return self.form.maximum(self.raw)
 
     @property
     def name(self) -> str:
@@ -231,141 +251,36 @@ class Dataset:
 
     @property
     def levels(self) -> int | None:
-        """Number of grey levels k/maximum, k = 0 … maximum: 2 for bits, None for real numbers.
+        """Number of levels k/(levels − 1) of x: 2 for bits, None for real numbers and counts.
 
-        Data have levels where they are bytes up to a whole `maximum`, and are not dequantised. With
-        `missing`, floats that are such whole numbers wherever they are observed have levels, too.
-
+        >>> import numpy as np
         >>> Dataset(np.arange(17, dtype=np.uint8)[:, None], maximum=16).levels
         17
         """
-        if self.binarization in ("none", "dequantised"):
-            return self._grey_levels if self.binarization == "none" else None
-        return 2
+        return self.form.levels(self.raw)
 
     @property
     def bin_width(self) -> float | None:
         """Distance 1/(maximum + 1) of neighbouring levels where the data are dequantised, else None."""
-        return 1 / (self._maximum + 1) if self.binarization == "dequantised" else None
+        return self.form.bin_width(self.raw)
 
     @property
     def protocol(self) -> str:
-        """How the data were binarised, in words that differ wherever results must not be compared."""
-        return self._form + self._missing_in_words
+        """The form, in words that differ wherever results must not be compared."""
+        return self.form.protocol(self.raw) + self._missing_in_words
 
     @cached_property
     def _missing_in_words(self) -> str:
         if not self.missing:
             return ""
-        parts = (self.train, self.valid, self.test)
         total = sum(self.sizes) * self.data_shape.numel()
-        return f", {sum(part.num_missing for part in parts)} of {total} entries missing"
-
-    @property
-    def _form(self) -> str:
-        if self.binarization == "dynamic":
-            return f"dynamic binarisation, evaluated on one fixed draw (seed {self.seed})"
-        if self.binarization == "static":
-            return f"static binarisation, one fixed draw of all data (seed {self.seed})"
-        if self.binarization == "dequantised":
-            levels = f"{self._grey_levels} levels"
-            return f"uniform dequantisation of {levels}, evaluated on one fixed draw (seed {self.seed})"
-        scale = "as given" if self._maximum == 1 else f"divided by {self._maximum:.9g}"
-        return "binarised at grey > 1/2" if self.binarization == "threshold" else f"{scale}, not binarised"
+        return f", {sum(part.num_missing for part in self._splits.values())} of {total} entries missing"
 
 
-def _check_options(binarization: str, seed: int, maximum: float | None) -> None:
-    known = get_args(Binarization)
-    if binarization not in known:
-        raise InputError(
-            f"expected a binarization among {', '.join(known)}, got {binarization!r}: choose one of these"
-        )
+def _check_options(form: object, seed: int, maximum: float | None) -> None:
+    if form is not None and not isinstance(form, Form):
+        got = f"the class {form.__name__}" if isinstance(form, type) else repr(form)
+        raise InputError(f"form expects one of {', '.join(map(repr, FORMS.values()))}, got {got}")
     check_seed(seed)
     if maximum is not None and not 0 < maximum < float("inf"):
         raise InputError(f"expected a positive finite maximum, got {maximum}: give the value that means 1")
-
-
-def _usual_maximum(values: dict[str, Values]) -> float:
-    # bytes that are only 0 and 1 are bits: as grey levels of 255 they would be all but black
-    is_bytes = values["train"].dtype == torch.uint8
-    return 255.0 if is_bytes and any(len(v) and extremes(v)[1] > 1 for v in values.values()) else 1.0
-
-
-def _whole_levels(values: dict[str, Values], maximum: float, missing: bool) -> int | None:
-    """Return the number of levels 0 … maximum of bytes, None for floats and where they do not fit.
-
-    Floats count as bytes where they are whole as far as they are observed, since bytes cannot be NaN.
-    """
-    if maximum != int(maximum):
-        return None
-    is_bytes = values["train"].dtype == torch.uint8 or (missing and all(map(_are_whole, values.values())))
-    fits = is_bytes and all(extremes(v)[1] <= maximum for v in values.values() if len(v))
-    return int(maximum) + 1 if fits else None
-
-
-def _are_whole(values: Values) -> bool:
-    return all(
-        bool((block.isnan() | ((block >= 0) & (block == block.round()))).all()) for block in blocks(values)
-    )
-
-
-def _thresholded(values: Values, maximum: float, missing: bool) -> Tensor:
-    """Return bits (N, *data_shape), 1 where grey > 1/2."""
-    return _in_blocks(
-        values, _type_of_bits(values, missing), _bits(lambda block: block > maximum / 2, missing)
-    )
-
-
-def _type_of_bits(values: Values, missing: bool) -> torch.dtype:
-    return torch.float32 if missing and values.dtype.is_floating_point else torch.uint8
-
-
-def _bits(make: Callable[[Tensor], Tensor], missing: bool) -> Callable[[Tensor], Tensor]:
-    """Return `make`, with NaN left where it is."""
-    if not missing:
-        return make
-    return lambda block: torch.where(block.isnan(), torch.nan, make(block).to(torch.float32))
-
-
-def _fixed_draw(values: Values, maximum: float, seed: list[int], missing: bool) -> Values:
-    """Return bits (N, *data_shape) drawn from RandomState(seed)."""
-    if values.dtype == torch.uint8 and maximum == 1:
-        return values  # bits are their own draw
-    if _type_of_bits(values, missing) == torch.uint8:
-        return _with_noise(values, seed, torch.uint8, lambda stored, noise: noise < stored / maximum)
-    return _with_noise(
-        values,
-        seed,
-        torch.float32,
-        lambda stored, noise: np.where(np.isnan(stored), np.nan, noise < stored / maximum),
-    )
-
-
-def _dequantised(values: Values, maximum: float, seed: list[int], missing: bool) -> Values:
-    """Return float32 (values + u) / (maximum + 1) with u drawn from RandomState(seed)."""
-    return _with_noise(values, seed, torch.float32, lambda stored, noise: (stored + noise) / (maximum + 1))
-
-
-def _with_noise(
-    values: Values,
-    seed: list[int],
-    dtype: torch.dtype,
-    draw: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
-) -> Tensor:
-    """Return `draw(values, noise)` in float64, stored as `dtype`; made in blocks, which keep the stream."""
-    random = np.random.RandomState(seed)
-
-    def make(block: Tensor) -> Tensor:
-        stored = block.numpy().astype(np.float64)
-        return torch.from_numpy(draw(stored, random.random_sample(stored.shape)))
-
-    return _in_blocks(values, dtype, make)
-
-
-def _in_blocks(values: Values, dtype: torch.dtype, make: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return `make(values)`, one after the other for a few rows."""
-    made = torch.empty(values.shape, dtype=dtype)
-    rows = max(1, _DRAWN_AT_ONCE // values.shape[1:].numel())
-    for start in range(0, len(values), rows):
-        made[start : start + rows] = make(values[start : start + rows])
-    return made

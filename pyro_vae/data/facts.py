@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import torch
 
 from pyro_vae.data.checks import Array, as_values
-from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.fields import FieldKind, GivenFields
+from pyro_vae.data.forms import Form, form_named
 from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.errors import InputError
 
@@ -32,7 +33,7 @@ class DataFacts:
     levels: int | None
     bin_width: float | None
     protocol: str
-    binarization: Binarization
+    form: Form
     seed: int
     maximum: float
     field_kinds: Mapping[str, FieldKind] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class DataFacts:
                     **content,
                     "data_shape": torch.Size(content["data_shape"]),
                     "sizes": Sizes(*content["sizes"]),
+                    "form": form_named(content["form"]),
                     "field_kinds": {
                         str(name): FieldKind(tuple(shape), classes)
                         for name, (shape, classes) in content.get("field_kinds", {}).items()
@@ -72,7 +74,6 @@ class DataFacts:
                 and all(isinstance(each, str) for each in (found.name, found.protocol))
                 and (found.bin_width is None or 0 < found.bin_width <= 1)
                 and all(name in found.field_kinds for name in found.given)
-                and found.binarization in get_args(Binarization)
                 and 0 < found.maximum < math.inf
                 and isinstance(found.missing, bool)
             )
@@ -104,7 +105,7 @@ class DataFacts:
             tensor,
             None,
             tensor,
-            binarization=self.binarization,
+            form=self.form,
             seed=self.seed,
             maximum=self.maximum,
             fields={"train": fields, "test": fields},
@@ -136,6 +137,7 @@ class DataFacts:
             **asdict(self),
             "data_shape": list(self.data_shape),
             "sizes": list(self.sizes),
+            "form": self.form.name,
             "field_kinds": kinds,
             "given": list(self.given),
         }

@@ -8,31 +8,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.checks import as_values
-from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.fields import LABEL, as_fields
+from pyro_vae.data.forms import Form
 from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_array_file
 from pyro_vae.data.stored import Values
 from pyro_vae.errors import InputError
 
 _SPLITS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
+#: What others call the data, and the classes.
+_DATA = ("x", "data", "images", "values", "counts")
+_LABELS = dict.fromkeys(("y", "label", "labels", "target", "targets"), LABEL)
+
 
 class ArrayFile(Dataset):
-    """Data from one `.npy` or `.npz` file: uint8, bool or float arrays (N, H, W), (N, C, H, W) or (N, D).
+    """Data from one `.npy` or `.npz` file: arrays of numbers (N, H, W), (N, C, H, W) or (N, D).
 
     An `.npz` with `train` and at least one of `valid` and `test` is split as it says: one that it lacks is
     empty, and nothing is taken out of `train` for it. One array alone, of any name, is permuted by the seed
     and split 80/10/10. What lies beside `train`, `valid` and `test` are fields: `train_label` (or
-    `train_labels`) the classes, `train_exposure` a field `exposure`, and so on.
+    `train_labels`) the classes, `train_exposure` a field `exposure`, and so on. `images` (or `x`, `data`,
+    `counts`) with `labels` (or `y`) and other arrays of its length beside it are split 80/10/10 together;
+    `x_train`, `y_train`, `x_test`, `y_test` are understood, too.
 
-    Bytes and float32 that are not compressed (`numpy.save`, `numpy.savez`) are mapped from the file and read
-    only where they are used, so that it may be larger than the memory; it must not change meanwhile. What is
-    drawn once by the seed, and float64, is held in memory.
+    Bytes, int32 and float32 that are not compressed (`numpy.save`, `numpy.savez`) are mapped from the file
+    and read only where they are used, so that it may be larger than the memory; it must not change meanwhile.
+    What is drawn once by the seed, and numbers of other types, are held in memory.
 
     Args:
         path: The file.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
-            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
+        form: How values become x; by default `Levels` of bytes, `Counts` of other whole numbers, and
+            `AsGiven` of floats and bits.
         seed: Seed of the split, where the file does not split, and of the fixed draws.
         maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
         given: Fields that programs get beside x, as `label`; by default all but `label`.
@@ -47,7 +54,7 @@ class ArrayFile(Dataset):
         self,
         path: Path,
         *,
-        binarization: Binarization = "none",
+        form: Form | None = None,
         seed: int = 0,
         maximum: float | None = None,
         given: tuple[str, ...] | None = None,
@@ -58,9 +65,7 @@ class ArrayFile(Dataset):
         self._split_by_seed = "valid" not in parts and "test" not in parts
         if self._split_by_seed:
             parts = cut_by_seed(parts["train"], parts["fields"]["train"], seed, path)
-        super().__init__(
-            **parts, binarization=binarization, seed=seed, maximum=maximum, given=given, missing=missing
-        )
+        super().__init__(**parts, form=form, seed=seed, maximum=maximum, given=given, missing=missing)
 
     @property
     def protocol(self) -> str:
@@ -74,14 +79,12 @@ def _array_parts(path: Path, missing: bool) -> Parts:
         raise InputError(
             f"expected a .npy or .npz file, got {path}: {remedy}, or use ImageFolder for pictures"
         )
-    arrays = load_array_file(existing(path, "check the path"), remedy, mapped=True)
-    if len(arrays) == 1:
-        arrays = {"train": next(iter(arrays.values()))}
+    arrays = _by_split(load_array_file(existing(path, "check the path"), remedy, mapped=True))
     fields = {name: _field_of(name) for name in arrays if name not in _SPLITS}
     if "train" not in arrays or not all(fields.values()):
         raise InputError(
-            f"expected one array, or train with any of valid, test and fields such as train_label in {path}, "
-            f"got {', '.join(arrays) or 'no array'}: rename or leave out the others"
+            f"expected one array, images with labels, or train with any of valid, test and fields such as "
+            f"train_label in {path}, got {', '.join(arrays) or 'no array'}: rename or leave out the others"
         )
     values: dict[str, Values] = {
         split: as_values(arrays[split], f"{split} in {path}", missing=missing)
@@ -93,6 +96,36 @@ def _array_parts(path: Path, missing: bool) -> Parts:
         if split in values:
             parts[split] = _channels_first(values[split], f"{split} in {path}")
     return parts
+
+
+def _by_split(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays by the names of this package, where they have those of others.
+
+    One array alone is `train`. `images` or `x` with `labels` and other fields of the same length are `train`
+    and `train_label`; and so are `x_train` and `y_train`, as in Keras's files.
+    """
+    if len(arrays) == 1:
+        return {"train": next(iter(arrays.values()))}
+    data = [name for name in arrays if name.lower() in _DATA]
+    if "train" not in arrays and len(data) == 1:
+        rows = arrays[data[0]].shape[:1]
+        beside = {name: array for name, array in arrays.items() if name not in data}
+        if all(array.shape[:1] == rows for array in beside.values()):
+            fields = {_LABELS.get(name.lower(), name): array for name, array in beside.items()}
+            if len(fields) == len(beside):
+                named = {f"train_{name}": array for name, array in fields.items()}
+                return {"train": arrays[data[0]], **named}
+    renamed = {_renamed(name): array for name, array in arrays.items()}
+    return renamed if len(renamed) == len(arrays) else dict(arrays)
+
+
+def _renamed(name: str) -> str:
+    """Our name of `x_train` or `y_val`; any other as it is."""
+    kind, _, split = name.lower().partition("_")
+    split = {"val": "valid", "validation": "valid"}.get(split, split)
+    if split not in _SPLITS:
+        return name
+    return split if kind in _DATA else f"{split}_{LABEL}" if kind in _LABELS else name
 
 
 def _field_of(name: str) -> tuple[str, str] | None:

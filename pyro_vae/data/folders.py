@@ -10,8 +10,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.fields import LABEL
+from pyro_vae.data.forms import Form, Levels
 from pyro_vae.data.reading import Parts, cut, cut_by_seed, reading, shuffled
 from pyro_vae.errors import InputError
 
@@ -48,8 +49,7 @@ class ImageFolder(Dataset):
         path: The folder.
         size: Height and width in pixels.
         channels: 1 for grey, 3 for red, green and blue.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
-            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
+        form: How grey values become x; by default `Levels`.
         seed: Seed of the split and of the fixed draws.
         given: Fields that programs get beside x: `label`, or by default none.
 
@@ -65,7 +65,7 @@ class ImageFolder(Dataset):
         *,
         size: tuple[int, int] = (32, 32),
         channels: Literal[1, 3] = 3,
-        binarization: Binarization = "none",
+        form: Form | None = None,
         seed: int = 0,
         given: tuple[str, ...] | None = None,
     ) -> None:
@@ -86,7 +86,7 @@ class ImageFolder(Dataset):
                 labels = torch.tensor([self.classes.index(name) for name in names])
                 parts["fields"][split] = {LABEL: labels}
         parts, self._how = _completed(parts, seed, folders["train"])
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=255, given=given)
+        super().__init__(**parts, form=form or Levels(), seed=seed, maximum=255, given=given)
 
     @property
     def protocol(self) -> str:

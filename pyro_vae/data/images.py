@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_vae.data.dataset import Binarization, Dataset
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.fields import LABEL
+from pyro_vae.data.forms import Dynamic, Form, Levels
 from pyro_vae.data.reading import (
     Parts,
     cut,
@@ -47,8 +48,7 @@ class Digits(Dataset):
     Handwritten Digits", UCI.
 
     Args:
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
-            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
+        form: How grey values become x; by default `Dynamic`.
         seed: Seed of the fixed draws.
         given: Fields that programs get beside x: `label`, or by default none.
 
@@ -59,7 +59,7 @@ class Digits(Dataset):
     def __init__(
         self,
         *,
-        binarization: Binarization = "dynamic",
+        form: Form | None = None,
         seed: int = 0,
         given: tuple[str, ...] | None = None,
     ) -> None:
@@ -69,7 +69,7 @@ class Digits(Dataset):
         images = torch.from_numpy(digits.images.astype(np.uint8))  # (1797, 8, 8), 0..16
         labels = torch.from_numpy(digits.target)
         parts = cut(*shuffled(images, {LABEL: labels}, seed=0), num_valid=200, num_test=300)
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=16, given=given)
+        super().__init__(**parts, form=form or Dynamic(), seed=seed, maximum=16, given=given)
 
 
 class MNIST(Dataset):
@@ -81,8 +81,7 @@ class MNIST(Dataset):
     Args:
         root: Folder that holds `MNIST/raw`; by default the environment variable PYRO_VAE_DATA.
         download: Download files that are missing, through torchvision.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
-            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
+        form: How grey values become x; by default `Dynamic`.
         seed: Seed of the fixed draws.
         given: Fields that programs get beside x: `label`, or by default none.
 
@@ -97,12 +96,12 @@ class MNIST(Dataset):
         *,
         root: Path | None = None,
         download: bool = False,
-        binarization: Binarization = "dynamic",
+        form: Form | None = None,
         seed: int = 0,
         given: tuple[str, ...] | None = None,
     ) -> None:
         parts = _idx_parts(self.folder, _folder(root), download)
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=255, given=given)
+        super().__init__(**parts, form=form or Dynamic(), seed=seed, maximum=255, given=given)
 
 
 class FashionMNIST(MNIST):
@@ -114,8 +113,7 @@ class FashionMNIST(MNIST):
     Args:
         root: Folder that holds `FashionMNIST/raw`; by default the environment variable PYRO_VAE_DATA.
         download: Download files that are missing, through torchvision.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
-            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
+        form: How grey values become x; by default `Dynamic`.
         seed: Seed of the fixed draws.
         given: Fields that programs get beside x: `label`, or by default none.
 
@@ -193,12 +191,13 @@ class StaticMNIST(Dataset):
         folder = _folder(root) / "binarized_mnist"
         packed = folder / "binarized_mnist_packed.npz"
         splits = _unpack(packed) if packed.is_file() else _read_amats(folder)
-        super().__init__(*splits, binarization="static", maximum=1)  # bits are their own draw
+        super().__init__(*splits, maximum=1)
 
     @property
     def protocol(self) -> str:
-        """How the data were binarised: once, by Larochelle."""
-        return "Larochelle's fixed binarisation"
+        """How the data were binarised: once, by Larochelle; and the form where it is none of bits."""
+        fixed = "Larochelle's fixed binarisation"
+        return fixed if self.levels == 2 else f"{fixed}, {super().protocol}"
 
 
 def _unpack(path: Path) -> list[Tensor]:
@@ -243,19 +242,16 @@ class FreyFaces(Dataset):
 
     Args:
         root: Folder that holds `frey_faces`; by default the environment variable PYRO_VAE_DATA.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
-            (grey > 1/2), none, or dequantised (bytes plus uniform noise).
+        form: How grey values become x; by default `Levels`.
         seed: Seed of the fixed draws.
 
     Raises:
         InputError: No root; the file is missing or damaged.
     """
 
-    def __init__(
-        self, *, root: Path | None = None, binarization: Binarization = "none", seed: int = 0
-    ) -> None:
+    def __init__(self, *, root: Path | None = None, form: Form | None = None, seed: int = 0) -> None:
         frames = _read_frey(_folder(root) / "frey_faces")
-        super().__init__(**cut(frames, {}, 200, 200), binarization=binarization, seed=seed, maximum=255)
+        super().__init__(**cut(frames, {}, 200, 200), form=form or Levels(), seed=seed, maximum=255)
 
 
 def _read_frey(folder: Path) -> Tensor:
@@ -281,17 +277,14 @@ class Omniglot(Dataset):
 
     Args:
         root: Folder that holds `omniglot`; by default the environment variable PYRO_VAE_DATA.
-        binarization: dynamic (train drawn anew at every use), static (all drawn once), threshold
-            (grey > 1/2) or none; dequantised is refused, since the levels are no bytes.
+        form: How grey values become x; by default `Dynamic`.
         seed: Seed of the fixed draws.
 
     Raises:
         InputError: No root; the file is missing or damaged.
     """
 
-    def __init__(
-        self, *, root: Path | None = None, binarization: Binarization = "dynamic", seed: int = 0
-    ) -> None:
+    def __init__(self, *, root: Path | None = None, form: Form | None = None, seed: int = 0) -> None:
         path = _folder(root) / "omniglot" / "chardata.mat"
         remedy = f"get it from {_BURDA}"
         columns = load_mat(existing(path, remedy), ("data", "testdata"), remedy)
@@ -304,7 +297,7 @@ class Omniglot(Dataset):
         images, test = (_upright(array) for array in columns)
         parts = cut(*shuffled(images, {}, seed=0), num_valid=min(1345, len(images) // 10), num_test=0)
         parts["test"] = test
-        super().__init__(**parts, binarization=binarization, seed=seed, maximum=1)
+        super().__init__(**parts, form=form or Dynamic(), seed=seed, maximum=1)
 
 
 def _upright(columns: NDArray[Any]) -> Tensor:

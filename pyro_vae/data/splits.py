@@ -29,7 +29,7 @@ class Split:
     """N data as they are stored, in memory or mapped from a file: bytes stay bytes until a batch is taken.
 
     Attributes:
-        stored: (N, *data_shape), uint8 or float32.
+        stored: (N, *data_shape), uint8, int32 or float32.
         fields: What is known of each datum beside x, by name: (N, …) each. Classes are `label`, (N,) int64.
         maximum: The stored value that means 1: 255 for bytes, 16 for `Digits`, 1 for bits and floats.
         resample: Binarise anew at every use.
@@ -61,7 +61,7 @@ class Split:
 
     @property
     def values(self) -> Tensor:
-        """(N, *data_shape), uint8 or float32, in memory: a copy where the data are mapped from a file."""
+        """(N, *data_shape), as they are stored, in memory: a copy where they are mapped from a file."""
         return self.stored[:] if isinstance(self.stored, Rows) else self.stored
 
     @property

@@ -14,6 +14,7 @@ from pyro_vae.likelihoods.levels import (
     DiscretizedLogisticMixtureLikelihood,
 )
 from pyro_vae.likelihoods.observed import ObservedLikelihood
+from pyro_vae.likelihoods.words import MultinomialLikelihood
 
 __all__ = [
     "BernoulliLikelihood",
@@ -23,6 +24,7 @@ __all__ = [
     "DiscretizedLogisticMixtureLikelihood",
     "LaplaceLikelihood",
     "Likelihood",
+    "MultinomialLikelihood",
     "NegativeBinomialLikelihood",
     "NormalLikelihood",
     "ObservedLikelihood",

@@ -9,6 +9,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_vae.data.forms import Form, RawValues
 from pyro_vae.errors import InputError, counts
 from pyro_vae.networks import Shape, head
 
@@ -29,6 +30,8 @@ class Likelihood(nn.Module, ABC):
     One that depends on something given beside x names it, `conditions = ("label",)`, and is called with it:
     `likelihood(z, label=y)`; `check_conditions` refuses what does not fit.
 
+    Which form of the data it is a density of, `form_for` says; by default the data keep their own.
+
     On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape` and
     `levels` (the number of grey levels of the data) are filled in; all others become options.
     """
@@ -44,6 +47,11 @@ class Likelihood(nn.Module, ABC):
 
     def check_conditions(self, **given: Tensor) -> None:
         """Refuse, by InputError, what is given and does not fit; accepts all unless overridden."""
+
+    @classmethod
+    def form_for(cls, raw: RawValues) -> Form | None:
+        """The form in which these values are what it is a density of; None for that of the data set."""
+        return None
 
     @abstractmethod
     def forward(self, z: Tensor) -> TorchDistribution:

@@ -6,6 +6,7 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.data.forms import AsGiven, Dynamic, Form, RawValues
 from pyro_vae.likelihoods.base import Likelihood
 from pyro_vae.networks import head
 
@@ -29,9 +30,17 @@ class BernoulliLikelihood(Likelihood):
 
     support_in_words = "the values 0 and 1"
     remedy = (
-        "binarise the data (binarization dynamic, static or threshold), or use ContinuousBernoulliLikelihood "
-        "for grey levels in [0, 1], NormalLikelihood for other numbers"
+        "binarise the data (form Dynamic, Static or Threshold, as --data.form Dynamic), or use "
+        "DiscretizedLogisticLikelihood for whole grey levels, ContinuousBernoulliLikelihood for grey in "
+        "[0, 1], NormalLikelihood for other numbers"
     )
+
+    @classmethod
+    def form_for(cls, raw: RawValues) -> Form | None:
+        """`AsGiven` of bits, `Dynamic` of grey values; None where neither fits."""
+        if raw.bits:
+            return AsGiven()
+        return Dynamic() if raw.ends[0] >= 0 and raw.ends[1] <= raw.maximum else None
 
     def __init__(self, decoder: nn.Module, data_shape: Iterable[int]) -> None:
         super().__init__()

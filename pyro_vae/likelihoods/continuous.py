@@ -10,18 +10,31 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.data.forms import AsGiven, Dequantised, Form, RawValues, Standardised
 from pyro_vae.distributions import ContinuousBernoulli
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, warn
 from pyro_vae.likelihoods.base import Likelihood
 from pyro_vae.networks import bounded, check_bounds, head
+
+#: The largest value, and the smallest range of values, at which a network that starts about 0 learns at once.
+_HIGHEST, _NARROWEST = 30.0, 0.03
+
+
+def within_reach(low: float, high: float) -> bool:
+    """Whether numbers in this range are learned by a likelihood that starts as a standard normal.
+
+    >>> within_reach(0.0, 1.0), within_reach(0.0, 52_000.0), within_reach(0.0, 0.001)
+    (True, False, False)
+    """
+    return low >= -_HIGHEST and high <= _HIGHEST and (high - low >= _NARROWEST or low == high)
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
     """p(x|z) = Π_d C(l_d) σ(l_d)^x_d σ(−l_d)^(1 − x_d), for grey levels x_d ∈ [0, 1], with l = l(z).
 
     C(l) = l / tanh(l/2) makes the Bernoulli's cross-entropy a density: Loaiza-Ganem & Cunningham, "The
-    continuous Bernoulli" (2019). It is one of continuous data; `binarization="dequantised"` makes grey
-    levels that.
+    continuous Bernoulli" (2019). It is one of continuous data; the form `Dequantised` makes grey levels
+    that.
 
     Args:
         decoder: Network from z to features, to which the head for the logits l is added.
@@ -35,6 +48,11 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     support_in_words = "grey levels in [0, 1]"
     remedy = "scale the data to [0, 1] by their maximum, or use NormalLikelihood"
+
+    @classmethod
+    def form_for(cls, raw: RawValues) -> Form:
+        """`Dequantised` of whole numbers, `AsGiven` of others."""
+        return Dequantised() if raw.levels else AsGiven()
 
     def __init__(self, decoder: nn.Module, data_shape: Iterable[int]) -> None:
         super().__init__()
@@ -57,7 +75,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
         if len(x) >= 10 and bool(((x == 0) | (x == 1)).all()):
             raise InputError(
                 f"{type(self).__name__} expects grey levels between 0 and 1, got only 0 and 1: use "
-                "binarization dequantised or none where the data have grey levels, or use BernoulliLikelihood"
+                "the form Dequantised where the data have grey levels, or use BernoulliLikelihood"
             )
 
 
@@ -78,6 +96,13 @@ class LocationScaleLikelihood(Likelihood):
     support_in_words = "finite numbers"
     remedy = "replace what is infinite in the data, or leave it out; no other likelihood takes it"
     fixed_scale: Tensor
+
+    @classmethod
+    def form_for(cls, raw: RawValues) -> Form:
+        """`Dequantised` of whole numbers; of others `AsGiven`, or where far from 1 `Standardised`."""
+        if raw.levels:
+            return Dequantised()
+        return AsGiven() if within_reach(*raw.ends) else Standardised()
 
     def __init__(
         self,
@@ -104,6 +129,21 @@ class LocationScaleLikelihood(Likelihood):
             )
         else:
             self.register_buffer("fixed_scale", torch.tensor(float(scale)))
+
+    def check(self, px: TorchDistribution, x: Tensor) -> None:
+        """Refuse what is infinite, and warn of data on a scale that is hardly learned.
+
+        Raises:
+            InputError: with the range of x.
+        """
+        super().check(px, x)
+        low, high = float(x.min()), float(x.max())
+        if not within_reach(low, high):
+            warn(
+                f"{type(self).__name__} starts about 0 with a scale of 1, got values from {low:.4g} to "
+                f"{high:.4g}, which it learns slowly or not at all: standardise them, with "
+                "data.in_form(pv.Standardised()) or --data.form Standardised; nats stay in the data's units"
+            )
 
     @abstractmethod
     def density(self, loc: Tensor, scale: Tensor) -> TorchDistribution:

@@ -8,6 +8,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.data.forms import Counts, Form, RawValues
 from pyro_vae.distributions import Lattice
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood
@@ -61,9 +62,14 @@ class CountLikelihood(Likelihood):
         self.conditions = ("exposure",) if exposure else ()
         self.support_in_words = f"counts in units of {unit:.7g}, from 0"
         self.remedy = (
-            "use binarization none, with the data's maximum 1 for counts stored as bytes, or with the unit "
-            "that means one count; or for other numbers a continuous likelihood such as NormalLikelihood"
+            "put counts into the form Counts (--data.form Counts), or give the unit that means one count; or "
+            "for other numbers use a continuous likelihood such as NormalLikelihood"
         )
+
+    @classmethod
+    def form_for(cls, raw: RawValues) -> Form:
+        """`Counts`."""
+        return Counts()
 
     def log_means(self, z: Tensor, exposure: Tensor | None = None) -> Tensor:
         """Log μ(z), and log e more where there is an exposure: (..., *data_shape)."""
@@ -94,8 +100,7 @@ class PoissonLikelihood(CountLikelihood):
     Args:
         decoder: Network from z to features, to which the head for log μ is added.
         data_shape: Shape of one datum.
-        unit: The value of x that means one count: 1 for counts as they are (of counts stored as bytes give
-            the data the maximum 1), 0.0625 for the grey levels of `Digits`.
+        unit: The value of x that means one count: 1 in the form `Counts`, 1/16 for `Digits` in `Levels`.
         exposure: Whether the mean is e · μ_d(z), with an exposure (time, area, library size) given beside x:
             `likelihood(z, exposure=e)`, of shape (B,) or (B, *data_shape).
 
@@ -128,8 +133,7 @@ class NegativeBinomialLikelihood(CountLikelihood):
     Args:
         decoder: Network from z to features, to which the head for log μ is added.
         data_shape: Shape of one datum.
-        unit: The value of x that means one count: 1 for counts as they are (of counts stored as bytes give
-            the data the maximum 1), 0.0625 for the grey levels of `Digits`.
+        unit: The value of x that means one count: 1 in the form `Counts`, 1/16 for `Digits` in `Levels`.
         exposure: Whether the mean is e · μ_d(z), with an exposure (time, area, library size) given beside x:
             `likelihood(z, exposure=e)`, of shape (B,) or (B, *data_shape).
 

@@ -7,6 +7,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.data.forms import Form, Levels, RawValues
 from pyro_vae.distributions import DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods.base import Likelihood, PixelHead
@@ -25,8 +26,8 @@ class LevelsLikelihood(Likelihood):
     """
 
     remedy = (
-        "use binarization none on data of that many levels, or for other numbers a continuous likelihood as "
-        "ContinuousBernoulliLikelihood or NormalLikelihood"
+        "put data of that many levels into the form Levels (--data.form Levels), or for other numbers use a "
+        "continuous likelihood as ContinuousBernoulliLikelihood or NormalLikelihood"
     )
 
     def __init__(self, decoder: nn.Module, levels: int) -> None:
@@ -36,6 +37,11 @@ class LevelsLikelihood(Likelihood):
         self.decoder = decoder
         self.levels = levels
         self.support_in_words = f"the {levels} levels k/{levels - 1} from 0 to 1"
+
+    @classmethod
+    def form_for(cls, raw: RawValues) -> Form:
+        """`Levels`."""
+        return Levels()
 
 
 class CategoricalLikelihood(LevelsLikelihood):

@@ -2,11 +2,13 @@
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.distributions import Observed
+from pyro_vae.distributions.observed import inside
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood
+from pyro_vae.networks import Shape
 
 
 class ObservedLikelihood(Likelihood):
@@ -35,16 +37,34 @@ class ObservedLikelihood(Likelihood):
     def __init__(self, likelihood: Likelihood) -> None:
         super().__init__()
         self.likelihood = likelihood
-        self.decoder = likelihood.decoder
-        self.data_shape = likelihood.data_shape
+        self.conditions = likelihood.conditions
 
-    def forward(self, z: Tensor) -> TorchDistribution:
+    @property
+    def latent_dim(self) -> int | None:
+        """L, where the likelihood inside says so."""
+        return getattr(self.likelihood, "latent_dim", None)
+
+    @property
+    def decoder(self) -> nn.Module:  # type: ignore[override]
+        """That of the likelihood inside."""
+        return self.likelihood.decoder
+
+    @property
+    def data_shape(self) -> Shape:  # type: ignore[override]
+        """Shape of one datum."""
+        return self.likelihood.data_shape
+
+    def check_conditions(self, **given: Tensor) -> None:
+        """As the likelihood inside."""
+        self.likelihood.check_conditions(**given)
+
+    def forward(self, z: Tensor, **given: Tensor) -> TorchDistribution:
         """p(x_obs|z): batch shape (...), event shape `data_shape`.
 
         Raises:
             InputError: where p(x|z) is no product over entries.
         """
-        px = self.likelihood(z)
+        px = self.likelihood(z, **given)
         try:
             return Observed.entries(px)
         except InputError as error:
@@ -59,5 +79,9 @@ class ObservedLikelihood(Likelihood):
         missing = x.isnan()
         if bool(missing.all()):
             return
-        full = px.base_dist.base.to_event(len(px.event_shape))
-        self.likelihood.check(full, torch.where(missing, x[~missing][0], x))
+        entries = px.base_dist.base
+        first = (~missing).to(torch.uint8).argmax(0, keepdim=True)
+        observed = x.gather(0, first)  # of each entry one value, NaN where it is never observed
+        observed = torch.where(observed.isnan(), inside(entries.support), observed)
+        full = entries.to_event(len(px.event_shape))
+        self.likelihood.check(full, torch.where(missing, observed, x))

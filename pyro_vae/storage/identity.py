@@ -12,7 +12,13 @@ from pyro_vae.storage.checkpoints import FORMAT
 _FREE = {"epochs", "steps", "patience", "particles", "num_data", "device", "data.root", "data.path"}
 
 #: Options that there have not always been, with the value that says what was meant before.
-_LATER = {"condition": None, "data.given": None, "likelihood.exposure": False}
+_LATER = {
+    "condition": None,
+    "weight": None,
+    "data.form": None,
+    "data.given": None,
+    "likelihood.exposure": False,
+}
 
 
 def options_in(configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class FitOptions:
     kl_weight: float | Callable[[int], float] = 1.0
     kl_warm_up: int = 0
     kl_cycle: int = 0
+    weight: str | None = None
     clip_norm: float | None = None
     patience: int | None = None
     keep: Keep = "best"

@@ -24,6 +24,7 @@ from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
 from pyro_vae.training.trained import Trained
+from pyro_vae.training.weights import Weighted, check_objective, weighted
 
 #: Steps that `auto` takes by Pyro's SVI.
 EAGER_STEPS = STEPS.graph
@@ -79,6 +80,7 @@ class Steps:
         batch_size: Data of a full batch.
         way: How steps are taken.
         precision: Of the networks.
+        weight: Name of the field of the training data with their weights, or None.
         not_finite: Makes the error from what happened.
     """
 
@@ -92,16 +94,22 @@ class Steps:
         batch_size: int,
         way: Way,
         precision: Precision,
+        weight: str | None,
         not_finite: Callable[[str], NonFiniteLossError],
     ) -> None:
         self.programs, self.objective, self.optimiser = programs, objective, optimiser
         self.split, self.batch_size = split, batch_size
         self.way, self.precision, self.not_finite = way, precision, not_finite
         self.model, self.guide = programs.model, programs.guide
+        if weight is not None:
+            check_objective(objective)
+            self.split, mean = weighted(split, weight)
+            self.model, self.guide = (Weighted(each, weight, mean) for each in (self.model, self.guide))
         if kl_weight is not None:
-            self.model, self.guide = kl_weight(programs.model), kl_weight(programs.guide)
+            self.model, self.guide = kl_weight(self.model), kl_weight(self.guide)
         elbos = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO)
-        is_elbo = isinstance(objective, elbos) and not isinstance(objective, Bound) and kl_weight is None
+        is_elbo = isinstance(objective, elbos) and not isinstance(objective, Bound)
+        is_elbo = is_elbo and kl_weight is None and weight is None
         #: Gives the ELBO that is logged, where minus the loss of a step is none.
         self.recorder = None if is_elbo else ELBORecorder(objective)
         #: Of the order and the noise of the batches.

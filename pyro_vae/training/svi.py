@@ -23,6 +23,7 @@ from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FitOptions, Keep, MakeOptimiser, MakeSchedule, Per, Precision
 from pyro_vae.training.programs import HasPrograms, what_is_trained
 from pyro_vae.training.trainer import Trainer
+from pyro_vae.training.weights import without
 
 
 def fit(
@@ -40,6 +41,7 @@ def fit(
     kl_weight: float | Callable[[int], float] = FitOptions.kl_weight,
     kl_warm_up: int = FitOptions.kl_warm_up,
     kl_cycle: int = FitOptions.kl_cycle,
+    weight: str | None = FitOptions.weight,
     clip_norm: float | None = FitOptions.clip_norm,
     patience: int | None = FitOptions.patience,
     keep: Keep = FitOptions.keep,
@@ -110,6 +112,8 @@ def fit(
             step (Bowman et al. 2016, Sønderby et al. 2016).
         kl_cycle: Epochs after which the warm-up begins anew, 0 for never: cyclical annealing (Fu et al.
             2019), whose authors warm up for half of each cycle, and have four of them.
+        weight: Name of a field of the training data, w_n from 0 for each datum: Σ_n w_n ELBO_n is maximised,
+            with weights divided by their mean. What is logged, and all else, is without them.
         clip_norm: Bound on the norm of the whole gradient.
         patience: Stop after so many epochs without a higher validation ELBO, the warm-up not counted.
         keep: Which parameters the model has in the end, those of the best epoch or of the last.
@@ -185,6 +189,7 @@ def fit(
         kl_weight=kl_weight,
         kl_warm_up=kl_warm_up,
         kl_cycle=kl_cycle,
+        weight=weight,
         clip_norm=clip_norm,
         patience=patience,
         keep=keep,
@@ -194,6 +199,7 @@ def fit(
         device=device,
     )
     splits, trained = what_is_trained(program, data, options.device)
+    splits = without(splits, options.weight)
     trained.check(splits)
     folder = None if checkpoints is None else Path(checkpoints)
     trainer = Trainer(trained, splits, options, folder, about or {})

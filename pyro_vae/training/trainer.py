@@ -17,6 +17,7 @@ from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, obje
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.storage.checkpoints import check_settings, damaged, describe, load_parameters, save_checkpoint
+from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.training.data import Splits
 from pyro_vae.training.history import History
 from pyro_vae.training.kl import KLSchedule
@@ -76,6 +77,7 @@ class Trainer:
             self.batch_size,
             way_of(options.compile, self.device),
             options.precision,
+            options.weight,
             self.not_finite,
         )
         self.settings: dict[str, int | float | str | None] = {}
@@ -155,6 +157,7 @@ class Trainer:
 
     def _settings(self) -> dict[str, int | float | str | None]:
         """What must be the same for a continuation to be exact."""
+        weight = self.options.weight
         return {
             "batch_size": self.batch_size,
             "objective": self._objective_in_words,
@@ -166,6 +169,7 @@ class Trainer:
             "precision": self.steps.precision,
             "schedule": self.schedule.in_words() if self.schedule else "none",
             "training data": self.train.hash(),
+            "weight": weight and f"{weight} {fingerprint(self.train.fields[weight])}",
             "validation data": self.validation.split.hash(),
         }
 

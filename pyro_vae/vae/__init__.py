@@ -7,6 +7,7 @@ from pyro_vae.vae.assembly import FACTS, NeedsDataError, assemble
 from pyro_vae.vae.autoencoder import Autoencoder
 from pyro_vae.vae.hierarchical import HierarchicalVAE
 from pyro_vae.vae.program import JointProgram, check_latent_axes
+from pyro_vae.vae.standardised import StandardisedLikelihood, StandardisedPosterior
 from pyro_vae.vae.vae import VAE
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "HierarchicalVAE",
     "JointProgram",
     "NeedsDataError",
+    "StandardisedLikelihood",
+    "StandardisedPosterior",
     "assemble",
     "check_latent_axes",
 ]

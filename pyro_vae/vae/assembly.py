@@ -17,6 +17,7 @@ from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
 from pyro_vae.vae.program import JointProgram
+from pyro_vae.vae.standardised import StandardisedLikelihood, StandardisedPosterior, moments_of_observed
 from pyro_vae.vae.vae import VAE
 
 
@@ -112,7 +113,9 @@ def assemble(
             where `sees_mask` is asked for, and the data have no missing entries.
 
     For data made with `missing=True`, p(x|z) and the encoder are put into `ObservedLikelihood` and
-    `ObservedEncoder`, so that log p(x) is that of the observed entries; for others nothing is changed.
+    `ObservedEncoder`, so that log p(x) is that of the observed entries. For data in the form `Standardised`,
+    p(x|z) and q(z|x) are put into `StandardisedLikelihood` and `StandardisedPosterior`, so that log p(x) is a
+    density of x in its own units. For others nothing is changed.
 
     >>> from pyro_vae import Digits, VampPrior
     >>> vae = assemble(Digits(), latent_dim=2, prior=partial(VampPrior, components=50))
@@ -201,12 +204,18 @@ class _Parts:
     @cached_property
     def posteriors(self) -> list[Posterior]:
         """Of all layers: q(z_1|x), q(z_2|z_1) and so on."""
+        first, *others = self._of_standardised
+        return [StandardisedPosterior(first, *self._scaling) if self._scaling else first, *others]
+
+    @cached_property
+    def _of_standardised(self) -> list[Posterior]:
+        """The posteriors, the first of them one of data that are standardised where they are to be."""
         if self.conditions is not None:
             shape = shape_with(self.conditions, self.shapes[0])
             facts = {
                 **self._for_layer(0),
                 "data_shape": lambda: shape,
-                "encoder": lambda: self.networks[0].encoder(shape),
+                "encoder": lambda: self._encoder_of_data(shape),
             }
             inner = _supply("posterior", self._posterior, facts)
             return [GivenPosterior(inner, self.shapes[0], self.conditions)]
@@ -223,15 +232,34 @@ class _Parts:
                 "decoder": lambda: self.networks[0].decoder(size, self.shapes[0]),
             }
             inner = _supply("likelihood", self._likelihood, facts)
-            return [GivenLikelihood(inner, self.dims[0], self.conditions)]
+            return [self._of_data(GivenLikelihood(inner, self.dims[0], self.conditions))]
         between = partial(NormalLikelihood, scale="per_pixel")
         made = [
             _supply("likelihood", between if layer else self._likelihood, self._for_layer(layer))
             for layer in self._layers
         ]
-        if self.data.missing and isinstance(made[0], Likelihood) and not made[0].takes_missing:
-            made[0] = ObservedLikelihood(made[0])
-        return made
+        return [self._of_data(made[0]), *made[1:]] if isinstance(made[0], Likelihood) else made
+
+    def _of_data(self, likelihood: Likelihood) -> Likelihood:
+        """A likelihood, made one of the data as they are: in their own units, and with entries missing."""
+        if self._scaling:
+            likelihood = StandardisedLikelihood(likelihood, *self._scaling)
+        if self.data.missing and not likelihood.takes_missing:
+            likelihood = ObservedLikelihood(likelihood)
+        return likelihood
+
+    @cached_property
+    def _scaling(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation by which the data are standardised; None where they are not."""
+        shape = self.shapes[0]
+        if not self.data.form.standardises:
+            return None
+        if isinstance(self.data, DataFacts):  # to be replaced
+            shape = shape if len(shape) == 1 else (shape[0], 1, 1)
+            return torch.zeros(shape), torch.ones(shape)
+        train = self.data.train
+        loc, scale = moments_of_observed(blocks(train.stored), shape)
+        return loc / train.maximum, scale / train.maximum
 
     @cached_property
     def prior(self) -> Prior:
@@ -242,7 +270,7 @@ class _Parts:
             {
                 "latent_dim": lambda: self.dims[-1],
                 "data_shape": lambda: self.data.data_shape,
-                "posterior": lambda: self.posteriors[-1],
+                "posterior": lambda: self._of_standardised[-1],
                 "examples": self._examples,
                 "conditions": self._conditions,
             },
@@ -264,15 +292,21 @@ class _Parts:
 
     def _encoder(self, layer: int) -> Network | ObservedEncoder:
         shape = self.shapes[layer]
-        if layer or not self.data.missing:
-            return self.networks[layer].encoder(shape)
+        return self.networks[layer].encoder(shape) if layer else self._encoder_of_data(shape)
+
+    def _encoder_of_data(self, shape: tuple[int, ...]) -> Network | ObservedEncoder:
+        """An encoder of the data, or of the data and what is given beside them: then `shape` is larger."""
+        if not self.data.missing:
+            return self.networks[0].encoder(shape)
         seen = ObservedEncoder.doubled(shape) if self.sees_mask else shape
-        return ObservedEncoder(self.networks[layer].encoder(seen), shape, fill=self._fill)
+        fill = torch.zeros(shape)
+        fill.view(-1)[: self._fill.numel()] = self._fill.flatten()  # what is given comes last
+        return ObservedEncoder(self.networks[0].encoder(seen), shape, fill=fill)
 
     @cached_property
     def _fill(self) -> Tensor:
-        """What an encoder sees in the place of a missing entry."""
-        if isinstance(self.data, DataFacts):
+        """What an encoder sees in the place of a missing entry: the mean, which is 0 of standardised data."""
+        if isinstance(self.data, DataFacts) or self._scaling:
             return torch.zeros(self.data.data_shape)  # to be replaced
         train = self.data.train
         return mean_of_observed(blocks(train.stored)) / train.maximum
@@ -302,9 +336,12 @@ class _Parts:
             )  # to be replaced
         examples = []
         for x in self.data.train.batch().to(dtype).split(1000):
+            if self._scaling:
+                loc, scale = self._scaling
+                x = (x - loc.to(x)) / scale.to(x)
             if self.data.missing:
                 x = torch.where(x.isnan(), self._fill.to(x), x)
-            for posterior in self.posteriors[:-1]:
+            for posterior in self._of_standardised[:-1]:
                 x = posterior(x).sample()
             examples.append(x)
         return torch.cat(examples)
@@ -337,8 +374,9 @@ def _levels(data: Dataset | DataFacts) -> int:
     """The number of grey levels, refused where there is none."""
     if data.levels is None:
         raise InputError(
-            f"a likelihood of levels needs data with levels, got {data.name} {data.protocol}: use "
-            "binarization none on data of bytes, or a continuous likelihood as ContinuousBernoulliLikelihood"
+            f"a likelihood of levels needs data with levels, got {data.name} {data.protocol}: put whole "
+            "numbers into the form Levels (data.in_form(pv.Levels()), --data.form Levels), or use a "
+            "continuous likelihood as NormalLikelihood"
         )
     return data.levels
 

@@ -79,7 +79,7 @@ def _svi(task: Task, loss: ELBO) -> Contender:
 
 def _fit(task: Task, compile: Compile, precision: Precision = "full") -> Contender:
     vae = build(task.case.network).to(task.device)
-    data = pv.Dataset(task.data.astype(np.uint8), binarization="none")
+    data = pv.Dataset(task.data.astype(np.uint8), form=pv.Levels())
     steps = fit_steps(vae, data, task.case.batch, LEARNING_RATE, compile, precision)
 
     def run(number: int) -> None:
