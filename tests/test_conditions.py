@@ -215,6 +215,32 @@ def test_draws_and_codes_depend_on_what_is_given() -> None:
     torch.testing.assert_close(vae.encode(x, label=label), each)
 
 
+@pytest.mark.parametrize("prior", [pv.StandardNormalPrior, pv.ConditionalNormalPrior])
+def test_layers_depend_on_what_is_given_at_the_data_and_in_the_prior(float64: None, prior: Any) -> None:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"program": pv.HierarchicalVAE, "latent_dim": (3, 2), "network": pv.MLP((6,))}
+    vae = pv.assemble(DIGITS, condition="label", prior=prior, **options)
+    batch = vae.place(DIGITS.test.take(slice(0, 5)))
+    x, label = batch.x, batch.given["label"]
+    guide = pyro.poutine.trace(vae.guide).get_trace(x, label=label)
+    model = pyro.poutine.trace(pyro.poutine.replay(vae.model, trace=guide)).get_trace(x, label=label)
+    z1, z2 = (guide.nodes[name]["value"] for name in ("z1", "z2"))
+    pz = vae.prior(label=label) if vae.prior.conditions else vae.prior()
+    expected = pz.log_prob(z2) + vae.likelihoods[1](z2).log_prob(z1)
+    expected = expected + vae.likelihoods[0](z1, label=label).log_prob(x)
+    torch.testing.assert_close(model.log_prob_sum(), expected.sum())
+    expected = vae.posteriors[0](x, label=label).log_prob(z1) + vae.posteriors[1](z1).log_prob(z2)
+    torch.testing.assert_close(guide.log_prob_sum(), expected.sum())
+    other = vae.likelihoods[0](z1, label=9 - label).log_prob(x)
+    assert not torch.allclose(other, vae.likelihoods[0](z1, label=label).log_prob(x))
+    assert vae.sample(3, given={"label": 4}).shape == vae.sample(3, mean=True, given={"label": 4}).shape
+    mean, deviation = vae.codes(x, label=label)
+    assert mean.shape == deviation.shape == vae.encode(x, label=label).shape == (5, 2)
+    assert vae.decode(mean, label=label).shape == vae.reconstruct(x, label=label).shape == x.shape
+    pv.fit(vae, DIGITS, steps=3, compile="flat")
+    assert bool(pv.log_evidence(vae.model, vae.guide, batch, num_particles=10).estimate.isfinite().all())
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
@@ -251,8 +277,8 @@ def test_draws_and_codes_depend_on_what_is_given() -> None:
             "VampPrior takes a q.* of x alone, got one that depends on label, too: choose Conditional",
         ),
         (
-            lambda vae: pv.assemble(DIGITS, condition="label", program=pv.HierarchicalVAE, latent_dim=(2, 1)),
-            "condition is an option of the program VAE, got HierarchicalVAE: leave it out",
+            lambda vae: pv.assemble(DIGITS, condition="label", program=pv.Autoencoder),
+            "condition is an option of the programs VAE and HierarchicalVAE, got Autoencoder: leave it out",
         ),
     ],
 )
@@ -286,8 +312,20 @@ def test_a_conditional_run_by_the_commands(pyro_vae: Run, tmp_path: Path) -> Non
     assert status == 2 and "from 0 to 9, got 30 to 30" in err
     status, out, err = pyro_vae("evaluate", "run", "--particles", 10, "--num_data", 20)
     assert status == 0 and "given          label" in out, err
-    status, _, err = pyro_vae("traverse", "run")
-    assert status == 2 and "got a model that depends on label: see pyro-vae sample" in err
+    for words in (("traverse",), ("interpolate", "--given.age", 3)):
+        status, _, err = pyro_vae(words[0], "run", *words[1:])
+        assert (
+            status == 2 and "with what the model depends on, label, got " in err and "--given.label V" in err
+        )
+    for name, *options_of_it in (
+        ("traverse", "--num", 2),
+        ("interpolate",),
+        ("interpolate", "--draws", "true"),
+    ):
+        status, _, err = pyro_vae(name, "run", *options_of_it, "--given.label", 3)
+        assert status == 0, err
+    status, _, err = pyro_vae("traverse", "run", "--given.label", 30)
+    assert status == 2 and "from 0 to 9, got 30 to 30" in err
     assert pyro_vae("train", *options, "--seed", 1, "--out", "other")[0] == 0
     assert pyro_vae("evaluate", "other", "--particles", 10, "--num_data", 20)[0] == 0
     status, _, err = pyro_vae("compare", "run", "other")

@@ -50,6 +50,31 @@ def test_a_missing_entry_is_missing_in_every_form_and_the_others_are_what_they_w
     assert data.protocol == f"{full.protocol}, {HOLES.sum()} of {HOLES.size} entries missing"
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_mask_says_the_same_as_nan(dtype: Any, tmp_path: Path) -> None:
+    seen, whole = ~HOLES, np.where(HOLES, 99, GREY).astype(dtype)
+    parts = {"train": slice(0, 20), "valid": slice(20, 30), "test": slice(30, 40)}
+    fields = {name: {"mask": seen[rows]} for name, rows in parts.items()}
+    arrays: dict[str, Any] = {name: whole[rows] for name, rows in parts.items()}
+    data = pv.Dataset(**arrays, fields=fields, missing=True, maximum=16)
+    for name in parts:
+        assert getattr(data, name).hash() == getattr(made(), name).hash()
+    assert data.given == () and data.protocol == made().protocol
+    flat: dict[str, Any] = {
+        f"{name}_mask": seen[rows].reshape(len(seen[rows]), -1) for name, rows in parts.items()
+    }
+    np.savez(tmp_path / "a.npz", **arrays, **flat)
+    assert pv.ArrayFile(tmp_path / "a.npz", missing=True, maximum=16).test.hash() == made().test.hash()
+    np.savez(tmp_path / "b.npz", x=whole, mask=seen)
+    alone = pv.ArrayFile(tmp_path / "b.npz", missing=True, maximum=16)
+    assert sum(getattr(alone, name).num_missing for name in parts) == HOLES.sum()
+    grey = pv.Dataset(whole[:20] * dtype(15), fields={"train": {"mask": seen[:20]}}, missing=True)
+    assert grey.levels == (256 if dtype == np.uint8 else None)
+    for mask in (seen[:20, :, :2], seen[:20] * 2):
+        with refused("expected the mask of train as 0 and 1 for each entry of shape"):
+            pv.Dataset(whole[:20], fields={"train": {"mask": mask}}, missing=True)
+
+
 def test_numbers_that_are_not_whole_have_no_levels() -> None:
     assert made().levels == 17
     assert pv.Dataset(WITH_HOLES, missing=True, maximum=15).levels is None

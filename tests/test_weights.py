@@ -81,7 +81,7 @@ def test_whole_weights_are_copies_of_the_data_in_the_exact_gradient() -> None:
             (vae.model, mean_only), data, weight="w", optimiser=partial(torch.optim.SGD, lr=rate), **options
         )
         found.append(parameters(vae))
-    assert torch.allclose(*found, rtol=1e-6)
+    assert torch.allclose(found[0], found[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("compile", ["flat", "off"])
@@ -101,7 +101,7 @@ def test_flat_steps_are_those_of_svi_and_see_the_weights_of_each_batch() -> None
     for compile in ("off", "flat"):
         vae = small()
         options = {**OPTIONS, "batch_size": 4, "kl_warm_up": 2}
-        history = pv.fit(vae, dataset(), weight="w", compile=compile, **options)  # type: ignore[arg-type]
+        history = pv.fit(vae, dataset(), weight="w", compile=compile, **options)
         found.append((parameters(vae), [each.train_elbo for each in history.epochs]))
     assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
     other = small()

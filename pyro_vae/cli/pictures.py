@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -104,6 +105,7 @@ def traverse(
     *,
     axes: tuple[int, int] = (0, 1),
     num: int = 20,
+    given: dict[str, int | float] | None = None,
     out: Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -118,18 +120,21 @@ def traverse(
         run: Folder of the run.
         axes: The two latent axes, counted from 0.
         num: Pictures along each.
+        given: What the model depends on beside x, by name, as --given.label 3.
         out: File of the picture; by default plane.png among the figures of the run.
         seed: Of the draws from a prior that is not normal.
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened = load(run, device=device)
     vae, codes = opened.vae, None
-    _check_alone(opened)
+    beside = _all_given(opened, given)
     torch.manual_seed(seed_number(seed))
-    if vae.code_prior() is None:
+    if beside:
+        codes = _draws_of_codes(vae, 10_000, beside)
+    elif vae.code_prior() is None:
         codes = vae.encode(vae.place(opened.data().train.subset(10_000).batch()))
     z, across, down = vae.latent_plane(axes, num=num, codes=codes)
-    pictures = _in_parts(vae.decode, z, opened.facts.data_shape.numel())
+    pictures = _in_parts(lambda rows: _decoded(vae, rows, beside), z, opened.facts.data_shape.numel())
     figure = plots.plane(pictures, across.tolist(), down.tolist(), _names(axes))
     save_picture(opened.run, "plane", figure, out)
 
@@ -176,6 +181,7 @@ def interpolate(
     num: int = 8,
     steps: int = 10,
     draws: bool = False,
+    given: dict[str, int | float] | None = None,
     out: Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -190,6 +196,7 @@ def interpolate(
         num: Number of rows.
         steps: Pictures in each, both ends included.
         draws: Between two draws from p(z), and not between data.
+        given: What the model depends on beside x when it decodes, by name, as --given.label 3.
         out: File of the picture; by default interpolations.png among the figures of the run.
         seed: Of the draws.
         device: Where to compute; `auto` takes a GPU where there is one.
@@ -197,32 +204,49 @@ def interpolate(
     count("num", num)
     count("steps", steps)
     opened = load(run, device=device)
-    _check_alone(opened)
-    vae, pz = opened.vae, opened.vae.code_prior()
+    beside = _all_given(opened, given)
+    vae = opened.vae
     torch.manual_seed(seed_number(seed))
     if draws:
-        if pz is None:
-            raise InputError(f"{type(vae).__name__} has no p(z) to draw from: leave out --draws")
-        ends = pz.sample((2 * num,))
+        ends = _draws_of_codes(vae, 2 * num, beside)
     else:
         data = opened.data()
-        ends = vae.encode(vae.place(getattr(data, reports.held_out(data)).subset(2 * num).batch()))
+        ends = vae.place(getattr(data, reports.held_out(data)).subset(2 * num).take()).offer(vae.encode)
         if len(ends) < 2 * num:
             raise InputError(f"expected {2 * num} data for {num} rows, got {len(ends)}: lower --num")
     weights = torch.linspace(0, 1, steps, dtype=ends.dtype, device=ends.device)[:, None]
     z = torch.lerp(ends[0::2, None], ends[1::2, None], weights).flatten(0, 1)
-    figure = plots.images(vae.decode(z), columns=steps, title="means of p(x|z) on lines between two codes")
+    figure = plots.images(
+        _decoded(vae, z, beside), columns=steps, title="means of p(x|z) on lines between two codes"
+    )
     save_picture(opened.run, "interpolations", figure, out)
 
 
-def _check_alone(opened: TrainedRun) -> None:
-    """Refuse a model whose codes alone are no pictures."""
-    names = ", ".join(opened.vae.conditions)
-    if names:
+def _all_given(opened: TrainedRun, given: dict[str, int | float] | None) -> dict[str, int | float]:
+    """What is given with all pictures: all that the model depends on, and nothing else."""
+    names = opened.vae.conditions
+    if set(names) != set(given or {}):
+        which = ", ".join(f"--given.{name} VALUE" for name in names) or "leave out --given"
         raise InputError(
-            f"codes are decoded alone here, got a model that depends on {names}: see pyro-vae sample, or "
-            "vae.decode(z, ...) in Python"
+            f"codes are decoded with what the model depends on, {', '.join(names) or 'nothing'}, got "
+            f"{', '.join(given or {}) or 'nothing'}: {which}"
         )
+    return given or {}
+
+
+def _draws_of_codes(vae: Any, num: int, given: dict[str, int | float]) -> Tensor:
+    """Draws from p(z), given something: (num, L)."""
+    pz = vae.code_prior(**vae.given_for_all(num, given))
+    if pz is None:
+        raise InputError(f"{type(vae).__name__} has no p(z) to draw from: leave out --draws")
+    drawn: Tensor = pz.sample() if pz.batch_shape else pz.sample((num,))
+    return drawn
+
+
+def _decoded(vae: Any, z: Tensor, given: dict[str, int | float]) -> Tensor:
+    """The means of p(x|z), given something."""
+    decoded: Tensor = vae.decode(z, **vae.given_for_all(len(z), given))
+    return decoded
 
 
 def _in_parts(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:

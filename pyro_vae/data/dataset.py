@@ -9,10 +9,10 @@ from typing import Any, Self
 import torch
 
 from pyro_vae.data.checks import Array, as_values, check_alike, check_observed, check_seed
-from pyro_vae.data.fields import FieldKind, Fields, GivenFields, as_fields, checked_given
+from pyro_vae.data.fields import MASK, FieldKind, Fields, GivenFields, as_fields, checked_given, masked
 from pyro_vae.data.forms import FORMS, Form, RawValues, usual_form
 from pyro_vae.data.splits import Sizes, Split
-from pyro_vae.data.stored import Rows
+from pyro_vae.data.stored import Rows, Values
 from pyro_vae.errors import InputError
 
 _NAMES = ("train", "valid", "test")
@@ -37,7 +37,8 @@ class Dataset:
     likelihood is a density of, its `form_for` says: `data.for_likelihood(pv.PoissonLikelihood)` are the same
     data in it, and `data.in_form(pv.Counts())` in any.
 
-    With `missing`, NaN stands for an entry that was not observed; it stays NaN under every binarisation.
+    With `missing`, NaN stands for an entry that was not observed; it stays NaN in every form. So does an
+    entry where a field `mask`, of the shape of the data, is 0.
     Models that `assemble` makes for such data leave these entries out of log p(x|z).
 
     Args:
@@ -108,14 +109,18 @@ class Dataset:
             for name, array in arrays.items()
             if array is not None
         }
+        labels = {"train": train_labels, "valid": valid_labels, "test": test_labels}
+        beside = as_fields(fields, labels, values)
+        if missing:
+            if maximum is None and any(MASK in each for each in beside.values()):
+                maximum = _maximum_of_bytes(values)
+            values = masked(values, beside)
         check_alike(values)
         if missing:
             check_observed(values)
         #: Whether NaN stands for entries that were not observed.
         self.missing = missing
         self.seed = seed
-        labels = {"train": train_labels, "valid": valid_labels, "test": test_labels}
-        beside = as_fields(fields, labels, values)
         empty = values["train"][:0]
         by_split = {name: values.get(name, empty) for name in _NAMES}
         #: The values before they take a form.
@@ -275,6 +280,12 @@ class Dataset:
             return ""
         total = sum(self.sizes) * self.data_shape.numel()
         return f", {sum(part.num_missing for part in self._splits.values())} of {total} entries missing"
+
+
+def _maximum_of_bytes(values: Mapping[str, Values]) -> float | None:
+    """255 of bytes that are no bits, which are about to become floats; None of all else."""
+    raw = RawValues(values)
+    return raw.maximum if "train" in values and raw.dtype == torch.uint8 and not raw.bits else None
 
 
 def _check_options(form: object, seed: int, maximum: float | None) -> None:

@@ -19,6 +19,8 @@ GivenFields = Mapping[str, Array]
 
 #: The field of classes.
 LABEL = "label"
+#: The field that says, by 1 and 0, which entries are observed.
+MASK = "mask"
 
 
 class FieldKind(NamedTuple):
@@ -140,6 +142,28 @@ def _alike(found: dict[str, dict[str, Tensor]], values: Mapping[str, Values]) ->
         for split, fields in found.items():
             if not len(values.get(split, ())):
                 fields.setdefault(name, like[:0])
+    return found
+
+
+def masked(values: Mapping[str, Values], fields: Mapping[str, dict[str, Tensor]]) -> dict[str, Values]:
+    """Data with NaN where their field `mask` is 0; the field is taken out, since NaN says it all.
+
+    Raises:
+        InputError: where a mask is none of 0 and 1, or of another shape than its data.
+    """
+    found = dict(values)
+    masks = {split: of_split.pop(MASK) for split, of_split in fields.items() if MASK in of_split}
+    for split, data in values.items():
+        mask = masks.get(split)
+        if mask is None:
+            continue
+        if mask.numel() != len(data) * data.shape[1:].numel() or bool(((mask != 0) & (mask != 1)).any()):
+            raise InputError(
+                f"expected the mask of {split} as 0 and 1 for each entry of shape {tuple(data.shape)}, got "
+                f"shape {tuple(mask.shape)} from {float(mask.min()):g} to {float(mask.max()):g}"
+            )
+        seen = mask.reshape(data.shape).bool()
+        found[split] = torch.where(seen, data[:].to(torch.float32), torch.nan)
     return found
 
 

@@ -16,6 +16,7 @@ from pyro_vae.networks import MLP, Architecture, Conditions, Network, ObservedEn
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
+from pyro_vae.vae.hierarchical import HierarchicalVAE
 from pyro_vae.vae.program import JointProgram
 from pyro_vae.vae.standardised import StandardisedLikelihood, StandardisedPosterior, moments_of_observed
 from pyro_vae.vae.vae import VAE
@@ -137,8 +138,11 @@ def assemble(
             )
     kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
     made = _class(program)
-    if kinds and (len(dims) > 1 or not (isinstance(made, type) and issubclass(made, VAE))):
-        raise InputError(f"condition is an option of the program VAE, got {_name(program)}: leave it out")
+    if kinds and not (isinstance(made, type) and issubclass(made, VAE | HierarchicalVAE)):
+        raise InputError(
+            f"condition is an option of the programs VAE and HierarchicalVAE, got {_name(program)}: leave it "
+            "out"
+        )
     if sees_mask and not data.missing:
         raise InputError(
             "sees_mask shows the encoder which entries are observed, got data without missing ones: leave it "
@@ -218,27 +222,32 @@ class _Parts:
                 "encoder": lambda: self._encoder_of_data(shape),
             }
             inner = _supply("posterior", self._posterior, facts)
-            return [GivenPosterior(inner, self.shapes[0], self.conditions)]
-        return [_supply("posterior", self._posterior, self._for_layer(layer)) for layer in self._layers]
+            first: Posterior = GivenPosterior(inner, self.shapes[0], self.conditions)
+        else:
+            first = _supply("posterior", self._posterior, self._for_layer(0))
+        above = [_supply("posterior", self._posterior, self._for_layer(layer)) for layer in self._layers[1:]]
+        return [first, *above]
 
     @cached_property
     def likelihoods(self) -> list[Likelihood]:
         """Of all layers: p(x|z_1), p(z_1|z_2) and so on."""
-        if self.conditions is not None:
-            size = self.dims[0] + self.conditions.size
-            facts = {
-                **self._for_layer(0),
-                "latent_dim": lambda: size,
-                "decoder": lambda: self.networks[0].decoder(size, self.shapes[0]),
-            }
-            inner = _supply("likelihood", self._likelihood, facts)
-            return [self._of_data(GivenLikelihood(inner, self.dims[0], self.conditions))]
+        first = self._of_x()
         between = partial(NormalLikelihood, scale="per_pixel")
-        made = [
-            _supply("likelihood", between if layer else self._likelihood, self._for_layer(layer))
-            for layer in self._layers
-        ]
-        return [self._of_data(made[0]), *made[1:]] if isinstance(made[0], Likelihood) else made
+        above = [_supply("likelihood", between, self._for_layer(layer)) for layer in self._layers[1:]]
+        return [self._of_data(first) if isinstance(first, Likelihood) else first, *above]
+
+    def _of_x(self) -> Likelihood:
+        """p(x|z_1), which depends on what is given where there are conditions."""
+        if self.conditions is None:
+            return _supply("likelihood", self._likelihood, self._for_layer(0))
+        size = self.dims[0] + self.conditions.size
+        facts = {
+            **self._for_layer(0),
+            "latent_dim": lambda: size,
+            "decoder": lambda: self.networks[0].decoder(size, self.shapes[0]),
+        }
+        inner = _supply("likelihood", self._likelihood, facts)
+        return GivenLikelihood(inner, self.dims[0], self.conditions)
 
     def _of_data(self, likelihood: Likelihood) -> Likelihood:
         """A likelihood, made one of the data as they are: in their own units, and with entries missing."""

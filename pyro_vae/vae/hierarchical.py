@@ -1,6 +1,6 @@
 """A variational autoencoder of several stochastic layers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods import Likelihood
-from pyro_vae.networks import declared_shape
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
-from pyro_vae.vae.program import JointProgram
-from pyro_vae.vae.vae import check_role
+from pyro_vae.vae.program import JointProgram, given_to
+from pyro_vae.vae.vae import check_role, latent_shape
 
 
 class HierarchicalVAE(JointProgram):
@@ -58,81 +57,110 @@ class HierarchicalVAE(JointProgram):
         self.likelihoods: Any = nn.ModuleList(likelihoods)  # Any, since the list types its items as modules
         self.posteriors: Any = nn.ModuleList(posteriors)
 
-    def model(self, x: Tensor) -> Tensor:
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The prior, and the likelihood and the posterior of each layer."""
+        return self.prior, *self.likelihoods, *self.posteriors
+
+    def model(self, x: Tensor, **given: Tensor) -> Tensor:
         """p(x, z): plate "data"; z_T to z_1 from the top; x, observed. x is (B, *data_shape)."""
+        self.check_given(given)
         self.register(self.prior, self.likelihoods)
         with pyro.plate("data", x.shape[0], dim=-1):
-            z = pyro.sample(f"z{len(self.posteriors)}", self.prior())
+            z = pyro.sample(f"z{len(self.posteriors)}", self.prior(**given_to(self.prior, given)))
             for layer in range(len(self.posteriors) - 1, 0, -1):
-                z = pyro.sample(f"z{layer}", self.likelihoods[layer](z))
-            return pyro.sample("x", self.likelihoods[0](z), obs=x)
+                z = pyro.sample(f"z{layer}", _of(self.likelihoods[layer], z, given))
+            return pyro.sample("x", _of(self.likelihoods[0], z, given), obs=x)
 
-    def guide(self, x: Tensor) -> Tensor:
+    def guide(self, x: Tensor, **given: Tensor) -> Tensor:
         """q(z|x): plate "data"; z_1 to z_T from the bottom."""
+        self.check_given(given)
         self.register(self.posteriors)
         with pyro.plate("data", x.shape[0], dim=-1):
             z = x
             for layer, posterior in enumerate(self.posteriors, 1):
-                z = pyro.sample(f"z{layer}", posterior(z))
+                z = pyro.sample(f"z{layer}", _of(posterior, z, given))
             return z
 
     @torch.no_grad()
-    def check(self, x: Tensor) -> None:
-        """Refuse data of another shape than the networks' or outside the support of p(x|z_1)."""
-        self.check_shape(x, self.likelihoods[0].data_shape)
-        self.likelihoods[0].check(self._px(self.prior().sample((1,)), mean=False), x)
+    def check(self, x: Tensor, **given: Tensor) -> None:
+        """Refuse data of another shape than the networks' or outside the support of p(x|z_1).
 
-    def code_prior(self) -> TorchDistribution:
+        So is what is given where no part names it or it does not fit, and what is not given and named.
+        """
+        self.check_given(given)
+        self.check_shape(x, self.likelihoods[0].data_shape)
+        self.check_conditions(given)
+        z = self._draw(len(x) if given else 1, given)
+        self.likelihoods[0].check(self._px(z, given, mean=False), x)
+
+    def _draw(self, num: int, given: Mapping[str, Any]) -> Tensor:
+        """`num` draws from p(z_T): (num, L_T)."""
+        pz = self.code_prior(**given)
+        return pz.sample() if pz.batch_shape else pz.sample((num,))
+
+    def code_prior(self, **given: Tensor) -> TorchDistribution:
         """p(z_T)."""
-        return self.prior()
+        pz: TorchDistribution = self.prior(**given_to(self.prior, given))
+        return pz
 
     @torch.no_grad()
-    def sample(self, num: int, *, mean: bool = False) -> Tensor:
-        """`num` draws from the top to x; with `mean` the means of p(x|z_1): (num, *data_shape)."""
-        px = self._px(self.prior().sample((count("num", num),)), mean=False)
+    def sample(self, num: int, *, mean: bool = False, given: Mapping[str, Any] | None = None) -> Tensor:
+        """`num` draws from the top to x; with `mean` the means of p(x|z_1): (num, *data_shape).
+
+        Args:
+            num: How many.
+            mean: Give means instead of draws.
+            given: What the parts depend on, by name: one value for all, or a tensor (num, …).
+        """
+        beside = self.given_for_all(count("num", num), given or {})
+        px = self._px(self._draw(num, beside), beside, mean=False)
         return px.mean if mean else px.sample()
 
     @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, **given: Tensor) -> Tensor:
         """The code z_T, through the means of all posteriors: (B, L_T)."""
         for posterior in self.posteriors:
-            x = posterior(x).mean
+            x = _of(posterior, x, given).mean
         return x
 
     @torch.no_grad()
-    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def codes(self, x: Tensor, **given: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z_T|x), by 1000 draws of all layers: (B, L_T) each."""
         z = x
         for layer, posterior in enumerate(self.posteriors):
-            z = (
-                posterior(z).sample((1000,))
-                if layer == 0
-                else posterior(z.flatten(0, 1)).sample().unflatten(0, z.shape[:2])
-            )
+            z = _of(posterior, z, given).sample((1000,) if layer == 0 else ())
         return z.mean(0), z.std(0)
 
     @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, **given: Tensor) -> Tensor:
         """The mean of p(x|z_1), z_T to z_1 through the means: (..., *data_shape)."""
-        return self._px(z, mean=True).mean
+        return self._px(z, given, mean=True).mean
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor, **given: Tensor) -> Tensor:
         """The mean of p(x|z_1) at one draw z_1 ~ q(z_1|x): (B, *data_shape)."""
-        return self.likelihoods[0](self.posteriors[0](x).sample()).mean
+        z = _of(self.posteriors[0], x, given).sample()
+        return _of(self.likelihoods[0], z, given).mean
 
-    def _px(self, z: Tensor, *, mean: bool) -> TorchDistribution:
+    def _px(self, z: Tensor, given: Mapping[str, Any], *, mean: bool) -> TorchDistribution:
         """p(x|z_1) below z_T, by draws or by means of the layers between."""
         for likelihood in reversed(self.likelihoods[1:]):
-            pz = likelihood(z)
+            pz = _of(likelihood, z, given)
             z = pz.mean if mean else pz.sample()
-        return self.likelihoods[0](z)
+        return _of(self.likelihoods[0], z, given)
+
+
+def _of(part: nn.Module, value: Tensor, given: Mapping[str, Any]) -> TorchDistribution:
+    """A part at its argument, and at what it depends on besides."""
+    made: TorchDistribution = part(value, **given_to(part, given))
+    return made
 
 
 def _check_dims(prior: Prior, likelihoods: Sequence[Likelihood], posteriors: Sequence[Posterior]) -> None:
     """Refuse layers of which one ends in another length of z than the next begins with."""
     encoded = [(posterior.latent_dim,) for posterior in posteriors]
-    decoded = [declared_shape(likelihood.decoder, "input_shape") for likelihood in likelihoods]
+    decoded = [latent_shape(likelihood) for likelihood in likelihoods]
     drawn = [*(tuple(likelihood.data_shape) for likelihood in likelihoods[1:]), (prior.latent_dim,)]
     if not encoded == decoded == drawn:
         raise InputError(

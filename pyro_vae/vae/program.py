@@ -1,9 +1,9 @@
 """What every joint program has: parameters registered with Pyro, and what can be looked at."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import ClassVar, overload
+from typing import Any, ClassVar, cast, overload
 
 import pyro
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError, count
+from pyro_vae.networks.conditions import conditions_of
 
 
 class JointProgram(nn.Module, ABC):
@@ -48,9 +49,14 @@ class JointProgram(nn.Module, ABC):
             pyro.param(name, parameter)
 
     @property
-    def conditions(self) -> tuple[str, ...]:
-        """Names of what the programs take beside x; none unless overridden."""
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The components, which may depend on what is given; none unless overridden."""
         return ()
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of what the programs take beside x: all that a part depends on, unless overridden."""
+        return tuple({name: None for part in self.parts for name in conditions_of(part)})
 
     def check_given(self, given: Iterable[str]) -> None:
         """Refuse other names than those in `conditions`.
@@ -69,6 +75,30 @@ class JointProgram(nn.Module, ABC):
             else "leave it out, or give assemble a condition"
         )
         raise InputError(f"{type(self).__name__} depends on {wanted} beside x, got {found}: {remedy}")
+
+    def check_conditions(self, given: Mapping[str, Any]) -> None:
+        """Refuse, by InputError, what is given and does not fit a part."""
+        for part in self.parts:
+            if conditions_of(part):
+                cast("Any", part).check_conditions(**given_to(part, given))
+
+    def given_for_all(self, num: int, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What is given as tensors (num, …): one value for all, or one for each.
+
+        Raises:
+            InputError: where something is missing, or does not fit.
+        """
+        self.check_given(given)
+        found = {}
+        for name, value in given.items():
+            tensor = torch.as_tensor(value, device=self.device)
+            found[name] = tensor.expand(num) if tensor.ndim == 0 else tensor
+            if len(found[name]) != num:
+                raise InputError(
+                    f"expected given[{name!r}] as one value or {num} of them, got shape {tuple(tensor.shape)}"
+                )
+        self.check_conditions(found)
+        return found
 
     @abstractmethod
     def model(self, x: Tensor) -> Tensor:
@@ -200,3 +230,19 @@ def check_latent_axes(axes: tuple[int, int], latent_dim: int) -> None:
         raise InputError("a latent plane needs two latent axes, the model has one")
     if len(set(axes)) < 2 or not all(0 <= axis < latent_dim for axis in axes):
         raise InputError(f"axes expects two different numbers from 0 to {latent_dim - 1}, got {list(axes)}")
+
+
+def given_to(part: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part gets of what is given: all that it names.
+
+    Raises:
+        InputError: where it names more.
+    """
+    names = conditions_of(part)
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(
+            f"{type(part).__name__} depends on {', '.join(missing)}, which is not given: give it by name, as "
+            f"given={{{missing[0]!r}: y}}"
+        )
+    return {name: given[name] for name in names}

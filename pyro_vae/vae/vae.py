@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods import Likelihood
-from pyro_vae.networks import conditions_of, declared_shape
+from pyro_vae.networks import declared_shape
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
-from pyro_vae.vae.program import JointProgram, moments
+from pyro_vae.vae.program import JointProgram, given_to, moments
 
 
 class VAE(JointProgram):
@@ -50,7 +50,7 @@ class VAE(JointProgram):
         check_role("prior", prior, Prior, "latent_dim")
         check_role("likelihood", likelihood, Likelihood, "decoder", "data_shape")
         check_role("posterior", posterior, Posterior, "latent_dim", "encoder")
-        decoded = _latent_shape(likelihood)
+        decoded = latent_shape(likelihood)
         if not (prior.latent_dim,) == (posterior.latent_dim,) == decoded:
             raise InputError(
                 f"expected one latent_dim, got {prior.latent_dim} in the prior, {posterior.latent_dim} in "
@@ -61,10 +61,9 @@ class VAE(JointProgram):
         self.posterior = posterior
 
     @property
-    def conditions(self) -> tuple[str, ...]:
-        """What is given beside x, by name: all that a part depends on."""
-        parts = (self.prior, self.likelihood, self.posterior)
-        return tuple({name: None for part in parts for name in conditions_of(part)})
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The prior, the likelihood and the posterior."""
+        return self.prior, self.likelihood, self.posterior
 
     def model(self, x: Tensor, **given: Tensor) -> Tensor:
         """p(x, z): plate "data"; z ~ prior(); x ~ likelihood(z), observed. x is (B, *data_shape)."""
@@ -82,13 +81,13 @@ class VAE(JointProgram):
             return pyro.sample("z", self._q_z(x, given))
 
     def _p_z(self, given: Mapping[str, Any]) -> TorchDistribution:
-        return self.prior(**_for(self.prior, given))
+        return self.prior(**given_to(self.prior, given))
 
     def _p_x(self, z: Tensor, given: Mapping[str, Any]) -> TorchDistribution:
-        return self.likelihood(z, **_for(self.likelihood, given))
+        return self.likelihood(z, **given_to(self.likelihood, given))
 
     def _q_z(self, x: Tensor, given: Mapping[str, Any]) -> TorchDistribution:
-        return self.posterior(x, **_for(self.posterior, given))
+        return self.posterior(x, **given_to(self.posterior, given))
 
     @torch.no_grad()
     def check(self, x: Tensor, **given: Tensor) -> None:
@@ -98,8 +97,7 @@ class VAE(JointProgram):
         """
         self.check_given(given)
         self.check_shape(x, self.likelihood.data_shape)
-        for part in (self.prior, self.likelihood, self.posterior):
-            part.check_conditions(**_for(part, given))
+        self.check_conditions(given)
         self.likelihood.check(self._p_x(self._draw(len(x) if given else 1, given), given), x)
 
     def _draw(self, num: int, given: Mapping[str, Any]) -> Tensor:
@@ -128,25 +126,9 @@ class VAE(JointProgram):
         >>> vae.sample(3, given={"label": 7}).shape
         torch.Size([3, 1, 8, 8])
         """
-        count("num", num)
-        beside = self._for_all(num, given or {})
+        beside = self.given_for_all(count("num", num), given or {})
         px = self._p_x(self._draw(num, beside), beside)
         return px.mean if mean else px.sample()
-
-    def _for_all(self, num: int, given: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What is given as tensors (num, …), held against the parts."""
-        self.check_given(given)
-        found = {}
-        for name, value in given.items():
-            tensor = torch.as_tensor(value, device=self.device)
-            found[name] = tensor.expand(num) if tensor.ndim == 0 else tensor
-            if len(found[name]) != num:
-                raise InputError(
-                    f"expected given[{name!r}] as one value or {num} of them, got shape {tuple(tensor.shape)}"
-                )
-        for part in (self.prior, self.likelihood, self.posterior):
-            part.check_conditions(**_for(part, found))
-        return found
 
     @torch.no_grad()
     def encode(self, x: Tensor, **given: Tensor) -> Tensor:
@@ -170,23 +152,7 @@ class VAE(JointProgram):
         return self.decode(self._q_z(x, given).sample(), **given)
 
 
-def _for(part: nn.Module, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a part gets of what is given: all that it names.
-
-    Raises:
-        InputError: where it names more.
-    """
-    names = conditions_of(part)
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise InputError(
-            f"{type(part).__name__} depends on {', '.join(missing)}, which is not given: give it by name, as "
-            f"given={{{missing[0]!r}: y}}"
-        )
-    return {name: given[name] for name in names}
-
-
-def _latent_shape(likelihood: Likelihood) -> tuple[int, ...]:
+def latent_shape(likelihood: Likelihood) -> tuple[int, ...]:
     """Shape of one z of a likelihood."""
     dim = getattr(likelihood, "latent_dim", None)
     return declared_shape(likelihood.decoder, "input_shape") if dim is None else (dim,)
