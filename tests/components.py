@@ -1,5 +1,6 @@
 """The registry: name → constructor. Every law of test_components.py holds for every entry."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -66,8 +67,8 @@ LIKELIHOODS: dict[str, Callable[[tuple[int, ...], int], pv.Likelihood]] = {
     ),
     "Normal, standardised": lambda shape, dim: pv.StandardisedLikelihood(
         pv.NormalLikelihood(SMALL.decoder(dim, shape), shape),
-        torch.linspace(-2.0, 30.0, 20).reshape(shape),
-        torch.linspace(0.5, 9.0, 20).reshape(shape),
+        torch.linspace(-0.5, 1.0, math.prod(shape)).reshape(shape),
+        torch.linspace(0.5, 2.0, math.prod(shape)).reshape(shape),
     ),
 }
 

@@ -15,7 +15,9 @@ from torch import Tensor
 import pyro_vae as pv
 from pyro_vae.networks import Conditions
 from pyro_vae.storage.identity import options_in
+from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
 from tests.commands import Run
+from tests.components import DATA_SHAPE, LATENT_DIM, LIKELIHOODS, POSTERIORS, data_for
 
 DIGITS = pv.Digits(given=("label",))
 
@@ -201,6 +203,40 @@ def test_a_conditional_vae_is_trained_alike_by_every_way(network: Any, compile: 
     again.load_state_dict(start)
     pv.fit(again, DIGITS, steps=8, compile=compile, keep="last")
     assert all(torch.equal(each, once[name]) for name, each in again.state_dict().items())
+
+
+CONDITIONS = Conditions({"label": 3, "age": ()})
+GIVEN = {"label": torch.tensor([2, 0, 1, 2]), "age": torch.tensor([0.5, -1.0, 2.0, 0.0])}
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_each_likelihood_given_something_is_that_of_each_datum_alone(float64: None, name: str) -> None:
+    inner = LIKELIHOODS[name](DATA_SHAPE, LATENT_DIM + CONDITIONS.size)
+    likelihood = GivenLikelihood(inner, LATENT_DIM, CONDITIONS).double()
+    z, x = torch.randn(5, 4, LATENT_DIM), data_for(name)[:4].double()
+    px = likelihood(z, **GIVEN)
+    assert px.batch_shape == (5, 4)
+    alone = [
+        likelihood(z[k, n], **{key: value[n] for key, value in GIVEN.items()}).log_prob(x[n])
+        for k in range(5)
+        for n in range(4)
+    ]
+    torch.testing.assert_close(px.log_prob(x).flatten(), torch.stack(alone))
+    px.log_prob(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in likelihood.parameters())
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_each_posterior_given_something_is_that_of_each_datum_alone(float64: None, name: str) -> None:
+    inner = POSTERIORS[name](shape_with(CONDITIONS, DATA_SHAPE), LATENT_DIM)
+    posterior = GivenPosterior(inner, DATA_SHAPE, CONDITIONS).double()
+    x, z = torch.rand(4, *DATA_SHAPE), torch.randn(5, 4, LATENT_DIM)
+    log_prob = posterior(x, **GIVEN).log_prob(z)
+    for n in range(4):
+        alone = posterior(x[n], **{key: value[n] for key, value in GIVEN.items()}).log_prob(z[:, n])
+        torch.testing.assert_close(log_prob[:, n], alone)
+    moved = {**GIVEN, "age": GIVEN["age"] + 1}
+    assert bool((posterior(x, **moved).log_prob(z) != log_prob).all())
 
 
 def test_draws_and_codes_depend_on_what_is_given() -> None:
