@@ -104,6 +104,13 @@ def test_facts_of_counts_do_not_divide_new_ones_by_the_largest_old_one() -> None
         assert torch.equal(facts.test(COUNTS * 7, "new").batch(), torch.from_numpy(COUNTS * 7).float())
 
 
+def test_bytes_are_not_taken_for_the_real_numbers_of_the_training() -> None:
+    for form in (pv.AsGiven(), pv.Standardised()):
+        facts = DataFacts.of(pv.Dataset(GREY, form=form))
+        with refused("expected real numbers as in training, got bytes up to 2.* in new: convert them"):
+            facts.test(BYTES.reshape(-1, 8)[:9, :6], "new")
+
+
 class Halved(pv.Form):
     """x = value/2."""
 

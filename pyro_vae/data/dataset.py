@@ -240,6 +240,11 @@ class Dataset:
         return self.form.maximum(self.raw)
 
     @property
+    def dtype(self) -> str:
+        """Type in which the values are stored: `uint8`, `int32` or `float32`."""
+        return str(self.raw.dtype).removeprefix("torch.")
+
+    @property
     def name(self) -> str:
         """Name of the class."""
         return type(self).__name__

@@ -34,6 +34,8 @@ class DataFacts:
     bin_width: float | None
     protocol: str
     form: Form
+    #: Of the values before they take the form.
+    dtype: str
     seed: int
     maximum: float
     field_kinds: Mapping[str, FieldKind] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class DataFacts:
             numbers = (*found.data_shape, *found.sizes, found.levels or 0, found.seed, *of_fields)
             fine = (
                 all(isinstance(each, int) and 0 <= each < 2**40 for each in numbers)
-                and all(isinstance(each, str) for each in (found.name, found.protocol))
+                and all(isinstance(each, str) for each in (found.name, found.protocol, found.dtype))
                 and (found.bin_width is None or 0 < found.bin_width <= 1)
                 and all(name in found.field_kinds for name in found.given)
                 and 0 < found.maximum < math.inf
@@ -113,6 +115,12 @@ class DataFacts:
             missing=self.missing,
         )
         self.check_fields(like)
+        bytes_for_floats = self.dtype == "float32" and like.dtype == "uint8" and not like.raw.bits
+        if bytes_for_floats and like.levels is None:
+            raise InputError(
+                f"expected real numbers as in training, got bytes up to {like.raw.ends[1]:g} in {where}: "
+                "convert them, as with .astype, to what the training data were"
+            )
         by_chance = self.missing and self.levels is None  # real numbers may happen to be whole
         if like.levels != self.levels and not by_chance:
             raise InputError(
