@@ -220,6 +220,22 @@ def test_data_without_missing_entries_give_the_very_model_and_numbers() -> None:
     assert torch.equal(*found)
 
 
+def test_an_encoder_that_does_not_know_missing_entries_is_refused() -> None:
+    x = torch.tensor([[0.5, torch.nan], [1.0, 2.0]])
+    likelihood = pv.ObservedLikelihood(pv.NormalLikelihood(SMALL.decoder(LATENT_DIM, (2,)), (2,)))
+    prior = pv.StandardNormalPrior(LATENT_DIM)
+    for encoder in (SMALL.encoder((2,)), pv.ObservedEncoder(SMALL.encoder((2,)), (2,))):
+        vae = pv.VAE(prior, likelihood, pv.DiagonalNormalPosterior(encoder, LATENT_DIM))
+        if isinstance(encoder, pv.ObservedEncoder):
+            vae.check(x)
+            return
+        vae.check(x[1:])
+        with refused(
+            "DiagonalNormalPosterior gives NaN where entries are missing: put ObservedEncoder around"
+        ):
+            vae.check(x)
+
+
 def hollow_digits(path: str, share: float = 0.4) -> tuple[str, ...]:
     """Grey digits of which so many pixels are missing, in a file, with the options that train on it."""
     grey = torch.from_numpy(pv.Digits(form=pv.Levels()).all.values.numpy()[:300].astype(np.float32))

@@ -99,6 +99,20 @@ class VAE(JointProgram):
         self.check_shape(x, self.likelihood.data_shape)
         self.check_conditions(given)
         self.likelihood.check(self._p_x(self._draw(len(x) if given else 1, given), given), x)
+        self._check_sees_missing(x, given)
+
+    def _check_sees_missing(self, x: Tensor, given: Mapping[str, Any]) -> None:
+        """Refuse an encoder that does not know what NaN is."""
+        rows = x.isnan().flatten(1).any(1).nonzero()[:2, 0]  # two, as for batch norm
+        if len(rows):
+            some = {name: value[rows] for name, value in given.items()}
+            with pyro.validation_enabled(False):  # which says NaN, and not why
+                drawn = self._q_z(x[rows], some).sample()
+            if bool(drawn.isnan().any()):
+                raise InputError(
+                    f"{type(self.posterior).__name__} gives NaN where entries are missing: put "
+                    "ObservedEncoder around its encoder, as assemble does"
+                )
 
     def _draw(self, num: int, given: Mapping[str, Any]) -> Tensor:
         """`num` draws from p(z): (num, L)."""
