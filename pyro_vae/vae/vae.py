@@ -107,8 +107,12 @@ class VAE(JointProgram):
         if len(rows):
             some = {name: value[rows] for name, value in given.items()}
             with pyro.validation_enabled(False):  # which says NaN, and not why
-                drawn = self._q_z(x[rows], some).sample()
-            if bool(drawn.isnan().any()):
+                qz = self._q_z(x[rows], some)
+                try:
+                    finite = not bool(qz.sample().isnan().any())
+                except RuntimeError:  # of a standard deviation of NaN
+                    finite = False
+            if not finite:
                 raise InputError(
                     f"{type(self.posterior).__name__} gives NaN where entries are missing: put "
                     "ObservedEncoder around its encoder, as assemble does"
