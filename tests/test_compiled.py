@@ -854,6 +854,21 @@ def test_equal_draws_are_not_taken_for_one() -> None:
     assert not torch.equal(one, other)  # type: ignore[arg-type]
 
 
+def test_what_is_drawn_and_not_used_is_drawn() -> None:
+    def function(x: Tensor) -> tuple[Tensor]:
+        torch.rand(3)
+        torch.zeros(2).normal_()
+        nn.functional.dropout(x, 0.5)
+        return (x + 1,)
+
+    graph, states = FlatGraph(function, (torch.ones(4),)), []
+    for run in (function, graph):
+        torch.manual_seed(0)
+        run(torch.ones(4))
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
 def test_computes_once_what_is_written_twice() -> None:
     graph = FlatGraph(lambda x: (x.exp() + x.exp() + torch.ones(2) * 2 - 1,), (torch.zeros(2),))
     operations = [str(node.target) for node in graph.module.graph.nodes if node.op == "call_function"]

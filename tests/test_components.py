@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Collection
 from typing import Any
 
 import pyro
@@ -209,7 +210,8 @@ TOGETHER = [
 
 
 def test_every_likelihood_meets_every_other_component() -> None:
-    for number, registry in enumerate((PRIORS, POSTERIORS, OBJECTIVES)):
+    others: tuple[Collection[str], ...] = (PRIORS, POSTERIORS, OBJECTIVES)
+    for number, registry in enumerate(others):
         met = {(each[number], each[3]) for each in TOGETHER}
         assert met == {*itertools.product(registry, LIKELIHOODS)}
 
