@@ -31,6 +31,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.fine_pictures
 def test_train_leaves_a_run_folder(pyro_vae: Run) -> None:
     status, out, _ = pyro_vae("train", "--epochs", 3, *SMALL)
     run = Path("runs/Digits-1")
@@ -145,6 +146,7 @@ def test_print_config_is_the_configuration(pyro_vae: Run) -> None:
     assert yaml.safe_load(out)["prior"]["init_args"]["components"] == 3
 
 
+@pytest.mark.fine_pictures
 def test_compare(pyro_vae: Run, trained: Path) -> None:
     pyro_vae("train", "--config", trained / "config.yaml", "--out", "same")
     pyro_vae("train", "--config", trained / "config.yaml", "--seed", 1, "--epochs", 20, "--out", "longer")
@@ -227,6 +229,7 @@ def test_training_data_binarised_anew_are_other_data(pyro_vae: Run, trained: Pat
     assert "+0.000 [+0.000, +0.000]  within noise" in pyro_vae("compare", trained, "same")[1]
 
 
+@pytest.mark.fine_pictures
 @pytest.mark.parametrize(
     ("verb", "name"),
     [

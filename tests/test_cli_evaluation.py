@@ -86,6 +86,7 @@ def test_evaluate_uses_the_parameters_that_were_kept(pyro_vae: Run, trained: Pat
     assert evaluation["log_evidence"] == summary["log_evidence"]
 
 
+@pytest.mark.fine_pictures
 def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) -> None:
     options = ("--particles", 40, "--num_data", 20, "--seed", 3)
     status, out, err = pyro_vae("evaluate", trained, *options)
@@ -308,6 +309,7 @@ def test_methods_are_not_compared_with_each_other(pyro_vae: Run, trained: Path) 
     assert re.search(r"^other +\S+ +\S+ +\S+ ± \S+ +3x6 ", out, re.M)
 
 
+@pytest.mark.fine_pictures
 def test_diagnose(pyro_vae: Run, trained: Path) -> None:
     status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE, "--seed", 2)
     assert (status, err) == (0, "")

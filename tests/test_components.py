@@ -1,6 +1,8 @@
 """Laws that hold for every component of the registry."""
 
 import copy
+import itertools
+from collections.abc import Collection
 from typing import Any
 
 import pyro
@@ -196,23 +198,37 @@ def test_the_support_says_whether_p_is_a_mass(name: str) -> None:
         assert not px.support.check(torch.tensor([[-1.0], [0.013], [float("nan")]])).any()
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("posterior", POSTERIORS)
-@pytest.mark.parametrize("prior", PRIORS)
-def test_one_step_moves_every_parameter(prior: str, posterior: str, objective: str) -> None:
-    """With every likelihood, and several draws for all but the first objective."""
-    for likelihood in LIKELIHOODS:
-        pyro.clear_param_store()
-        model = vae(prior, likelihood, posterior)
-        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-        loss = make_objective(OBJECTIVES[objective], 1 if objective == "Trace" else 2)
-        svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), loss)
-        # where the KL of a group is below its free bits, a step leaves it alone
-        for _ in range(10 if objective == "FreeBits" else 1):
-            assert torch.isfinite(torch.tensor(svi.step(data_for(likelihood))))
-        stuck = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
-        assert stuck == [], likelihood
-        assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+#: Every prior with every posterior and objective, which take part in each other: a VampPrior shares the
+#: posterior, and an objective has the KL in closed form or by draws. A likelihood takes no part but by its
+#: log p(x|z), so there is one for each of these, in turn: each meets every other component.
+TOGETHER = [
+    (*others, likelihood)
+    for others, likelihood in zip(
+        itertools.product(PRIORS, POSTERIORS, OBJECTIVES), itertools.cycle(LIKELIHOODS), strict=False
+    )
+]
+
+
+def test_every_likelihood_meets_every_other_component() -> None:
+    others: tuple[Collection[str], ...] = (PRIORS, POSTERIORS, OBJECTIVES)
+    for number, registry in enumerate(others):
+        met = {(each[number], each[3]) for each in TOGETHER}
+        assert met == {*itertools.product(registry, LIKELIHOODS)}
+
+
+@pytest.mark.parametrize(("prior", "posterior", "objective", "likelihood"), TOGETHER)
+def test_one_step_moves_every_parameter(prior: str, posterior: str, objective: str, likelihood: str) -> None:
+    """By several draws for all but the first objective."""
+    model = vae(prior, likelihood, posterior)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    loss = make_objective(OBJECTIVES[objective], 1 if objective == "Trace" else 2)
+    svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), loss)
+    # where the KL of a group is below its free bits, a step leaves it alone
+    for _ in range(10 if objective == "FreeBits" else 1):
+        assert torch.isfinite(torch.tensor(svi.step(data_for(likelihood))))
+    stuck = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert stuck == []
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
 AXIS = torch.linspace(-9, 9, 601, dtype=torch.float64).sinh()

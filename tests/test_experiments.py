@@ -3,7 +3,6 @@
 import json
 import os
 import runpy
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ from experiments.evaluation import run as evaluation
 from experiments.evaluation.report import sections as evaluation_sections
 from experiments.evaluation.report import summary as evaluation_summary
 from experiments.markdown import insert
-from experiments.swap import run as swap
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections, summary
 from experiments.swap.results import Results
@@ -91,55 +89,45 @@ def python(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = python(SWAP / "run.py", "--smoke", "--out", str(tmp_path))
+def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """It names a cell that fails, and trains the others."""
+    out = tmp_path / "results"
+    first = python(SWAP / "run.py", "--smoke", "--out", str(out))
     assert first.returncode == 0, first.stderr
-    kept = tmp_path / "cells.jsonl"
+    kept = out / "cells.jsonl"
     lines = kept.read_text().splitlines()
     found = [Cell(*json.loads(line)["cell"]) for line in lines]
     assert {cell.prior for cell in found} == set(PRIORS)
     assert {cell.posterior for cell in found} == set(POSTERIORS)
     assert {cell.likelihood for cell in found} == set(LIKELIHOODS)
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert {path.name for path in out.iterdir()} == {
         "cells.jsonl",
         "summary.json",
         "grid.png",
         "likelihoods.png",
     }
 
+    assert [cell.prior for cell in found[:3]] == ["Laplace", "Student's t", "VampPrior"]
     kept.write_text("\n".join(lines[3:]) + "\n")
-    monkeypatch.setattr(sys, "argv", ["run.py", "--smoke", "--jobs", "1", "--out", str(tmp_path)])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        assert swap.main() == 0
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN.format(folder=str(SWAP.parents[1])))
+    done = python(script, "--smoke", "--jobs", "1", "--out", str(out))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "failed: Laplace, seed 0: ZeroDivisionError: broken"
     renewed = kept.read_text().splitlines()
-    assert renewed[3:] == lines[3:]
-    for before, after in zip(lines[:3], renewed[:3], strict=True):
+    assert renewed[2:] == lines[3:]
+    for before, after in zip(lines[1:3], renewed[:2], strict=True):
+        assert json.loads(after)["cell"] == json.loads(before)["cell"]
         assert json.loads(after)["per_datum"] == json.loads(before)["per_datum"]
 
     results = Results(kept)
     other = PROTOCOLS["grid"]._replace(epochs=3, particles=5)
     with pytest.raises(pv.InputError, match="made with epochs 2, got 3: choose another folder with --out"):
-        results.todo([(cell, other) for cell in found])
+        results.todo([(cell, other) for cell in found[1:]])
     for cell in [*results.records]:  # the tables do without any one of them
         record = results.records.pop(cell)
         assert "–" in sections(results)[cell.part]
         results.records[cell] = record
-
-
-def test_swap_names_the_cells_that_fail(tmp_path: Path) -> None:
-    script = tmp_path / "broken.py"
-    script.write_text(BROKEN.format(folder=str(SWAP.parents[1])))
-    done = python(script, "--smoke", "--jobs", "1", "--out", str(tmp_path / "results"))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "failed: Laplace, seed 0: ZeroDivisionError: broken"
-    finished = Results(tmp_path / "results" / "cells.jsonl").records
-    assert {cell.prior for cell in finished} == {"standard normal", "mixture"}
 
 
 BROKEN = """
@@ -151,13 +139,6 @@ def broken(latent_dim):
     raise ZeroDivisionError("broken")
 
 cells.PRIORS["Laplace"] = broken
-for parts, kept in (
-    (cells.PRIORS, ("standard normal", "Laplace", "mixture")),
-    (cells.POSTERIORS, ("diagonal normal",)),
-    (cells.LIKELIHOODS, ("Bernoulli", "discretised logistic")),
-):
-    for name in [name for name in parts if name not in kept]:
-        del parts[name]
 
 if __name__ == "__main__":
     sys.exit(run.main())

@@ -131,21 +131,29 @@ def _usage(name: str, verb: Callable[..., None]) -> str:
     return " ".join(["pyro-vae", name, *required, "[options]"])
 
 
-def _parser() -> Parser:
+def _parser(command: str) -> Parser:
+    """The parser of all commands, in which only the chosen one has its options: all would take longer."""
     parser = Parser(prog="pyro-vae", description="Train, evaluate and look at variational autoencoders.")
     parser.add_argument("--version", action="version", version=f"pyro_vae {version('pyro_vae')}")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
-    commands.add_subcommand("train", train_parser(), help="Train a VAE and report its test log-likelihood.")
-    for name, verb in VERBS.items():
-        description = _description(verb)
-        verb_parser = Parser(description=description, usage=_usage(name, verb), epilog=_TRUST)
-        verb_parser.add_function_arguments(verb, nested_key=None, as_positional=True, skip={"data"})
-        if "data" in inspect.signature(verb).parameters:
-            help = "New data, a class and its options as in train; by default those of the training."
-            verb_parser.add_subclass_arguments(Dataset, "data", required=False, help=help)
-        commands.add_subcommand(name, verb_parser, help=description.split("\n")[0])
-    description = _description(compare)
-    commands.add_subcommand("compare", compare_parser(description), help=description.split("\n")[0])
+    others: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
+    made = train_parser() if command == "train" else Parser()
+    commands.add_subcommand("train", made, help="Train a VAE and report its test log-likelihood.")
+    for name, verb in others.items():
+        made = _verb_parser(name, verb) if command == name else Parser()
+        commands.add_subcommand(name, made, help=_description(verb).split("\n")[0])
+    return parser
+
+
+def _verb_parser(name: str, verb: Callable[..., None]) -> Parser:
+    """The options of a command other than `train`."""
+    if verb is compare:
+        return compare_parser(_description(verb))
+    parser = Parser(description=_description(verb), usage=_usage(name, verb), epilog=_TRUST)
+    parser.add_function_arguments(verb, nested_key=None, as_positional=True, skip={"data"})
+    if "data" in inspect.signature(verb).parameters:
+        help = "New data, a class and its options as in train; by default those of the training."
+        parser.add_subclass_arguments(Dataset, "data", required=False, help=help)
     return parser
 
 
@@ -165,7 +173,7 @@ def _dispatch(arguments: list[str]) -> int:
                 return train(settings_of(Run(folder), changes), folder)
             arguments = ["train", *with_defaults(arguments[1:])]
         with safe_path():
-            parser = _parser()
+            parser = _parser(next((word for word in arguments if not word.startswith("-")), ""))
         trust = {*consented(), *own_modules(arguments)}
         with only_trusted(trust):
             settings = parser.parse_args(arguments)

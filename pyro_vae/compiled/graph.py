@@ -6,6 +6,8 @@ from typing import cast
 import torch
 from pyro import poutine
 from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_vae.compiled.passes import compiled, use_fast_operations
@@ -121,7 +123,10 @@ def _trace(
         with reads.operations, reads.functions:
             return function(*args)
 
-    with usual_answers(), poutine.block():
+    # what stands for the values in the graph; without it, torch makes a mode for every operation, and a list
+    # of all callers for each of them, in which half the time of the trace would go
+    stand_ins = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
+    with usual_answers(), poutine.block(), tracing(stand_ins):
         return make_fx(watched)(*args), reads.found
 
 
