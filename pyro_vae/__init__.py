@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from pyro_vae.batch import Batch
     from pyro_vae.cli.loading import TrainedRun, load
+    from pyro_vae.columns import Column, Schema
     from pyro_vae.comparison import Comparison, compare
     from pyro_vae.compiled import CompiledELBO
     from pyro_vae.data import (
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
         FreyFaces,
         ImageFolder,
         Omniglot,
+        SklearnTable,
         StaticMNIST,
+        Table,
     )
     from pyro_vae.diagnosis import (
         Agreement,
@@ -46,27 +49,45 @@ if TYPE_CHECKING:
         diagnose,
         exact_posterior,
     )
-    from pyro_vae.distributions import ContinuousBernoulli, DiscretizedLogistic, Lattice, Observed
+    from pyro_vae.distributions import (
+        Categories,
+        Columnwise,
+        ContinuousBernoulli,
+        DiscretizedLogistic,
+        Lattice,
+        Observed,
+        Standardised,
+    )
     from pyro_vae.errors import InputError, NonFiniteLossError
     from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
     from pyro_vae.imputation import Imputation, LogConditional, impute, log_conditional
     from pyro_vae.likelihoods import (
+        BernoulliColumns,
         BernoulliLikelihood,
+        CategoricalColumns,
         CategoricalLikelihood,
+        ColumnDensity,
+        ColumnsLikelihood,
         ContinuousBernoulliLikelihood,
         DiscretizedLogisticLikelihood,
         DiscretizedLogisticMixtureLikelihood,
         LaplaceLikelihood,
         Likelihood,
+        LogNormalColumns,
+        NegativeBinomialColumns,
         NegativeBinomialLikelihood,
+        NormalColumns,
         NormalLikelihood,
         ObservedLikelihood,
+        PoissonColumns,
         PoissonLikelihood,
+        StudentTColumns,
         bits_per_dim,
     )
     from pyro_vae.networks import (
         MLP,
         Architecture,
+        ColumnsEncoder,
         Convolutional,
         GatedMLP,
         Network,
@@ -109,11 +130,19 @@ __all__ = [
     "ArrayFile",
     "Autoencoder",
     "Batch",
+    "BernoulliColumns",
     "BernoulliLikelihood",
     "BidirectionalGap",
     "BoundCurve",
     "Calibration",
+    "CategoricalColumns",
     "CategoricalLikelihood",
+    "Categories",
+    "Column",
+    "ColumnDensity",
+    "ColumnsEncoder",
+    "ColumnsLikelihood",
+    "Columnwise",
     "Comparison",
     "CompiledELBO",
     "ConditionalNormalPrior",
@@ -154,24 +183,33 @@ __all__ = [
     "Likelihood",
     "LogConditional",
     "LogEvidence",
+    "LogNormalColumns",
     "LowRankNormalPosterior",
     "MixturePrior",
+    "NegativeBinomialColumns",
     "NegativeBinomialLikelihood",
     "Network",
     "NonFiniteLossError",
+    "NormalColumns",
     "NormalLikelihood",
     "Observed",
     "ObservedEncoder",
     "ObservedLikelihood",
     "Omniglot",
+    "PoissonColumns",
     "PoissonLikelihood",
     "Posterior",
     "Prior",
     "ResidualConvolutional",
+    "Schema",
     "SingleOptimiser",
+    "SklearnTable",
     "StandardNormalPrior",
+    "Standardised",
     "StaticMNIST",
+    "StudentTColumns",
     "StudentTPrior",
+    "Table",
     "TrainedRun",
     "VampPrior",
     "agreement",

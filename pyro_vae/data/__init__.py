@@ -21,6 +21,7 @@ what was evaluated:
 ('static binarisation, one fixed draw of all data (seed 0)', 'dbd4130f69d7adaa')
 """
 
+from pyro_vae.columns import Column, Columns, Schema
 from pyro_vae.data.dataset import Binarization, Dataset
 from pyro_vae.data.facts import DataFacts
 from pyro_vae.data.files import ArrayFile
@@ -28,11 +29,14 @@ from pyro_vae.data.folders import ImageFolder
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
+from pyro_vae.data.tables import SklearnTable, Table
 
 __all__ = [
     "MNIST",
     "ArrayFile",
     "Binarization",
+    "Column",
+    "Columns",
     "DataFacts",
     "Dataset",
     "Digits",
@@ -40,9 +44,12 @@ __all__ = [
     "FreyFaces",
     "ImageFolder",
     "Omniglot",
+    "Schema",
     "Sizes",
+    "SklearnTable",
     "Split",
     "StaticMNIST",
+    "Table",
     "array_in",
     "arrays_in",
     "batches",

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_vae.columns import Columns
 from pyro_vae.data.checks import (
     Array,
     as_values,
@@ -90,6 +91,8 @@ class Dataset:
 
     #: Names of the fields that programs get.
     given: tuple[str, ...] = ()
+    #: The columns of a table; none of other data.
+    columns: Columns = ()
 
     def __init__(
         self,

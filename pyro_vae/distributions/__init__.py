@@ -1,16 +1,20 @@
 """Distributions that torch and Pyro lack."""
 
+from pyro_vae.distributions.columnwise import Categories, Columnwise, Standardised
 from pyro_vae.distributions.continuous_bernoulli import ContinuousBernoulli
 from pyro_vae.distributions.lattice import DiscretizedLogistic, Lattice, OnLattice
 from pyro_vae.distributions.normals import DiagonalNormalMixture, kl_from_correlated_normal
 from pyro_vae.distributions.observed import Observed
 
 __all__ = [
+    "Categories",
+    "Columnwise",
     "ContinuousBernoulli",
     "DiagonalNormalMixture",
     "DiscretizedLogistic",
     "Lattice",
     "Observed",
     "OnLattice",
+    "Standardised",
     "kl_from_correlated_normal",
 ]

@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_vae.batch import Batch
+from pyro_vae.columns import units_in_words
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods import bits_per_dim
@@ -42,6 +43,8 @@ def is_mass(vae: JointProgram, data: Tensor | Batch) -> bool:
 
 def units(data: Dataset, mass: bool) -> str:
     """What a number of nats is of: a probability where `mass`, else a density of the data as they are."""
+    if data.columns:
+        return units_in_words(data.columns)
     if mass:
         return "nats per datum"
     kind = " of uniformly dequantised data" if data.bin_width else ""

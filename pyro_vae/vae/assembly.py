@@ -11,8 +11,22 @@ from torch import Tensor
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.data.stored import blocks
 from pyro_vae.errors import InputError, counts
-from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood, ObservedLikelihood
-from pyro_vae.networks import MLP, Architecture, Conditions, Network, ObservedEncoder, mean_of_observed
+from pyro_vae.likelihoods import (
+    BernoulliLikelihood,
+    ColumnsLikelihood,
+    Likelihood,
+    NormalLikelihood,
+    ObservedLikelihood,
+)
+from pyro_vae.networks import (
+    MLP,
+    Architecture,
+    ColumnsEncoder,
+    Conditions,
+    Network,
+    ObservedEncoder,
+    mean_of_observed,
+)
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
@@ -30,7 +44,7 @@ P = TypeVar("P", bound=JointProgram)
 #: Parameters that `assemble` fills in, by the part, and that are no choice of the user.
 FACTS: dict[str, frozenset[str]] = {
     "posterior": frozenset({"latent_dim", "data_shape", "encoder"}),
-    "likelihood": frozenset({"latent_dim", "data_shape", "decoder", "levels"}),
+    "likelihood": frozenset({"latent_dim", "data_shape", "decoder", "levels", "columns"}),
     "prior": frozenset({"latent_dim", "data_shape", "posterior", "examples", "conditions"}),
     "program": frozenset(
         {"latent_dim", "data_shape", "encoder", "decoder"}
@@ -78,7 +92,7 @@ def assemble(
     network: Architecture | None = None,
     upper_network: Architecture | None = None,
     prior: Callable[..., Prior] = StandardNormalPrior,
-    likelihood: Callable[..., Likelihood] = BernoulliLikelihood,
+    likelihood: Callable[..., Likelihood] | None = None,
     posterior: Callable[..., Posterior] = DiagonalNormalPosterior,
     condition: str | tuple[str, ...] | None = None,
     sees_mask: bool = False,
@@ -86,8 +100,9 @@ def assemble(
     """A joint program for `data`, each part given as its class or as a `partial` with its own choices.
 
     What a constructor must know is filled in by the name of the parameter: `latent_dim`, `data_shape`,
-    `levels` (the number of grey levels), `encoder`, `decoder`, `posterior`, `examples` (training data), and
-    for programs `prior`, `likelihood`, `posterior`, `likelihoods` and `posteriors` (one for each layer).
+    `levels` (the number of grey levels), `columns` (of a table), `encoder`, `decoder`, `posterior`,
+    `examples` (training data), and for programs `prior`, `likelihood`, `posterior`, `likelihoods` and
+    `posteriors` (one for each layer).
 
     Args:
         data: Gives the shape, the levels and the examples; facts give the first two, for a model whose
@@ -97,7 +112,8 @@ def assemble(
         network: Kind of encoder and decoder between x and z_1; None for `MLP()`.
         upper_network: Kind of those between the layers of z; None for `MLP()`.
         prior: Makes p(z).
-        likelihood: Makes p(x|z); between layers it is a `NormalLikelihood` with scale per_pixel.
+        likelihood: Makes p(x|z); None for `ColumnsLikelihood` where the data are a table, else for
+            `BernoulliLikelihood`. Between layers it is a `NormalLikelihood` with scale per_pixel.
         posterior: Makes q(z|x), for each layer.
         condition: Names of fields of the data on which p(x|z) and q(z|x) depend, too, so that it is p(x|y)
             that is trained: classes one-hot, numbers as they are. The prior stays that of all, unless it is
@@ -141,6 +157,9 @@ def assemble(
             "sees_mask shows the encoder which entries are observed, got data without missing ones: leave it "
             "out, or give the data missing=True (--data.missing true)"
         )
+    likelihood = likelihood or default_likelihood(data)
+    if data.columns:
+        _check_fits_a_table(data, program, likelihood)
     parts = _Parts(
         data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior, kinds, sees_mask
     )
@@ -175,7 +194,7 @@ class _Parts:
         asked = inspect.signature(program).parameters
         for name, chosen, default in (
             ("prior", self._prior, StandardNormalPrior),
-            ("likelihood", self._likelihood, BernoulliLikelihood),
+            ("likelihood", self._likelihood, default_likelihood(self.data)),
             ("posterior", self._posterior, DiagonalNormalPosterior),
         ):
             if _class(chosen) is not default and not {name, f"{name}s"} & asked.keys():
@@ -201,15 +220,16 @@ class _Parts:
     @cached_property
     def posteriors(self) -> list[Posterior]:
         """Of all layers: q(z_1|x), q(z_2|z_1) and so on."""
-        if self.conditions is not None:
-            shape = shape_with(self.conditions, self.shapes[0])
+        conditions = self.conditions
+        if conditions is not None:
+            shape = shape_with(conditions, self.shapes[0])
             facts = {
                 **self._for_layer(0),
                 "data_shape": lambda: shape,
-                "encoder": lambda: self.networks[0].encoder(shape),
+                "encoder": lambda: self._encoder_beside(shape, conditions.size),
             }
             inner = _supply("posterior", self._posterior, facts)
-            return [GivenPosterior(inner, self.shapes[0], self.conditions)]
+            return [GivenPosterior(inner, self.shapes[0], conditions)]
         return [_supply("posterior", self._posterior, self._for_layer(layer)) for layer in self._layers]
 
     @cached_property
@@ -254,6 +274,7 @@ class _Parts:
             "latent_dim": lambda: self.dims[layer],
             "data_shape": lambda: self.shapes[layer],
             "levels": lambda: _levels(self.data),
+            "columns": lambda: self.data.columns,
             "encoder": lambda: self._encoder(layer),
             "decoder": lambda: self._decoder(layer),
         }
@@ -262,16 +283,29 @@ class _Parts:
     def _layers(self) -> range:
         return range(len(self.dims))
 
-    def _encoder(self, layer: int) -> Network | ObservedEncoder:
+    def _encoder(self, layer: int) -> Network | ObservedEncoder | ColumnsEncoder:
         shape = self.shapes[layer]
+        if not layer and self.data.columns:
+            return self._encoder_beside(shape, 0)
         if layer or not self.data.missing:
             return self.networks[layer].encoder(shape)
         seen = ObservedEncoder.doubled(shape) if self.sees_mask else shape
         return ObservedEncoder(self.networks[layer].encoder(seen), shape, fill=self._fill)
 
+    def _encoder_beside(self, shape: tuple[int, ...], beside: int) -> Network | ColumnsEncoder:
+        """The encoder of data of one shape, of which the last numbers are what is given beside x."""
+        columns = self.data.columns
+        if not columns:
+            return self.networks[0].encoder(shape)
+        seen = ColumnsEncoder.seen_shape(columns, self.sees_mask, beside)
+        network = self.networks[0].encoder(seen)
+        return ColumnsEncoder(network, columns, sees_mask=self.sees_mask, beside=beside)
+
     @cached_property
     def _fill(self) -> Tensor:
         """What an encoder sees in the place of a missing entry."""
+        if self.data.columns:
+            return torch.tensor([column.typical for column in self.data.columns])
         if isinstance(self.data, DataFacts):
             return torch.zeros(self.data.data_shape)  # to be replaced
         train = self.data.train
@@ -317,6 +351,26 @@ class _Parts:
                 f"{list(self.dims)}: give one number, or choose the program HierarchicalVAE"
             )
         return of_layers[0]
+
+
+def default_likelihood(data: Dataset | DataFacts) -> type[Likelihood]:
+    """The likelihood of data for which none is named."""
+    return ColumnsLikelihood if data.columns else BernoulliLikelihood
+
+
+def _check_fits_a_table(
+    data: Dataset | DataFacts, program: Callable[..., object], likelihood: Callable[..., object]
+) -> None:
+    """Refuse a program without a likelihood, and one density for all entries where some are categories."""
+    if not {"likelihood", "likelihoods"} & inspect.signature(program).parameters.keys():
+        raise InputError(f"{_name(program)} has no likelihood for the columns of a table: use VAE")
+    words = [column.name for column in data.columns if column.kind == "category"]
+    made = _class(likelihood)
+    if words and made.__module__.startswith("pyro_vae.") and made is not ColumnsLikelihood:
+        raise InputError(
+            f"{_name(likelihood)} is of numbers, got a table with the category {words[0]!r}: use "
+            "ColumnsLikelihood, which has a density for each kind of column"
+        )
 
 
 def _kinds(data: Dataset | DataFacts, names: Iterable[str]) -> dict[str, int | tuple[int, ...]]:
