@@ -148,17 +148,6 @@ def kinds_in_words(columns: Columns) -> str:
     return ", ".join(f"{numbers[kind]} {kind}" for kind in KINDS if numbers[kind])
 
 
-def units_in_words(columns: Columns) -> str:
-    """What p(x) is: a density in the units of the numbers, times probabilities of all else."""
-    dense = [each for each in columns if each.kind in CONTINUOUS]
-    if not dense:
-        return "nats per datum"
-    number = "1 column" if len(dense) == 1 else f"{len(dense)} columns"
-    rest = len(columns) - len(dense)
-    times = f", times a probability of the other {rest}" if rest else ""
-    return f"nats per datum, of a density of {number} in their own units{times}"
-
-
 def words_of(rows: NDArray[Any], columns: Columns) -> list[list[str]]:
     """Rows of x as cells of a file.
 

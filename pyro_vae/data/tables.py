@@ -31,7 +31,7 @@ class Table(Dataset):
     | `positive` | numbers above 0, whose logarithms are less skewed | log-normal |
     | `count` | whole numbers from 0 that vary as counts do | negative binomial (a probability) |
     | `yes_no` | no/yes, false/true, 0/1, n/y, f/t, or two words where asked for | Bernoulli (a probability) |
-    | `category` | other words, and up to 20 whole numbers that vary less than counts | categorical (a probability) |
+    | `category` | other words, and up to 20 whole numbers that vary less | categorical (a probability) |
 
     An empty cell, and one of `missing_words`, is missing: NaN in x, and left out of log p(x). Splits
     are those of a column named `split`, of files `train.csv`, `valid.csv` and `test.csv` in a folder, or

@@ -11,7 +11,7 @@ from pyro_vae.distributions import Columnwise
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood
 from pyro_vae.likelihoods.densities import DENSITIES, ColumnDensity
-from pyro_vae.networks import Shape
+from pyro_vae.networks import Shape, declared_shape
 
 
 class ColumnsLikelihood(Likelihood):
@@ -87,6 +87,22 @@ class ColumnsLikelihood(Likelihood):
         features = self.decoder(z)
         places = [getattr(self, f"places_{number}") for number in range(len(self.groups))]
         return Columnwise([group(features) for group in self.groups], places, self.inside).to_event(1)
+
+    @property
+    def density_in_words(self) -> str:
+        """What p(x|z) is: a density of some columns in their own units, times a probability of the others."""
+        features = self.inside.new_zeros(declared_shape(self.decoder, "output_shape"))
+        total = len(self.columns)
+        dense = sum(
+            len(getattr(self, f"places_{number}"))
+            for number, group in enumerate(self.groups)
+            if not group(features).support.is_discrete
+        )
+        if dense == total == 1:
+            return "a density of 1 column in its own unit"
+        number = f"{dense} of {total} columns" if dense < total else f"{total} columns"
+        times = ", times a probability of the others" if dense < total else ""
+        return f"a density of {number} in their own units{times}"
 
     def check(self, px: TorchDistribution, x: Tensor) -> None:
         """Refuse data of which an entry is none of its column.
