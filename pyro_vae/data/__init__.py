@@ -22,6 +22,7 @@ what was evaluated:
 """
 
 from pyro_vae.columns import Column, Columns, Schema
+from pyro_vae.data.cells import MISSING_WORDS
 from pyro_vae.data.dataset import Binarization, Dataset
 from pyro_vae.data.facts import DataFacts
 from pyro_vae.data.files import ArrayFile
@@ -29,9 +30,10 @@ from pyro_vae.data.folders import ImageFolder
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
-from pyro_vae.data.tables import SklearnTable, Table
+from pyro_vae.data.tables import SklearnTable, Table, filled_cells, is_table, rows_in
 
 __all__ = [
+    "MISSING_WORDS",
     "MNIST",
     "ArrayFile",
     "Binarization",
@@ -53,5 +55,8 @@ __all__ = [
     "array_in",
     "arrays_in",
     "batches",
+    "filled_cells",
+    "is_table",
+    "rows_in",
     "shuffle",
 ]

@@ -81,7 +81,9 @@ def _find(name: str, kind: str | None, parts: Mapping[str, Cells], numerals: Num
     """One column."""
     of_column = {split: cells.columns[cells.names.index(name)] for split, cells in parts.items()}
     words = [word for column in of_column.values() for word in column if word]
-    chosen = cast(Kind, kind) if kind else find_kind(name, words, numerals) if words else "real"
+    some_missing = len(words) < sum(map(len, of_column.values()))
+    found = find_kind(name, words, numerals, some_missing=some_missing) if words and not kind else "real"
+    chosen = cast(Kind, kind) if kind else found
     classes = classes_of(name, chosen, words, numerals)
     column = Column(name, chosen, classes)
     values = encoded(column, of_column["train"], parts["train"].place, numerals)

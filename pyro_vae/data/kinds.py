@@ -62,12 +62,13 @@ class Numerals:
         return found
 
 
-def find_kind(name: str, words: Sequence[str], numerals: Numerals) -> Kind:
+def find_kind(name: str, words: Sequence[str], numerals: Numerals, *, some_missing: bool = False) -> Kind:
     """The kind of a column, from its words, those for missing entries left out.
 
     Two words as no and yes are yes_no. Whole numbers from 0 are counts if they vary at least half as much as
     those of a Poisson, or else, where there are at most 20, categories. Other numbers are positive where all
-    are and their logarithms are less skewed, else real. Other words are categories.
+    are and their logarithms are less skewed, else real. Other words are categories. Where some are missing,
+    `3.0` is a whole number, too, since pandas writes them so.
 
     Raises:
         InputError: where the words are dates, numbers written in another way or mixed with words, or nearly
@@ -78,17 +79,20 @@ def find_kind(name: str, words: Sequence[str], numerals: Numerals) -> Kind:
         return "yes_no"
     numbers = numerals.values(distinct)
     if len(numbers) == len(distinct):
-        return _kind_of_numbers(distinct, np.array([numbers[word] for word in words]), numerals)
+        whole = "e" not in "".join(distinct).lower() and all(
+            numerals.decimal not in (word.removesuffix(f"{numerals.decimal}0") if some_missing else word)
+            for word in distinct
+        )
+        return _kind_of_numbers(np.array([numbers[word] for word in words]), len(distinct), whole)
     _refuse_no_classes(name, distinct, numbers, len(words))
     return "category"
 
 
-def _kind_of_numbers(distinct: Sequence[str], values: NDArray[np.float64], numerals: Numerals) -> Kind:
-    written_whole = not any(sign in word for word in distinct for sign in (numerals.decimal, "e", "E"))
+def _kind_of_numbers(values: NDArray[np.float64], distinct: int, written_whole: bool) -> Kind:
     if written_whole and values.min() >= 0 and values.max() < LARGEST_COUNT:
         if values.var() >= values.mean() / 2 or values.min() == values.max():
             return "count"
-        return "category" if len(distinct) <= _ALWAYS_CLASSES else "real"
+        return "category" if distinct <= _ALWAYS_CLASSES else "real"
     if values.min() > 0 and len(values) >= _ALWAYS_CLASSES:
         skew, skew_of_log = (abs(_skewness(each)) for each in (values, np.log(values)))
         if skew > 1 and skew_of_log < skew:
