@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,21 @@ class Cells:
         columns: D lists of N words each, without spaces around them.
         lines: The line of each row in its file; of columns in memory, its number from 0.
         where: What the table is called in messages.
+        unit: What a row is called there.
     """
 
     names: tuple[str, ...]
     columns: tuple[Sequence[str], ...]
     lines: Sequence[int]
     where: str
+    unit: str = "line"
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
-        word = "row" if isinstance(self.lines, range) else "line"
-        return f"{word} {self.lines[row]} of {self.where}"
+        return f"{self.unit} {self.lines[row]} of {self.where}"
 
     def chosen(self, names: Sequence[str]) -> "Cells":
         """Columns of these names, in their order.
@@ -60,12 +61,12 @@ class Cells:
                 "columns as in training"
             )
         columns = tuple(self.columns[self.names.index(name)] for name in names)
-        return Cells(tuple(names), columns, self.lines, self.where)
+        return replace(self, names=tuple(names), columns=columns)
 
     def rows(self, index: Sequence[int]) -> "Cells":
         """Some of the rows."""
         columns = tuple([column[i] for i in index] for column in self.columns)
-        return Cells(self.names, columns, [self.lines[i] for i in index], self.where)
+        return replace(self, columns=columns, lines=[self.lines[i] for i in index])
 
 
 def read_cells(path: Path, separator: str | None = None) -> Cells:
@@ -180,7 +181,7 @@ def cells_of(table: Any, where: str = "the columns") -> Cells:
     sizes = {name: len(words) for name, words in zip(names, columns, strict=True)}
     if len(set(sizes.values())) != 1:
         raise InputError(f"expected columns of one length, got {shortened(sizes)}: take all from one source")
-    return Cells(names, columns, range(len(columns[0])), where)
+    return Cells(names, columns, range(len(columns[0])), where, unit="row")
 
 
 def _words(array: Any, name: str) -> tuple[str, ...]:

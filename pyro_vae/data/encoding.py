@@ -1,6 +1,7 @@
 """From the cells of a table to x, by its columns, and back."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +23,7 @@ def without(parts: Mapping[str, Cells], words: Sequence[str]) -> dict[str, Cells
 
     def emptied(cells: Cells) -> Cells:
         columns = tuple(["" if word in missing else word for word in column] for column in cells.columns)
-        return Cells(cells.names, columns, cells.lines, cells.where)
+        return replace(cells, columns=columns)
 
     return {name: emptied(cells) for name, cells in parts.items()}
 

@@ -243,7 +243,9 @@ class NegativeBinomialColumns(CountColumns):
     def set_up(self, decoder: nn.Module, columns: Columns) -> None:
         """A head for log μ, and log θ."""
         super().set_up(decoder, columns)
-        self.log_dispersion = nn.Parameter(torch.zeros(len(columns)))
+        # that of the training data: (variance − mean) / mean² is about exp(s²) − 1, with s that of logarithms
+        start = torch.tensor([-math.log(math.expm1(column.scale**2)) for column in columns])
+        self.log_dispersion = nn.Parameter(start.clamp(-4, 4))
 
     def forward(self, features: Tensor) -> Any:
         """The law of the columns: batch shape (..., n)."""

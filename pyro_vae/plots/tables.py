@@ -134,9 +134,9 @@ def _edges(column: Column, values: Numbers) -> Numbers:
     low, high = np.quantile(values, [0.01, 0.99])
     if column.kind == "count":
         step = max(1, int(np.ceil((high - low + 1) / _BINS)))
-        return np.arange(np.floor(low), high + step + 0.5, step) - 0.5
-    margin = 0.05 * (high - low) or 1.0
-    return np.linspace(float(low - margin), float(high + margin), _BINS + 1)
+        return np.arange(float(np.floor(low)), float(high) + step + 0.5, step) - 0.5
+    margin = 0.05 * float(high - low) or 1.0
+    return np.linspace(float(low) - margin, float(high) + margin, _BINS + 1)
 
 
 def _limits(axes: Axes, column: Column, values: Numbers, put: Any) -> None:
