@@ -1,7 +1,8 @@
 """Columns of a table: their kinds, and what is kept of each beside a model."""
 
+import hashlib
+import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -142,10 +143,16 @@ def columns_from(content: Iterable[Any]) -> Columns:
     return tuple(Column.from_plain(each) for each in content)
 
 
-def kinds_in_words(columns: Columns) -> str:
-    """How many columns are of each kind, as `2 real, 1 count`."""
-    numbers = Counter(each.kind for each in columns)
-    return ", ".join(f"{numbers[kind]} {kind}" for kind in KINDS if numbers[kind])
+def measure_in_words(columns: Columns) -> str:
+    """By what p(x) is measured, in words that differ wherever two numbers must not be compared.
+
+    >>> measure_in_words((Column("age", "count"), Column("height", "real")))
+    '2 columns, 1 continuous (measure f0b539ef)'
+    """
+    dense = sum(each.kind in CONTINUOUS for each in columns)
+    each_by = [(each.name, each.kind in CONTINUOUS, each.classes) for each in columns]
+    digest = hashlib.sha256(json.dumps(each_by).encode()).hexdigest()[:8]
+    return f"{len(columns)} columns, {dense} continuous (measure {digest})"
 
 
 def words_of(rows: NDArray[Any], columns: Columns) -> list[list[str]]:

@@ -86,8 +86,11 @@ def test_kinds_are_found_and_printed(file: Path) -> None:
     lines = str(table.schema).splitlines()
     assert lines[2] == "smokes  yes_no    no or yes: no, yes"
     assert lines[3] == "city    category  categories: Bonn, Kiel, Ulm, old"
-    assert table.protocol.startswith("a table, 1 real, 1 positive, 1 count, 1 yes_no, 1 category, ")
+    assert table.protocol.startswith("a table of 5 columns, 2 continuous (measure ")
     assert table.protocol.endswith(" of 600 entries missing, split by seed 0")
+    other = pv.Table(file, columns={"height": "heavy_tailed"})  # another density, by the same measure
+    assert other.protocol == table.protocol
+    assert pv.Table(file, columns={"visits": "real"}).protocol != table.protocol
     x = table.train.batch()
     height = x[:, 0][~x[:, 0].isnan()].double()
     assert table.columns[0].location == pytest.approx(float(height.mean()), rel=1e-6)
@@ -311,7 +314,7 @@ def test_splits_are_by_a_column_or_by_files_or_by_the_seed(tmp_path: Path) -> No
     rows = [[str(i / 3), ("train", "train", "valid", "test")[i % 4]] for i in range(20)]
     table = pv.Table(written(tmp_path / "t.csv", "a,split", rows))
     assert (tuple(table.sizes), kinds(table)) == ((10, 5, 5), {"a": "real"})
-    assert table.protocol == "a table, 1 real"
+    assert table.protocol.startswith("a table of 1 columns, 1 continuous (measure ")
     folder = tmp_path / "folder"
     folder.mkdir()
     for split, number in (("train", 12), ("test", 3)):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_vae.columns import Columns, Schema, kinds_in_words, words_of
+from pyro_vae.columns import Columns, Schema, measure_in_words, words_of
 from pyro_vae.data.cells import MISSING_WORDS, SUFFIXES, Cells, cells_in, cells_of, read_cells, write_cells
 from pyro_vae.data.checks import check_seed
 from pyro_vae.data.dataset import Dataset
@@ -122,7 +122,7 @@ class Table(Dataset):
         Raises:
             InputError: as for a file.
 
-        >>> Table.from_columns({"age": range(20, 40), "weight": torch.linspace(50, 80, 20)}).sizes
+        >>> Table.from_columns({"age": range(20, 40), "weight": np.linspace(50, 80, 20)}).sizes
         Sizes(train=16, valid=2, test=2)
         """
         table = cls.__new__(cls)
@@ -182,11 +182,11 @@ class Table(Dataset):
 
     @property
     def protocol(self) -> str:
-        """Kinds of the columns, and how the data were split."""
+        """By what p(x) is measured, and how the data were split."""
         lacking = sum(part.num_missing for part in (self.train, self.valid, self.test))
         total = sum(self.sizes) * len(self.columns)
         return (
-            f"a table, {kinds_in_words(self.columns)}"
+            f"a table of {measure_in_words(self.columns)}"
             + (f", {lacking} of {total} entries missing" if lacking else "")
             + (f", split by seed {self.seed}" if self._split_by_seed else "")
         )
@@ -226,8 +226,8 @@ class SklearnTable(Table):
         InputError: where there is no table of that name.
 
     >>> table = SklearnTable("wine")
-    >>> table.sizes, table.protocol
-    (Sizes(train=144, valid=17, test=17), 'a table, 11 real, 2 positive, 1 category, split by seed 0')
+    >>> table.sizes, [column.name for column in table.columns if column.kind == "positive"]
+    (Sizes(train=144, valid=17, test=17), ['malic_acid', 'magnesium'])
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from pyro_vae.plots.calibration import _BLUE, _VERMILION, _panels
 #: Bars of a histogram, and classes with a bar each.
 _BINS, _CLASSES = 30, 12
 
-Numbers = NDArray[np.float64]
+Numbers = NDArray[Any]
 
 
 def marginals(draws: Tensor, columns: Columns, data: Tensor | None = None, *, panels: int = 24) -> Figure:
