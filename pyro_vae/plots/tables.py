@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -83,7 +84,9 @@ def pairs(
             _points(axes, rows[:, [one, other]], (columns[one], columns[other]), colour, random)
             _limits(axes, columns[one], there[:, one], axes.set_xlim)
             _limits(axes, columns[other], there[:, other], axes.set_ylim)
-        _label(axes, columns[one], columns[other], last=down == number - 1, first=across == 0 and down > 0)
+        _label(axes.xaxis, columns[one], here=down == number - 1)
+        if down != across:
+            _label(axes.yaxis, columns[other], here=across == 0)
     _legend(figure, data is not None)
     return figure
 
@@ -156,18 +159,17 @@ def _points(
     axes.scatter(rows[:, 0], rows[:, 1], s=size, color=colour, alpha=0.45, linewidths=0)
 
 
-def _label(axes: Axes, across: Column, down: Column, *, last: bool, first: bool) -> None:
-    """Names at the left and below, and no ticks between panels."""
-    axes.tick_params(labelsize=6)
-    for column, axis, here in ((across, axes.xaxis, last), (down, axes.yaxis, first)):
-        if column.kind in WORDS:
-            axis.set_ticks(range(min(len(column.classes), _CLASSES)))
-            axis.set_ticklabels([word[:8] for word in column.classes[:_CLASSES]], parse_math=False)
-        elif axis is axes.xaxis or first:
-            axis.set_major_locator(MaxNLocator(3))
-        axis.set_label_text(_title(column) if here else "", fontsize=8, parse_math=False)
-        if not here:
-            axis.set_ticklabels([])
+def _label(axis: Axis, column: Column, *, here: bool) -> None:
+    """The ticks of an axis; their words, and the name of the column, only at the edge of the picture."""
+    if column.kind in WORDS:
+        axis.set_ticks(range(min(len(column.classes), _CLASSES)))
+        axis.set_ticklabels([word[:8] for word in column.classes[:_CLASSES]], parse_math=False)
+    else:
+        axis.set_major_locator(MaxNLocator(3))
+    axis.set_tick_params(labelsize=6)
+    axis.set_label_text(_title(column) if here else "", fontsize=8, parse_math=False)
+    if not here:
+        axis.set_ticklabels([])
 
 
 def _chosen(values: Numbers, columns: Columns, names: Sequence[str] | None) -> list[int]:
