@@ -6,16 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pyro_vae.cli.loading import load
-from pyro_vae.cli.new_data import BLOCK, Columns, over
-from pyro_vae.data import DataFacts, Split
+from pyro_vae.cli.new_data import BLOCK, over, reading_options
+from pyro_vae.cli.new_data import Columns as Found
+from pyro_vae.columns import WORDS, Columns
+from pyro_vae.data import MISSING_WORDS, DataFacts, Split, filled_cells, is_table
 from pyro_vae.errors import InputError, draws, seed_number
 from pyro_vae.imputation import Imputation
 from pyro_vae.imputation import impute as impute_data
+from pyro_vae.imputation.imputing import QUANTILE_DRAWS
 from pyro_vae.randomness import own_randomness
 from pyro_vae.storage.files import write, write_arrays
+from pyro_vae.vae import JointProgram
+
+#: Numbers of draws of a table held at once.
+_HELD = 2**24
 
 #: Probabilities of the interval that is written.
 _INTERVAL = (0.05, 0.95)
@@ -34,9 +43,13 @@ def impute(
     effective_sample_size and pareto_k. Where k-hat is above 0.7, all of it cannot be believed. The file is
     read by blocks, and Ctrl-C or a kill costs one of them at the most: the same command goes on.
 
+    Of a table a .csv has all of it in its own words, with empty cells filled: by means, those of classes by
+    the most probable one, those of counts by the median.
+
     Args:
         run: Folder of the run, trained on data with --data.missing true.
-        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape).
+        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape);
+            or a .csv or .parquet with the columns of a table.
         out: A .npy, .npz or .csv for the results.
         particles: Importance samples per datum.
         seed: Of all random numbers.
@@ -56,27 +69,49 @@ def impute(
             "with --data.missing true"
         )
 
-    def work(part: Split, number: int) -> Columns:
+    def work(part: Split, number: int) -> Found:
         with own_randomness((seed + number) % 2**32, vae.device):
             x = vae.place(part.batch())
-            found = impute_data(
-                vae.model, vae.guide, x, num_particles=particles, num_draws=1, levels=_INTERVAL
-            )
-        return _columns(found, facts, number * BLOCK)
+            return _imputed(vae, x, facts, particles, number * BLOCK)
 
     def finish(columns: Mapping[str, np.ndarray], values: NDArray[Any]) -> None:
-        _WRITERS[out.suffix](columns, values, out)
+        if facts.columns and is_table(file) and out.suffix == ".csv":
+            missing_words = reading_options(opened).get("missing_words", MISSING_WORDS)
+            filled = _filled(columns, values, "mean")
+            write(out, filled_cells(file, facts.columns, filled, missing_words))
+        else:
+            _WRITERS[out.suffix](columns, values, out)
         print(out)
 
     over(opened, file, "impute", work, {"particles": particles, "seed": seed}, finish)
 
 
-def _columns(found: Imputation, facts: DataFacts, first: int) -> Columns:
+def _imputed(vae: JointProgram, x: Tensor, facts: DataFacts, particles: int, first: int) -> Found:
+    """What is written of some data, the first of which has that number."""
+    if not facts.columns:
+        found = impute_data(vae.model, vae.guide, x, num_particles=particles, num_draws=1, levels=_INTERVAL)
+        return _columns(found, facts, first)
+    parts = []
+    for rows in x.split(max(1, _HELD // (QUANTILE_DRAWS * x.shape[1]))):
+        found = impute_data(
+            vae.model,
+            vae.guide,
+            rows,
+            num_particles=particles,
+            num_draws=QUANTILE_DRAWS,
+            levels=_INTERVAL,
+        )
+        parts.append(_columns(found, facts, first))
+        first += len(rows)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _columns(found: Imputation, facts: DataFacts, first: int) -> Found:
     """Of each missing entry, in the units of the file, and of each datum."""
     scale, shift = facts.form.units(facts.maximum)
     missing = found.missing.flatten(1)
     low, high = found.quantiles
-    values = {"mean": found.mean, "low": low, "high": high, "one_draw": found.draws[0]}
+    values = {"mean": _best(found, facts.columns), "low": low, "high": high, "one_draw": found.draws[0]}
     datum, entry = missing.nonzero().unbind(1)
     return {
         "datum": datum + first,
@@ -85,6 +120,17 @@ def _columns(found: Imputation, facts: DataFacts, first: int) -> Columns:
         "standard_deviation": found.standard_deviation.flatten(1)[missing].double() * scale,
         **{name: getattr(found, name) for name in _PER_DATUM},
     }
+
+
+def _best(found: Imputation, columns: Columns) -> Tensor:
+    """The mean of each entry; of the classes of a table the most frequent draw, of counts the median."""
+    best = found.mean.clone()
+    for place, column in enumerate(columns):
+        if column.kind in WORDS:
+            best[:, place] = found.draws[..., place].mode(0).values
+        elif column.kind == "count":
+            best[:, place] = found.draws[..., place].median(0).values
+    return best
 
 
 def _filled(columns: Mapping[str, np.ndarray], values: NDArray[Any], name: str) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from pyro.infer import ELBO
 from pyro_vae.cli.configuration import check_options, options_of
 from pyro_vae.cli.parser import reader, settings_of
 from pyro_vae.cli.trust import safe_path
-from pyro_vae.data import DataFacts, Dataset
+from pyro_vae.data import DataFacts, Dataset, Table
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.posteriors import Posterior
@@ -89,7 +89,15 @@ class TrainedRun:
         return data
 
     def like(self, data: Dataset) -> Dataset:
-        """New data, refused where they are of another form than those of the training."""
+        """New data, refused where they are of another form than those of the training.
+
+        Those of a table are read by the columns of the training.
+        """
+        if isinstance(data, Table) != bool(self.facts.columns):
+            wanted = "a table" if self.facts.columns else "no table"
+            raise InputError(f"expected {wanted} as in training, got {data.name}: give data of that form")
+        if isinstance(data, Table):
+            data = data.like(self.facts.columns)
         for name in ("data_shape", "levels", "bin_width"):
             wanted, got = getattr(self.facts, name), getattr(data, name)
             if wanted != got:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pyro_vae.cli.loading import TrainedRun, load
-from pyro_vae.data import Split, arrays_in
+from pyro_vae.data import Split, arrays_in, is_table, rows_in
 from pyro_vae.errors import InputError, draws, seed_number
 from pyro_vae.importance import elbo, log_evidence
 from pyro_vae.progress import progress_bar
@@ -42,8 +42,9 @@ def score(
 
     Args:
         run: Folder of the run.
-        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape).
-            What the model takes beside x, as label, lies beside it in the .npz, by its name: (N, ...).
+        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape);
+            or a .csv or .parquet with the columns of a table. What the model takes beside x, as label,
+            lies beside it in the .npz, by its name: (N, ...).
         particles: Importance samples per datum.
         out: A .csv for the results, or an .npz of one array for each column; by default CSV to the screen.
         seed: Of all random numbers.
@@ -79,8 +80,9 @@ def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, dev
 
     Args:
         run: Folder of the run.
-        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape).
-            What the model takes beside x, as label, lies beside it in the .npz, by its name: (N, ...).
+        file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape);
+            or a .csv or .parquet with the columns of a table. What the model takes beside x, as label,
+            lies beside it in the .npz, by its name: (N, ...).
         out: A .csv for the results, or an .npz of one array for each column; by default CSV to the screen.
         seed: Of the draws.
         device: Where to compute; `auto` takes a GPU where there is one.
@@ -129,7 +131,7 @@ def over(
         options: What they depend on beside run and file.
         finish: Takes the columns of all blocks, joined, and the array in the file.
     """
-    values, beside = arrays_in(file, opened.facts.given)
+    values, beside = _data_in(file, opened)
     if not len(values):
         raise InputError(f"expected data in {file}, got none")
     status = file.stat()
@@ -149,6 +151,19 @@ def over(
         blocks = [stages.done[str(start)] for start in starts]
         columns = {key: torch.cat([block[key] for block in blocks]).numpy() for key in blocks[0]}
         finish(columns, values)
+
+
+def _data_in(file: Path, opened: TrainedRun) -> tuple[NDArray[Any], Mapping[str, NDArray[Any]]]:
+    """The data of a file, and what is given beside them; a table by the columns of the training."""
+    if not (opened.facts.columns and is_table(file)):
+        return arrays_in(file, opened.facts.given)
+    return rows_in(file, opened.facts.columns, **reading_options(opened)), {}
+
+
+def reading_options(opened: TrainedRun) -> dict[str, Any]:
+    """How numbers and missing entries were written in the table of the training."""
+    options = dict(opened.settings.data.get("init_args") or {})
+    return {name: options[name] for name in ("decimal", "thousands", "missing_words") if name in options}
 
 
 def _write(columns: Mapping[str, np.ndarray], out: Path | None) -> None:

@@ -13,12 +13,12 @@ import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from pyro.infer import ELBO
 
-from pyro_vae.cli.messages import Refusal, hint
+from pyro_vae.cli.messages import Refusal, hint, subclasses
 from pyro_vae.cli.trust import check_classes, consented, named_in, only_trusted
 from pyro_vae.comparison import Reference
-from pyro_vae.data import Dataset
+from pyro_vae.data import Dataset, Table
 from pyro_vae.errors import InputError, one_line, shortened
-from pyro_vae.likelihoods import Likelihood
+from pyro_vae.likelihoods import ColumnsLikelihood, Likelihood
 from pyro_vae.networks import Architecture
 from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
@@ -253,7 +253,12 @@ def with_defaults(arguments: list[str]) -> list[str]:
         for name, value in content.items()
         if name not in classes and not (value is None and name in parts)
     }
-    for name, default in (DEFAULTS | IF_NAMED).items():
+    tables = {each.__name__ for each in (Table, *subclasses(Table))}
+    if _class_in(content, classes, "data").rpartition(".")[2] in tables:
+        defaults = {**DEFAULTS, "likelihood": ColumnsLikelihood.__name__}
+    else:
+        defaults = DEFAULTS
+    for name, default in (defaults | IF_NAMED).items():
         if isinstance(content.get(name), dict):
             content[name].setdefault("class_path", default)
         elif name in IF_NAMED and not any(word.startswith(f"--{name}.") for word in others):
@@ -265,6 +270,13 @@ def with_defaults(arguments: list[str]) -> list[str]:
     # dates and the like as text: the parser says what it expects
     leading = [f"--config={json.dumps(content, default=str)}"] if content else []
     return [*leading, *(f"--{name}={value}" for name, value in classes.items()), *others]
+
+
+def _class_in(content: dict[str, Any], classes: dict[str, str], part: str) -> str:
+    """The class that is named for a part, on the command line or in a file; empty for none."""
+    of_file = content.get(part)
+    named = of_file.get("class_path") if isinstance(of_file, dict) else of_file
+    return classes.get(part) or str(named or "")
 
 
 def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], list[str]]:

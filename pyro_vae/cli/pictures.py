@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_vae import plots, reports
 from pyro_vae.cli.loading import TrainedRun, load
+from pyro_vae.cli.samples import check_pictures, sample_table
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.progress import progress_bar
 from pyro_vae.storage.runs import Run
@@ -32,21 +33,25 @@ def sample(
     seed: int = 0,
     device: str = "auto",
 ) -> None:
-    """A grid of pictures drawn from the prior and decoded.
+    """A grid of pictures drawn from the prior and decoded; of a table rows, in its own words.
 
-    Of a model that depends on a label, a row for each class, unless one is given.
+    Of a model that depends on a label, a row for each class, unless one is given. Of a table, samples.csv in
+    the folder of the run has draws from p(x), and marginals.png and pairs.png show them against the data.
 
     Args:
         run: Folder of the run.
-        num: Number of pictures.
+        num: Number of pictures, or of rows.
         draws: Show draws from p(x|z) instead of its means.
         given: What the model depends on beside x, by name, as --given.label 3; by default each class.
-        out: File of the picture; by default samples.png among the figures of the run.
+        out: File of the picture; by default samples.png among the figures of the run. Of a table a .csv for
+            the rows alone.
         seed: Of the draws.
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened = load(run, device=device)
     torch.manual_seed(seed_number(seed))
+    if opened.facts.columns:
+        return sample_table(opened, num, out)
     what = "x ~ p(x|z)" if draws else "means of p(x|z)"
     names = opened.vae.conditions
     if not names:
@@ -93,6 +98,7 @@ def reconstruct(
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened = load(run, device=device)
+    check_pictures(opened)
     data, vae = opened.data(), opened.vae
     batch = vae.place(getattr(data, reports.held_out(data)).subset(num).take())
     torch.manual_seed(seed_number(seed))
@@ -224,6 +230,7 @@ def interpolate(
 
 def _all_given(opened: TrainedRun, given: dict[str, int | float] | None) -> dict[str, int | float]:
     """What is given with all pictures: all that the model depends on, and nothing else."""
+    check_pictures(opened)
     names = opened.vae.conditions
     if set(names) != set(given or {}):
         which = ", ".join(f"--given.{name} VALUE" for name in names) or "leave out --given"

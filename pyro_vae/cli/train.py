@@ -13,6 +13,7 @@ from pyro_vae import plots, reports
 from pyro_vae.cli.configuration import check_options, options_of, text_of
 from pyro_vae.cli.loading import data_of, model_of, options_for_fit
 from pyro_vae.cli.trust import named_in, remember
+from pyro_vae.columns import Schema
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.storage.files import write
@@ -36,6 +37,8 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
         count("num_data", settings.num_data)
     data, options = data_of(settings), options_for_fit(settings)
     vae = model_of(settings, data)
+    if data.columns:
+        print(Schema(data.columns), end="\n\n")
     # beside those that the data give anyway, which are refused where nothing names them
     given = dict.fromkeys((*data.given, *vae.conditions))
     given.pop(settings.weight, None)

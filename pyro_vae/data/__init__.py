@@ -14,6 +14,8 @@ binarised first. Results under different forms must not be compared. `Dataset.pr
 ('static binarisation, one fixed draw of all data (seed 0)', 'dbd4130f69d7adaa')
 """
 
+from pyro_vae.columns import Column, Columns, Schema
+from pyro_vae.data.cells import MISSING_WORDS
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.facts import DataFacts
 from pyro_vae.data.files import ArrayFile
@@ -34,12 +36,16 @@ from pyro_vae.data.forms import (
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
+from pyro_vae.data.tables import SklearnTable, Table, filled_cells, is_table, rows_in
 
 __all__ = [
     "FORMS",
+    "MISSING_WORDS",
     "MNIST",
     "ArrayFile",
     "AsGiven",
+    "Column",
+    "Columns",
     "Counts",
     "DataFacts",
     "Dataset",
@@ -53,14 +59,20 @@ __all__ = [
     "Levels",
     "Omniglot",
     "RawValues",
+    "Schema",
     "Sizes",
+    "SklearnTable",
     "Split",
     "Standardised",
     "Static",
     "StaticMNIST",
+    "Table",
     "Threshold",
     "array_in",
     "arrays_in",
     "batches",
+    "filled_cells",
+    "is_table",
+    "rows_in",
     "shuffle",
 ]

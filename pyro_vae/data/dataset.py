@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 
+from pyro_vae.columns import Columns
 from pyro_vae.data.checks import Array, as_values, check_alike, check_observed, check_seed
 from pyro_vae.data.fields import MASK, FieldKind, Fields, GivenFields, as_fields, checked_given, masked
 from pyro_vae.data.forms import FORMS, Form, RawValues, usual_form
@@ -85,6 +86,8 @@ class Dataset:
 
     #: Names of the fields that programs get.
     given: tuple[str, ...] = ()
+    #: The columns of a table; none of other data.
+    columns: Columns = ()
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 
+from pyro_vae.columns import Columns, columns_from
 from pyro_vae.data.checks import Array, as_values
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.fields import FieldKind, GivenFields
@@ -41,6 +42,7 @@ class DataFacts:
     field_kinds: Mapping[str, FieldKind] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     missing: bool = False
+    columns: Columns = ()
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -66,6 +68,7 @@ class DataFacts:
                         for name, (shape, classes) in content.get("field_kinds", {}).items()
                     },
                     "given": tuple(content.get("given", ())),
+                    "columns": columns_from(content.get("columns", ())),
                 }
             )
             kinds = found.field_kinds.values()
@@ -78,6 +81,7 @@ class DataFacts:
                 and all(name in found.field_kinds for name in found.given)
                 and 0 < found.maximum < math.inf
                 and isinstance(found.missing, bool)
+                and len(found.columns) in (0, found.data_shape.numel())
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             fine = False
@@ -148,6 +152,7 @@ class DataFacts:
             "form": self.form.name,
             "field_kinds": kinds,
             "given": list(self.given),
+            "columns": [column.plain() for column in self.columns],
         }
 
 

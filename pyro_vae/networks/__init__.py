@@ -15,6 +15,7 @@ from pyro_vae.networks.base import (
     head,
     in_bfloat16,
 )
+from pyro_vae.networks.columns import ColumnsEncoder
 from pyro_vae.networks.conditions import Conditions, conditions_of
 from pyro_vae.networks.convolutional import Convolutional, ResidualBlock, ResidualConvolutional
 from pyro_vae.networks.dense import MLP, GatedMLP
@@ -23,6 +24,7 @@ from pyro_vae.networks.observed import ObservedEncoder, mean_of_observed
 __all__ = [
     "MLP",
     "Architecture",
+    "ColumnsEncoder",
     "Conditions",
     "Convolutional",
     "GatedMLP",

@@ -10,6 +10,7 @@ from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters, strips
 from pyro_vae.plots.saving import save
+from pyro_vae.plots.tables import marginals, pairs
 from pyro_vae.plots.training import history
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "history",
     "images",
     "latent_units",
+    "marginals",
+    "pairs",
     "pareto_k",
     "plane",
     "points",

@@ -141,7 +141,7 @@ class Diagnosing:
             "calibration": _calibration(stages["calibration"]),
             "posteriors": exact
             and {name: exact[name] for name in ("num_data", "agrees", "converged", "words")},
-            "units": units(self.data, is_mass(self.vae, self.x)),
+            "units": units(self.data, is_mass(self.vae, self.x), self.vae),
             **({"given": list(self.part.given)} if self.part.given else {}),
             "protocol": self.data.protocol,
             "data_hash": self.part.hash(),

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
-from pyro_vae.likelihoods import bits_per_dim
+from pyro_vae.likelihoods import ColumnsLikelihood, bits_per_dim
 from pyro_vae.randomness import own_randomness
 from pyro_vae.vae import JointProgram
 
@@ -40,10 +40,13 @@ def is_mass(vae: JointProgram, data: Tensor | Batch) -> bool:
     return all(site["fn"].support.is_discrete for site in observed if not made_up & site["infer"].keys())
 
 
-def units(data: Dataset, mass: bool) -> str:
+def units(data: Dataset, mass: bool, vae: JointProgram) -> str:
     """What a number of nats is of: a probability where `mass`, else a density of the data as they are."""
     if mass:
         return "nats per datum"
+    for likelihood in vae.modules():
+        if isinstance(likelihood, ColumnsLikelihood):
+            return f"nats per datum, of {likelihood.density_in_words}"
     kind = " of uniformly dequantised data" if data.bin_width else ""
     if data.levels:
         kind = " at discrete values, where it can grow without limit"

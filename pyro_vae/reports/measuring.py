@@ -110,7 +110,7 @@ def _measured(
     found = {**estimator.evidence(result), **bits(data, mass, result.mean, part)}
     if certificate is not None:
         found["certificate"] = {name: each for name, each in certificate.items() if name != "seconds"}
-    return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass)}
+    return {"log_evidence": found, "pareto_k": tails(result), "units": units(data, mass, vae)}
 
 
 def _terms(vae: JointProgram, x: Batch) -> ELBOEstimate:

@@ -1,6 +1,7 @@
 """A joint program made of classes: what their constructors must know is filled in by name."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TypeVar, overload
@@ -11,8 +12,22 @@ from torch import Tensor
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.data.stored import blocks
 from pyro_vae.errors import InputError, counts
-from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood, ObservedLikelihood
-from pyro_vae.networks import MLP, Architecture, Conditions, Network, ObservedEncoder, mean_of_observed
+from pyro_vae.likelihoods import (
+    BernoulliLikelihood,
+    ColumnsLikelihood,
+    Likelihood,
+    NormalLikelihood,
+    ObservedLikelihood,
+)
+from pyro_vae.networks import (
+    MLP,
+    Architecture,
+    ColumnsEncoder,
+    Conditions,
+    Network,
+    ObservedEncoder,
+    mean_of_observed,
+)
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
@@ -32,7 +47,7 @@ P = TypeVar("P", bound=JointProgram)
 #: Parameters that `assemble` fills in, by the part, and that are no choice of the user.
 FACTS: dict[str, frozenset[str]] = {
     "posterior": frozenset({"latent_dim", "data_shape", "encoder"}),
-    "likelihood": frozenset({"latent_dim", "data_shape", "decoder", "levels"}),
+    "likelihood": frozenset({"latent_dim", "data_shape", "decoder", "levels", "columns"}),
     "prior": frozenset({"latent_dim", "data_shape", "posterior", "examples", "conditions"}),
     "program": frozenset(
         {"latent_dim", "data_shape", "encoder", "decoder"}
@@ -80,7 +95,7 @@ def assemble(
     network: Architecture | None = None,
     upper_network: Architecture | None = None,
     prior: Callable[..., Prior] = StandardNormalPrior,
-    likelihood: Callable[..., Likelihood] = BernoulliLikelihood,
+    likelihood: Callable[..., Likelihood] | None = None,
     posterior: Callable[..., Posterior] = DiagonalNormalPosterior,
     condition: str | tuple[str, ...] | None = None,
     sees_mask: bool = False,
@@ -88,8 +103,9 @@ def assemble(
     """A joint program for `data`, each part given as its class or as a `partial` with its own choices.
 
     What a constructor must know is filled in by the name of the parameter: `latent_dim`, `data_shape`,
-    `levels` (the number of grey levels), `encoder`, `decoder`, `posterior`, `examples` (training data), and
-    for programs `prior`, `likelihood`, `posterior`, `likelihoods` and `posteriors` (one for each layer).
+    `levels` (the number of grey levels), `columns` (of a table), `encoder`, `decoder`, `posterior`,
+    `examples` (training data), and for programs `prior`, `likelihood`, `posterior`, `likelihoods` and
+    `posteriors` (one for each layer).
 
     Args:
         data: Gives the shape, the levels and the examples; facts give the first two, for a model whose
@@ -99,7 +115,8 @@ def assemble(
         network: Kind of encoder and decoder between x and z_1; None for `MLP()`.
         upper_network: Kind of those between the layers of z; None for `MLP()`.
         prior: Makes p(z).
-        likelihood: Makes p(x|z); between layers it is a `NormalLikelihood` with scale per_pixel.
+        likelihood: Makes p(x|z); None for `ColumnsLikelihood` where the data are a table, else for
+            `BernoulliLikelihood`. Between layers it is a `NormalLikelihood` with scale per_pixel.
         posterior: Makes q(z|x), for each layer.
         condition: Names of fields of the data on which p(x|z) and q(z|x) depend, too, so that it is p(x|y)
             that is trained: classes one-hot, numbers as they are. The prior stays that of all, unless it is
@@ -148,6 +165,9 @@ def assemble(
             "sees_mask shows the encoder which entries are observed, got data without missing ones: leave it "
             "out, or give the data missing=True (--data.missing true)"
         )
+    likelihood = likelihood or default_likelihood(data)
+    if data.columns:
+        _check_fits_a_table(data, program, likelihood)
     parts = _Parts(
         data, dims, network or MLP(), upper_network or MLP(), prior, likelihood, posterior, kinds, sees_mask
     )
@@ -182,7 +202,7 @@ class _Parts:
         asked = inspect.signature(program).parameters
         for name, chosen, default in (
             ("prior", self._prior, StandardNormalPrior),
-            ("likelihood", self._likelihood, BernoulliLikelihood),
+            ("likelihood", self._likelihood, default_likelihood(self.data)),
             ("posterior", self._posterior, DiagonalNormalPosterior),
         ):
             if _class(chosen) is not default and not {name, f"{name}s"} & asked.keys():
@@ -209,7 +229,7 @@ class _Parts:
     def posteriors(self) -> list[Posterior]:
         """Of all layers: q(z_1|x), q(z_2|z_1) and so on."""
         first, *others = self._of_standardised
-        return [StandardisedPosterior(first, *self._scaling) if self._scaling else first, *others]
+        return [StandardisedPosterior(first, *self._seen_scaling) if self._seen_scaling else first, *others]
 
     @cached_property
     def _of_standardised(self) -> list[Posterior]:
@@ -257,6 +277,11 @@ class _Parts:
             likelihood = ObservedLikelihood(likelihood)
         return likelihood
 
+    @property
+    def _seen_scaling(self) -> tuple[Tensor, Tensor] | None:
+        """The same of what the encoder sees: a table's encoder scales its columns itself."""
+        return None if self.data.columns else self._scaling
+
     @cached_property
     def _scaling(self) -> tuple[Tensor, Tensor] | None:
         """Mean and deviation by which the data are standardised; None where they are not."""
@@ -291,6 +316,7 @@ class _Parts:
             "latent_dim": lambda: self.dims[layer],
             "data_shape": lambda: self.shapes[layer],
             "levels": lambda: _levels(self.data),
+            "columns": lambda: self.data.columns,
             "encoder": lambda: self._encoder(layer),
             "decoder": lambda: self._decoder(layer),
         }
@@ -299,12 +325,14 @@ class _Parts:
     def _layers(self) -> range:
         return range(len(self.dims))
 
-    def _encoder(self, layer: int) -> Network | ObservedEncoder:
+    def _encoder(self, layer: int) -> Network | ObservedEncoder | ColumnsEncoder:
         shape = self.shapes[layer]
         return self.networks[layer].encoder(shape) if layer else self._encoder_of_data(shape)
 
-    def _encoder_of_data(self, shape: tuple[int, ...]) -> Network | ObservedEncoder:
+    def _encoder_of_data(self, shape: tuple[int, ...]) -> Network | ObservedEncoder | ColumnsEncoder:
         """An encoder of the data, or of the data and what is given beside them: then `shape` is larger."""
+        if self.data.columns:
+            return self._encoder_beside(shape, math.prod(shape) - math.prod(self.shapes[0]))
         if not self.data.missing:
             return self.networks[0].encoder(shape)
         seen = ObservedEncoder.doubled(shape) if self.sees_mask else shape
@@ -312,9 +340,20 @@ class _Parts:
         fill.view(-1)[: self._fill.numel()] = self._fill.flatten()  # what is given comes last
         return ObservedEncoder(self.networks[0].encoder(seen), shape, fill=fill)
 
+    def _encoder_beside(self, shape: tuple[int, ...], beside: int) -> Network | ColumnsEncoder:
+        """The encoder of data of one shape, of which the last numbers are what is given beside x."""
+        columns = self.data.columns
+        if not columns:
+            return self.networks[0].encoder(shape)
+        seen = ColumnsEncoder.seen_shape(columns, self.sees_mask, beside)
+        network = self.networks[0].encoder(seen)
+        return ColumnsEncoder(network, columns, sees_mask=self.sees_mask, beside=beside)
+
     @cached_property
     def _fill(self) -> Tensor:
         """What an encoder sees in the place of a missing entry: the mean, which is 0 of standardised data."""
+        if self.data.columns:
+            return torch.tensor([column.typical for column in self.data.columns])
         if isinstance(self.data, DataFacts) or self._scaling:
             return torch.zeros(self.data.data_shape)  # to be replaced
         train = self.data.train
@@ -345,8 +384,8 @@ class _Parts:
             )  # to be replaced
         examples = []
         for x in self.data.train.batch().to(dtype).split(1000):
-            if self._scaling:
-                loc, scale = self._scaling
+            if self._seen_scaling:
+                loc, scale = self._seen_scaling
                 x = (x - loc.to(x)) / scale.to(x)
             if self.data.missing:
                 x = torch.where(x.isnan(), self._fill.to(x), x)
@@ -363,6 +402,26 @@ class _Parts:
                 f"{list(self.dims)}: give one number, or choose the program HierarchicalVAE"
             )
         return of_layers[0]
+
+
+def default_likelihood(data: Dataset | DataFacts) -> type[Likelihood]:
+    """The likelihood of data for which none is named."""
+    return ColumnsLikelihood if data.columns else BernoulliLikelihood
+
+
+def _check_fits_a_table(
+    data: Dataset | DataFacts, program: Callable[..., object], likelihood: Callable[..., object]
+) -> None:
+    """Refuse a program without a likelihood, and one density for all entries where some are categories."""
+    if not {"likelihood", "likelihoods"} & inspect.signature(program).parameters.keys():
+        raise InputError(f"{_name(program)} has no likelihood for the columns of a table: use VAE")
+    words = [column.name for column in data.columns if column.kind == "category"]
+    made = _class(likelihood)
+    if words and made.__module__.startswith("pyro_vae.") and made is not ColumnsLikelihood:
+        raise InputError(
+            f"{_name(likelihood)} is of numbers, got a table with the category {words[0]!r}: use "
+            "ColumnsLikelihood, which has a density for each kind of column"
+        )
 
 
 def _kinds(data: Dataset | DataFacts, names: Iterable[str]) -> dict[str, int | tuple[int, ...]]:
