@@ -158,13 +158,13 @@ def test_compare(pyro_vae: Run, trained: Path) -> None:
     assert re.search(
         r"^same +\S+ +\S+ +\S+ ± \S+ +10 +\+0.000 \[\+0.000, \+0.000\]  within noise$", out, re.M
     )
-    assert re.search(r"^longer .*\]  better$", out, re.M)
+    assert re.search(r"^longer .*\]  higher$", out, re.M)
     assert re.search(r"^longer +prior StandardNormalPrior, epochs 20, seed 1$", out, re.M)
     assert re.search(r"^mixture +prior MixturePrior, prior.components 3, ", out, re.M)
     assert "mean of the same 300 test data of Digits" in " ".join(out.split())
     assert out.splitlines()[-2:] == ["comparison.csv", "comparison.png"]
     rows = read_csv(Path("comparison.csv"))
-    assert [row["verdict"] for row in rows[:3]] == ["reference", "within noise", "better"]
+    assert [row["verdict"] for row in rows[:3]] == ["reference", "within noise", "higher"]
     assert [row["prior.components"] for row in rows] == ["", "", "", "3"]
     summary = json.loads(Path("longer/summary.json").read_text())
     assert float(rows[2]["log_evidence"]) == pytest.approx(summary["log_evidence"]["estimate"])
@@ -172,6 +172,16 @@ def test_compare(pyro_vae: Run, trained: Path) -> None:
     assert float(rows[2]["elbo"]) == pytest.approx(summary["elbo"]["test"]["elbo"])
     with Image.open("comparison.png") as picture:
         assert np.asarray(picture).std() > 10
+    pyro_vae("train", "--config", trained / "config.yaml", "--seed", 1, "--out", "again")
+    for form, start in (
+        ("markdown", "| nats per datum | parameters | seeds |"),
+        ("latex", r"\begin{tabular}"),
+    ):
+        status, out, err = pyro_vae(
+            "compare", trained, "again", "mixture", "--format", form, "--out", "seeds"
+        )
+        assert status == 0 and out.startswith(start), err
+    assert [row["seeds"] for row in read_csv(Path("seeds/comparison.csv"))] == ["2", "1"]
 
 
 def test_compare_to_the_best_in_another_folder(pyro_vae: Run, trained: Path) -> None:
@@ -181,7 +191,7 @@ def test_compare_to_the_best_in_another_folder(pyro_vae: Run, trained: Path) -> 
         status, out, _ = pyro_vae("compare", trained, "longer", "--reference", "best", "--out", "some/where")
         assert status == 0
         assert ("replacing the earlier some/where/comparison.csv" in out) == said
-    assert [row["verdict"] for row in read_csv(Path("some/where/comparison.csv"))] == ["worse", "reference"]
+    assert [row["verdict"] for row in read_csv(Path("some/where/comparison.csv"))] == ["lower", "reference"]
     assert "10 to 20: the fewer, the lower the estimate" in out
     assert Path("some/where/comparison.png").is_file()
 

@@ -16,6 +16,7 @@ from scipy import stats
 import pyro_vae as pv
 from pyro_vae.comparison import Reference, paired_difference
 from pyro_vae.comparison.options import differing
+from pyro_vae.comparison.seeds import Spread, difference_over_seeds
 from pyro_vae.storage.identity import identity, options_in
 from pyro_vae.storage.runs import Run
 
@@ -81,7 +82,7 @@ def test_the_difference_is_that_of_a_paired_t_test(make: Make) -> None:
     others = [VALUES + RANDOM.normal(shift, 1, 200) for shift in (0.5, -0.5, 0)]
     folders = [make(name, values) for name, values in zip("abcd", [VALUES, *others], strict=True)]
     found = pv.compare(folders)
-    assert [run.verdict for run in found.runs] == ["reference", "better", "worse", "within noise"]
+    assert [run.verdict for run in found.runs] == ["reference", "higher", "lower", "within noise"]
     for run, values in zip(found.runs[1:], others, strict=True):
         interval = stats.ttest_rel(values, VALUES).confidence_interval(0.95)
         assert run.interval == pytest.approx((interval.low, interval.high), rel=1e-12)
@@ -105,6 +106,94 @@ def test_the_interval_covers_the_truth_in_95_of_100_repeats() -> None:
     assert 925 <= covered <= 975
 
 
+def seeds_of(make: Make, name: str, runs: np.ndarray, prior: str, first: int = 0) -> list[Path]:
+    """Runs of one model, (S, B), from as many seeds."""
+    config = {"prior": {"class_path": f"pyro_vae.{prior}"}}
+    return [
+        make(f"{name}{seed}", values, config={**config, "seed": first + seed})
+        for seed, values in enumerate(runs)
+    ]
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_row(make: Make) -> None:
+    random = np.random.RandomState(1)
+    one = VALUES + random.normal(0, 1, (3, 1)) + random.normal(0, 0.5, (3, 200))
+    other = VALUES + 8 + random.normal(0, 1, (2, 1)) + random.normal(0, 0.5, (2, 200))
+    folders = seeds_of(make, "a", one, "VampPrior") + seeds_of(make, "b", other, "FlowPrior", 7)
+    found = pv.compare([folders[0], folders[3], *folders[1:3], folders[4]])
+    a, b = found.runs
+    assert (a.name, b.name, found.reference) == ("a0 +2", "b0 +1", a.name)
+    assert a.members == ("a0", "a1", "a2") and a.of_members == pytest.approx(one.mean(1))
+    assert a.options == {"prior": "VampPrior", "seed": "[0,1,2]"}
+    assert a.log_evidence == pytest.approx(one.mean()) and a.seed_deviation == pytest.approx(
+        one.mean(1).std(ddof=1)
+    )
+    terms = [
+        ((other.mean(0) - one.mean(0)).var(ddof=1) / 200, 199),
+        (one.mean(1).var(ddof=1) / 3, 2),
+        (other.mean(1).var(ddof=1) / 2, 1),
+    ]
+    total = sum(term for term, _ in terms)
+    degrees = total**2 / sum(term**2 / each for term, each in terms)
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(total)
+    assert b.interval == pytest.approx((b.difference - half, b.difference + half))
+    lines = repr(found).splitlines()
+    assert "seeds" in lines[0] and re.search(r"b0 \+1 +1,234 +2 .* sd \d", lines[2])
+    assert "over data and seeds" in repr(found) and "sd: standard deviation over the seeds" in repr(found)
+
+
+def test_the_same_seed_twice_says_nothing_about_other_seeds(make: Make) -> None:
+    found = pv.compare([make("a", VALUES), make("b", VALUES + 1), make("c", VALUES, config={"seed": 1})])
+    assert [run.members for run in found.runs] == [("a", "c"), ("b",)]
+    assert found.runs[1].seed_deviation is None
+
+
+@pytest.mark.parametrize(("seeds", "others"), [(3, 3), (5, 2), (4, 1), (1, 6)])
+def test_equal_models_are_hardly_ever_called_better_or_worse(seeds: int, others: int) -> None:
+    """At most 5 % of 400 comparisons of equal models, up to chance, where a run is far from its like."""
+    random, wrong, fooled = np.random.RandomState(0), 0, 0
+    for _ in range(400):
+        hard = random.normal(-100, 10, 300)
+        runs = [
+            hard + random.normal(0, 1.0, (number, 1)) + random.normal(0, 2.0, (number, 300))
+            for number in (seeds, others)
+        ]
+        spread = Spread.of(runs)
+        found = difference_over_seeds(runs[0], runs[1], spread)
+        assert found.over_seeds
+        wrong += not found.interval[0] <= 0 <= found.interval[1]
+        low, high = paired_difference(runs[0][0], runs[1][0])[1]
+        fooled += not low <= 0 <= high
+    assert wrong <= 31 and fooled > 200  # 31 of 400 at 5 % have a chance of 1 %
+
+
+def test_the_seeds_that_would_settle_a_difference_do() -> None:
+    random = np.random.RandomState(0)
+    hard = random.normal(-100, 10, 300)
+    noise = random.normal(0, 0.05, (3, 300))
+    one, other = (hard + shift + np.array([[-0.5], [0.0], [0.5]]) + noise for shift in (0.0, 0.4))
+    found = difference_over_seeds(other, one)
+    assert found.interval[0] < 0 < found.interval[1] and found.seeds_needed is not None
+    needed = found.seeds_needed
+    terms = 2 * 0.25 / needed
+    half = stats.t.ppf(0.975, 2 * (needed - 1)) * np.sqrt(terms)
+    assert half < 0.4 < stats.t.ppf(0.975, 2 * (needed - 2)) * np.sqrt(2 * 0.25 / (needed - 1)) + 0.02
+    assert difference_over_seeds(hard + random.randn(3, 300), hard + 9 + random.randn(3, 1)).seeds_needed == 0
+    assert difference_over_seeds(hard[None], hard[None]).seeds_needed is None
+
+
+def test_tables_for_papers(make: Make) -> None:
+    runs = VALUES + np.array([[0.0], [0.3]])
+    folders = seeds_of(make, "a", runs, "VampPrior")
+    found = pv.compare([*folders, make("b_1", VALUES + 9)])
+    markdown = found.markdown().splitlines()
+    assert len(markdown) == 4 and {line.count("|") for line in markdown} == {9}
+    assert markdown[3].startswith("| b_1 | 1,234 | 1 |") and markdown[3].endswith("| better |")
+    latex = found.latex()
+    assert latex.count(r"\\") == 3 and r"b\_1 & 1,234" in latex and r"$\log p(x)$" in latex
+    assert latex.startswith(r"\begin{tabular}{lrrrrrrl}") and "$-$10" in latex and "$+$8.850 [" in latex
+
+
 def test_equal_runs_are_within_noise(make: Make) -> None:
     references: tuple[Reference, ...] = ("first", "best")
     for reference in references:
@@ -120,7 +209,7 @@ def test_a_constant_difference_is_certain(make: Make) -> None:
     values = np.arange(4.0)
     found = pv.compare([make("a", values), make("b", values + 0.5)])
     run = found.runs[1]
-    assert (run.difference, run.interval, run.verdict) == (0.5, (0.5, 0.5), "better")
+    assert (run.difference, run.interval, run.verdict) == (0.5, (0.5, 0.5), "higher")
 
 
 def test_the_best_is_the_reference_and_the_order_is_kept(make: Make) -> None:
@@ -128,7 +217,7 @@ def test_the_best_is_the_reference_and_the_order_is_kept(make: Make) -> None:
     found = pv.compare(folders, reference="best")
     assert [run.name for run in found.runs] == ["b", "a", "c"]
     assert found.reference == "a"
-    assert [run.verdict for run in found.runs] == ["worse", "reference", "worse"]
+    assert [run.verdict for run in found.runs] == ["lower", "reference", "lower"]
     assert [run.difference for run in found.runs] == pytest.approx([-2, 0, -1])
     with pytest.raises(pv.InputError, match="reference expects first or best, got 'last'"):
         pv.compare(folders, reference="last")  # type: ignore[arg-type]
@@ -363,16 +452,16 @@ def test_the_table_is_aligned_and_readable(make: Make) -> None:
     many = {f"option_{i}": i for i in range(20)}
     make(names[0], VALUES)
     make(names[1], VALUES + RANDOM.normal(20, 10, 200), config=many)
-    make(names[2], VALUES - 1, config={"seed": 1}, training={"parameters": 12345678})
+    make(names[2], VALUES - 1, config={"epochs": 1}, training={"parameters": 12345678})
     lines = repr(pv.compare(names)).splitlines()
     assert all(len(line) <= 110 for line in lines)
     assert lines[2] == names[1]  # on its own line
     table = [lines[0], lines[1], lines[3], lines[4]]
     ends = [re.search(r"log p\(x\)|± \S+", line) for line in table]
     assert len({found.end() for found in ends if found}) == 1
-    assert lines[4].startswith("runs/c ") and " 12,345,678 " in lines[4] and lines[4].endswith("  worse")
+    assert lines[4].startswith("runs/c ") and " 12,345,678 " in lines[4] and lines[4].endswith("  lower")
     assert sum("option_19 19" in line for line in lines) == 1
-    assert lines[-1].startswith("protocol ") and lines[-1].endswith("hash 0123456789abcdef")
+    assert any(line.startswith("protocol ") and line.endswith("hash 0123456789abcdef") for line in lines)
 
 
 def test_csv_has_every_digit_and_says_what_was_measured(make: Make) -> None:

@@ -1,6 +1,7 @@
 """`pyro-vae compare`."""
 
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.figure import Figure
 
@@ -8,25 +9,32 @@ from pyro_vae import comparison, plots
 from pyro_vae.errors import InputError
 from pyro_vae.storage.files import write
 
+Format = Literal["text", "markdown", "latex", "csv"]
 
-def compare(runs: list[Path], *, reference: comparison.Reference, out: Path) -> None:
+
+def compare(runs: list[Path], *, reference: comparison.Reference, format: Format, out: Path) -> None:
     """Differences between runs in log p(x), on the same test data, with 95 % intervals.
 
     One table: the options in which the runs differ, parameters, ELBO, log p(x), and the difference in
     log p(x) to the first run (or the best), datum by datum, so that the interval is a narrow one. It is
-    within noise where the interval contains 0. Intervals are per pair, not simultaneous, and of these
-    trained parameters: what another seed of the training would change is not in them. Of each run the
+    within noise where the interval contains 0. Runs that differ in their seed only are one row, whose
+    interval holds the spread over seeds, too; without such runs, an interval is of these trained parameters,
+    and says higher or lower, not better or worse. Intervals are per pair, not simultaneous. Of each run the
     latest evaluation counts. The table is kept as comparison.csv, its picture as comparison.png.
 
     Args:
         runs: Folders of the runs.
-        reference: The run to compare with.
+        reference: The model to compare with.
+        format: Of the table on the screen: text, or markdown, latex or csv to be copied.
         out: Folder to write into.
     """
     found = comparison.compare(runs, reference=reference)
     if out.exists() and not out.is_dir():
         raise InputError(f"expected a folder to write into, got the file {out}: choose another with --out")
-    print(f"{found}\n")
+    if format == "text":
+        print(f"{found}\n")
+    else:
+        print(getattr(found, format)())
     for name in ("comparison.csv", "comparison.png"):
         if (out / name).exists():
             print(f"replacing the earlier {out / name}")
@@ -37,11 +45,13 @@ def compare(runs: list[Path], *, reference: comparison.Reference, out: Path) -> 
 
 def _picture(found: comparison.Comparison) -> Figure:
     runs = found.runs
+    base = next(run.log_evidence for run in runs if run.verdict == "reference")
     return plots.differences(
         [f"{run.name}\n{comparison.options_in_words(run.options)}" for run in runs],
         [run.difference for run in runs],
         [run.interval for run in runs],
         [run.verdict for run in runs],
+        members=[[value - base for value in run.of_members] for run in runs],
         reference=found.reference,
         units=found.units,
     )

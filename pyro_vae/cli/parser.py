@@ -7,7 +7,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -170,6 +170,12 @@ def compare_parser(description: str) -> Parser:
         type=Reference,
         default="first",
         help="The run to compare with: the best is by log p(x).",
+    )
+    parser.add_argument(
+        "--format",
+        type=Literal["text", "markdown", "latex", "csv"],
+        default="text",
+        help="Of the table on the screen.",
     )
     parser.add_argument(
         "--out", type=Path, default=Path(), help="Folder of comparison.csv and comparison.png."

@@ -1,17 +1,19 @@
 """Paired differences in log p(x) between runs that were evaluated on the same data."""
 
+import json
 import math
 import shlex
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from pyro_vae.comparison.options import differing
 from pyro_vae.comparison.reading import SAME, Result, read
-from pyro_vae.comparison.table import ComparedRun, Comparison, Verdict
+from pyro_vae.comparison.seeds import Difference, Spread, difference_over_seeds
+from pyro_vae.comparison.table import ComparedRun, Comparison, Verdict, name_of
 from pyro_vae.errors import InputError
 
 Reference = Literal["first", "best"]
@@ -21,14 +23,17 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
     """Paired differences in log p(x) between trained runs, evaluated on the same data.
 
     Of each run the latest evaluation counts, that of `pyro-vae evaluate` or else of the end of training.
-    For run r and reference a, d_b = log p_r(x_b) − log p_a(x_b), and the interval is that of
-    `paired_difference`. Intervals are per pair, not simultaneous: among twenty equal runs expect one
-    outside of noise; and the best of many, taken as the reference, looks better than it is. They hold for
-    these trained parameters: how much another seed of the training would change is not in them.
+    Runs that differ in their seed only are one row, a model: its numbers are means over seeds. For model
+    r and reference a, d_b is the difference of the mean log p(x_b) of their seeds, and the interval holds
+    both other data and other seeds: see `difference_over_seeds`. A model of one seed is taken to spread
+    over seeds as the others do. Where no model has several, the interval is that of `paired_difference`,
+    of these trained parameters alone, and the verdict is not on the models: a run is "higher" or "lower",
+    not better or worse. Intervals are per pair, not simultaneous: among twenty equal models expect one
+    outside of noise; and the best of many, taken as the reference, looks better than it is.
 
     Args:
         folders: Folders of two runs or more.
-        reference: The run to compare with: the `first`, or the `best` by log p(x).
+        reference: The model to compare with: that of the `first` run, or the `best` by log p(x).
 
     Raises:
         InputError: where a folder is no finished run or was given twice; where the runs were evaluated on
@@ -39,12 +44,55 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
     results = [read(folder) for folder in _different(folders)]
     for other in results[1:]:
         _check_same(results[0], other)
-    means = [result.log_evidence.mean() for result in results]
-    base = results[0 if reference == "first" else int(np.argmax(means))]
-    options = differing([result.config for result in results])
-    runs = tuple(_compared(result, base, chosen) for result, chosen in zip(results, options, strict=True))
-    facts = {each.name: base.facts[each.name] for each in fields(Comparison) if each.name in SAME}
-    return Comparison(runs, base.name, **facts)
+    groups = _by_seed(results)
+    means = [_log_evidence(group).mean() for group in groups]
+    base = groups[0 if reference == "first" else int(np.argmax(means))]
+    spread = Spread.of([_log_evidence(group) for group in groups])
+    options = differing([_with_seeds(group) for group in groups])
+    runs = tuple(
+        _compared(group, base, spread, chosen) for group, chosen in zip(groups, options, strict=True)
+    )
+    facts = {each.name: base[0].facts[each.name] for each in fields(Comparison) if each.name in SAME}
+    return Comparison(runs, name_of([each.name for each in base]), **facts)
+
+
+def _by_seed(results: list[Result]) -> list[list[Result]]:
+    """Runs that differ in their seed only, together, in the order of the first of each."""
+    groups: dict[str, list[list[Result]]] = {}
+    for result in results:
+        of_model = groups.setdefault(_model_in_words(result), [])
+        seed = result.config.get("seed")
+        # the same seed twice is another training of the same: no more is known by it about other seeds
+        fitting = (group for group in of_model if seed not in {each.config.get("seed") for each in group})
+        group = next(fitting, None)
+        if group is None:
+            of_model.append([result])
+        else:
+            group.append(result)
+    places = {result.name: number for number, result in enumerate(results)}
+    every = (group for of_model in groups.values() for group in of_model)
+    return sorted(every, key=lambda group: places[group[0].name])
+
+
+#: Options in which runs of one model may differ.
+_OF_RUNS = ("seed", "particles", "num_data", "device")
+
+
+def _model_in_words(result: Result) -> str:
+    """What tells one model, and its training, from another."""
+    options = {name: value for name, value in result.config.items() if name not in _OF_RUNS}
+    return json.dumps(options, sort_keys=True, default=str)
+
+
+def _with_seeds(group: list[Result]) -> dict[str, Any]:
+    """The configuration of a model, with the seeds of its runs."""
+    seeds = [result.config.get("seed") for result in group]
+    return {**group[0].config, "seed": seeds[0] if len(seeds) == 1 else seeds}
+
+
+def _log_evidence(group: list[Result]) -> np.ndarray:
+    """Of each seed and datum: (S, B)."""
+    return np.stack([result.log_evidence for result in group])
 
 
 def paired_difference(values: np.ndarray, reference: np.ndarray) -> tuple[float, tuple[float, float]]:
@@ -117,24 +165,38 @@ def _method(first: Result) -> str:
     return f" --method annealed --chains {first.particles} --temperatures {first.temperatures}"
 
 
-def _compared(result: Result, base: Result, options: dict[str, str]) -> ComparedRun:
-    difference, interval = paired_difference(result.log_evidence, base.log_evidence)
+def _compared(
+    group: list[Result], base: list[Result], spread: Spread | None, options: dict[str, str]
+) -> ComparedRun:
+    values = _log_evidence(group)
+    difference = difference_over_seeds(values, _log_evidence(base), spread)
+    bits = [result.bits_per_dim for result in group if result.bits_per_dim is not None]
+    means = values.mean(1)
+    first = group[0]
     return ComparedRun(
-        result.name,
+        name_of([result.name for result in group]),
         options,
-        result.parameters,
-        float(result.elbo.mean()),
-        float(result.log_evidence.mean()),
-        _error(result.log_evidence),
-        result.particles,
-        result.temperatures,
-        difference,
-        interval,
-        "reference" if result is base else _verdict(*interval),
+        first.parameters,
+        float(np.mean([result.elbo.mean() for result in group])),
+        float(values.mean()),
+        _error(values.mean(0)),
+        first.particles,
+        first.temperatures,
+        difference.mean,
+        difference.interval,
+        "reference" if group is base else _verdict(difference),
+        tuple(result.name for result in group),
+        tuple(float(mean) for mean in means),
+        float(means.std(ddof=1)) if len(group) > 1 else None,
+        float(np.mean(bits)) if len(bits) == len(group) else None,
+        None if group is base else difference.seeds_needed,
     )
 
 
-def _verdict(low: float, high: float) -> Verdict:
+def _verdict(difference: Difference) -> Verdict:
+    low, high = difference.interval
     if low <= 0 <= high:
         return "within noise"
-    return "better" if low > 0 else "worse"
+    if difference.over_seeds:
+        return "better" if low > 0 else "worse"
+    return "higher" if low > 0 else "lower"

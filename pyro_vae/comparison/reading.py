@@ -41,6 +41,8 @@ class Result(NamedTuple):
     facts: dict[str, Any]
     elbo: np.ndarray
     log_evidence: np.ndarray
+    #: By the mean of log p(x); None where it has no such unit.
+    bits_per_dim: float | None
 
 
 def read(folder: Path) -> Result:
@@ -67,10 +69,17 @@ def read(folder: Path) -> Result:
             f"expected the results of a run in {folder}, got some without {one_line(error)}: {_anew(folder)}"
         ) from error
     _check_configuration(run, content)
-    log_evidence = _finite(arrays["log_evidence"], folder)
-    particles = int(arrays["particles"])
+    bits = content["log_evidence"].get("bits_per_dim")
     return Result(
-        str(folder), _config(run), parameters, particles, temperatures, facts, arrays["elbo"], log_evidence
+        str(folder),
+        _config(run),
+        parameters,
+        int(arrays["particles"]),
+        temperatures,
+        facts,
+        arrays["elbo"],
+        _finite(arrays["log_evidence"], folder),
+        None if bits is None else float(bits),
     )
 
 

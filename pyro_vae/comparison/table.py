@@ -10,16 +10,20 @@ from typing import Literal
 
 from pyro_vae.comparison.options import options_in_words
 
-Verdict = Literal["reference", "better", "worse", "within noise"]
+#: Of the models, where the spread over seeds is known; else "higher" or "lower", of the trained parameters.
+Verdict = Literal["reference", "better", "worse", "higher", "lower", "within noise"]
 
 _WIDTH = 110
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
-    """One run of a `Comparison`; ELBO and log p(x) are means over the data, in nats per datum."""
+    """One model of a `Comparison`: a run, or several that differ in their seed only.
 
-    #: Its folder, as given.
+    ELBO and log p(x) are means over the data, and over the seeds, in nats per datum.
+    """
+
+    #: The folder of its first run, as given, and how many there are.
     name: str
     #: The options in which the runs differ, as typed on the command line.
     options: dict[str, str]
@@ -27,7 +31,7 @@ class ComparedRun:
     parameters: int
     elbo: float
     log_evidence: float
-    #: Of `log_evidence`, over the data.
+    #: Of `log_evidence`, over the data; that over the seeds is not in it.
     standard_error: float
     #: Importance samples per datum, or annealed chains.
     particles: int
@@ -35,15 +39,35 @@ class ComparedRun:
     temperatures: int | None
     #: Mean of log p(x) − log p(x) of the reference.
     difference: float
-    #: Paired 95 % interval of `difference`.
+    #: Paired 95 % interval of `difference`, over the seeds where their spread is known.
     interval: tuple[float, float]
     #: "within noise" where the interval contains 0.
     verdict: Verdict
+    #: The folders of its runs.
+    members: tuple[str, ...]
+    #: Mean log p(x) of each of them.
+    of_members: tuple[float, ...]
+    #: Standard deviation of these; None for one seed.
+    seed_deviation: float | None
+    #: By the mean of log p(x); None where the data have no such unit.
+    bits_per_dim: float | None
+    #: Seeds of either model that would settle it; 0 where it is, None where no number is known to.
+    seeds_needed: int | None
 
     @property
     def draws(self) -> str:
         """Particles, or chains x temperatures, as in the table."""
         return str(self.particles) + (f"x{self.temperatures}" if self.temperatures else "")
+
+
+def name_of(names: Sequence[str]) -> str:
+    """What a model of these runs is called.
+
+    >>> name_of(["runs/a"]), name_of(["runs/a", "runs/b", "runs/c"])
+    ('runs/a', 'runs/a +2')
+    """
+    others = len(names) - 1
+    return f"{names[0]} +{others}" if others else names[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +89,11 @@ class Comparison:
     method: str
 
     def csv(self) -> str:
-        """One line per run, with every digit, and a column for each option in which the runs differ."""
+        """One line per model, with every digit, and a column for each option in which the models differ."""
         options = list(dict.fromkeys(name for run in self.runs for name in run.options))
         draws = ("particles", "temperatures")
         numbers = ("parameters", "elbo", "log_evidence", "standard_error", *draws, "difference")
+        more = ("seed_deviation", "bits_per_dim", "seeds_needed")
         common = {"reference": self.reference, "data_set": self.data}
         common |= {
             name: getattr(self, name)
@@ -76,16 +101,35 @@ class Comparison:
         }
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["run", *options, *numbers, "lower", "upper", "verdict", *common])
+        writer.writerow(["run", *options, *numbers, "lower", "upper", "verdict", "seeds", *more, *common])
         for run in self.runs:
             chosen = [run.options.get(name, "") for name in options]
-            found = [getattr(run, name) for name in numbers]
-            writer.writerow([run.name, *chosen, *found, *run.interval, run.verdict, *common.values()])
+            found, others = ([getattr(run, name) for name in names] for names in (numbers, more))
+            cells = [run.name, *chosen, *found, *run.interval, run.verdict, len(run.members), *others]
+            writer.writerow([*cells, *common.values()])
         return text.getvalue()
 
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        heading, *rows = (
+            [cell.replace("|", "\\|") for cell in row]
+            for row in (self._heading, *map(self._cells, self.runs))
+        )
+        rule = ["---", *["---:"] * (len(heading) - 2), "---"]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (heading, rule, *rows)) + "\n"
+
+    def latex(self) -> str:
+        """The table in LaTeX, for the package booktabs."""
+        heading, *rows = (
+            [_latex(cell) for cell in row] for row in (self._heading, *map(self._cells, self.runs))
+        )
+        lines = [" & ".join(row) + r" \\" for row in (heading, *rows)]
+        columns = "l" + "r" * (len(heading) - 2) + "l"
+        body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+        return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+
     def __repr__(self) -> str:
-        heading = (self.units, "parameters", "ELBO", "log p(x)", self._drawn, "difference", "verdict")
-        rows = _aligned([heading, *(_cells(run) for run in self.runs)])
+        rows = _aligned([self._heading, *map(self._cells, self.runs)])
         # \xa0 keeps an option and its value in one line
         options = {run.name: re.sub("(?<!,) ", "\xa0", options_in_words(run.options)) for run in self.runs}
         notes = self._notes()
@@ -98,14 +142,59 @@ class Comparison:
         """What the column of draws holds."""
         return "annealed" if self.method == "annealed" else "particles"
 
+    @property
+    def _several(self) -> bool:
+        """Whether there is a model of several seeds."""
+        return any(len(run.members) > 1 for run in self.runs)
+
+    @property
+    def _has_bits(self) -> bool:
+        return all(run.bits_per_dim is not None for run in self.runs)
+
+    @property
+    def _heading(self) -> list[str]:
+        """Names of the columns."""
+        seeds, bits = ["seeds"] * self._several, ["bits/dim"] * self._has_bits
+        numbers = ["parameters", *seeds, "ELBO", "log p(x)", *bits, self._drawn, "difference"]
+        return [self.units, *numbers, "verdict"]
+
+    def _cells(self, run: ComparedRun) -> list[str]:
+        """A row of the table."""
+        low, high = run.interval
+        seeds = [str(len(run.members))] * self._several
+        bits = [f"{run.bits_per_dim:.4f}"] if self._has_bits else []
+        error = run.standard_error if run.seed_deviation is None else run.seed_deviation
+        return [
+            run.name,
+            f"{run.parameters:,}",
+            *seeds,
+            f"{run.elbo:.3f}",
+            f"{run.log_evidence:.3f} {'±' if run.seed_deviation is None else 'sd'} {error:.3f}",
+            *bits,
+            run.draws,
+            "" if run.verdict == "reference" else f"{run.difference:+.3f} [{low:+.3f}, {high:+.3f}]",
+            run.verdict,
+        ]
+
     def _notes(self) -> dict[str, str]:
         """What the differences are, and what was measured."""
         data = f"{self.num_data} {self.split} data of {self.data}"
+        of = "over data and seeds" if self._several else "for these trained parameters"
         notes = {
             "difference": f"log p(x) − that of {self.reference}, mean of the same {data}, with a 95\xa0% "
-            "interval of each pair by itself, for these trained parameters",
+            f"interval of each pair by itself, {of}",
             "protocol": f"{self.protocol}, hash {self.data_hash}",
         }
+        if self._several:
+            notes["log p(x)"] = "± standard error over the data; sd: standard deviation over the seeds"
+            short = [f"{run.seeds_needed} for {run.name}" for run in self.runs if run.seeds_needed]
+            if short:
+                notes["seeds"] = f"that would settle such a difference, of each model: {', '.join(short)}"
+        elif any(run.verdict in ("higher", "lower") for run in self.runs):
+            notes["verdict"] = (
+                "of one training each: another seed may turn it round; train each model from several seeds "
+                "(--seed 1, 2, ...), which are then one row, and compare says which model is better"
+            )
         sizes = {run.draws: run.particles * (run.temperatures or 1) for run in self.runs}
         draws = sorted(sizes, key=sizes.__getitem__)
         if len(draws) > 1:
@@ -116,17 +205,13 @@ class Comparison:
         return notes
 
 
-def _cells(run: ComparedRun) -> tuple[str, ...]:
-    """A row of the table."""
-    low, high = run.interval
-    return (
-        run.name,
-        f"{run.parameters:,}",
-        f"{run.elbo:.3f}",
-        f"{run.log_evidence:.3f} ± {run.standard_error:.3f}",
-        run.draws,
-        "" if run.verdict == "reference" else f"{run.difference:+.3f} [{low:+.3f}, {high:+.3f}]",
-        run.verdict,
+def _latex(cell: str) -> str:
+    """A cell with the signs of LaTeX escaped, and numbers in its mathematics."""
+    for sign in "&%$#_{}":
+        cell = cell.replace(sign, f"\\{sign}")
+    cell = cell.replace("±", r"$\pm$").replace("log p(x)", r"$\log p(x)$")
+    return re.sub(
+        r"(?<![\w$-])([+\u2212-])(?=\d)", lambda found: "$-$" if found[1] in "-\u2212" else "$+$", cell
     )
 
 

@@ -14,6 +14,8 @@ from matplotlib.ticker import FuncFormatter
 _VERDICTS = {
     "better": ("#0072B2", ">"),
     "worse": ("#D55E00", "<"),
+    "higher": ("#56B4E9", ">"),
+    "lower": ("#E69F00", "<"),
     "within noise": ("0.5", "o"),
     "reference": ("black", "D"),
 }
@@ -33,6 +35,7 @@ def differences(
     *,
     reference: str,
     units: str = "nats per datum",
+    members: Sequence[Sequence[float]] = (),
 ) -> Figure:
     """Differences in log p(x) to one run, with their intervals, one row per run from top to bottom.
 
@@ -40,9 +43,10 @@ def differences(
         labels: Of the rows; long lines are wrapped.
         values: The differences; 0 for the reference.
         intervals: Lower and upper end of each.
-        verdicts: "better", "worse", "within noise" or "reference".
+        verdicts: "better", "worse", "higher", "lower", "within noise" or "reference".
         reference: Name of the reference.
         units: Of the differences.
+        members: Those of the seeds of each row, shown as points where there are several.
     """
     texts = ["\n".join(fill(line, 60) for line in label.split("\n")) for label in labels]
     heights = np.array([0.2 + 0.14 * (1 + text.count("\n")) for text in texts])  # inches
@@ -55,6 +59,11 @@ def differences(
     axes.set_ylim(heights.sum(), 0)
     what, how = f"difference in log p(x) to {reference}", f"({units}, paired 95 % interval)"
     axes.set_xlabel(f"{fill(what, 70)}{' ' if len(what + how) < 80 else chr(10)}{how}", parse_math=False)
+    several = [
+        (value, row) for row, each in zip(rows, members, strict=False) if len(each) > 1 for value in each
+    ]
+    if several:
+        axes.plot(*zip(*several, strict=True), "|", color="0.3", markersize=9, label="one seed")
     _intervals(axes, rows, values, intervals, verdicts)
     figure.legend(loc="outside upper right", ncols=len(_VERDICTS), frameon=False, fontsize=8)
     return figure
