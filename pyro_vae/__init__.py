@@ -95,7 +95,15 @@ if TYPE_CHECKING:
     )
     from pyro_vae.reports import Evaluation, evaluate
     from pyro_vae.training import Epoch, History, fit
-    from pyro_vae.vae import VAE, Autoencoder, HierarchicalVAE, JointProgram, assemble
+    from pyro_vae.vae import (
+        VAE,
+        Autoencoder,
+        Classifier,
+        HierarchicalVAE,
+        JointProgram,
+        SemiSupervisedVAE,
+        assemble,
+    )
 
 __version__ = version("pyro_vae")
 
@@ -114,6 +122,7 @@ __all__ = [
     "BoundCurve",
     "Calibration",
     "CategoricalLikelihood",
+    "Classifier",
     "Comparison",
     "CompiledELBO",
     "ConditionalNormalPrior",
@@ -168,6 +177,7 @@ __all__ = [
     "Posterior",
     "Prior",
     "ResidualConvolutional",
+    "SemiSupervisedVAE",
     "SingleOptimiser",
     "StandardNormalPrior",
     "StaticMNIST",

@@ -37,6 +37,7 @@ class DataFacts:
     maximum: float
     field_kinds: Mapping[str, FieldKind] = field(default_factory=dict)
     given: tuple[str, ...] = ()
+    given_in_training: tuple[str, ...] = ()
     missing: bool = False
 
     @classmethod
@@ -62,6 +63,7 @@ class DataFacts:
                         for name, (shape, classes) in content.get("field_kinds", {}).items()
                     },
                     "given": tuple(content.get("given", ())),
+                    "given_in_training": tuple(content.get("given_in_training", ())),
                 }
             )
             kinds = found.field_kinds.values()
@@ -71,7 +73,7 @@ class DataFacts:
                 all(isinstance(each, int) and 0 <= each < 2**40 for each in numbers)
                 and all(isinstance(each, str) for each in (found.name, found.protocol))
                 and (found.bin_width is None or 0 < found.bin_width <= 1)
-                and all(name in found.field_kinds for name in found.given)
+                and all(name in found.field_kinds for name in (*found.given, *found.given_in_training))
                 and found.binarization in get_args(Binarization)
                 and 0 < found.maximum < math.inf
                 and isinstance(found.missing, bool)
@@ -138,6 +140,7 @@ class DataFacts:
             "sizes": list(self.sizes),
             "field_kinds": kinds,
             "given": list(self.given),
+            "given_in_training": list(self.given_in_training),
         }
 
 

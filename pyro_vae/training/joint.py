@@ -70,8 +70,8 @@ class TrainedModule(Trained):
         self.has_run = True
 
     def objective(self, objective: Callable[..., ELBO]) -> Callable[..., ELBO]:
-        """For one plate, several particles at once."""
-        return objective
+        """For one plate, several particles at once, and as the program is trained by it."""
+        return self.vae.trained_by(objective)
 
     def store(self) -> AbstractContextManager[object]:
         """An empty store."""

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from pyro_vae.data import DataFacts, Dataset
+from pyro_vae.data.fields import LABEL
 from pyro_vae.data.stored import blocks
 from pyro_vae.errors import InputError, counts
 from pyro_vae.likelihoods import BernoulliLikelihood, Likelihood, NormalLikelihood, ObservedLikelihood
 from pyro_vae.networks import MLP, Architecture, Conditions, Network, ObservedEncoder, mean_of_observed
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
+from pyro_vae.vae.classifier import Classifier
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
 from pyro_vae.vae.program import JointProgram
+from pyro_vae.vae.semi_supervised import SemiSupervisedVAE
 from pyro_vae.vae.vae import VAE
 
 
@@ -35,6 +38,7 @@ FACTS: dict[str, frozenset[str]] = {
     "program": frozenset(
         {"latent_dim", "data_shape", "encoder", "decoder"}
         | {"posterior", "posteriors", "likelihood", "likelihoods", "prior"}
+        | {"classifier", "labelled_share"}
     ),
 }
 
@@ -132,9 +136,12 @@ def assemble(
             raise InputError(
                 f"{name} expects an instance, such as MLP((200, 200)), got {_name(given)}: call it"
             )
-    kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
     made = _class(program)
-    if kinds and (len(dims) > 1 or not (isinstance(made, type) and issubclass(made, VAE))):
+    if made is SemiSupervisedVAE:
+        condition = _label_of(data, condition)
+    kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
+    takes_condition = isinstance(made, type) and issubclass(made, VAE | SemiSupervisedVAE)
+    if kinds and (len(dims) > 1 or not takes_condition):
         raise InputError(f"condition is an option of the program VAE, got {_name(program)}: leave it out")
     if sees_mask and not data.missing:
         raise InputError(
@@ -196,6 +203,8 @@ class _Parts:
             "decoder": lambda: self._only("decoder", [self._decoder(layer) for layer in self._layers]),
             "latent_dim": lambda: self._only("latent_dim", self.dims),
             "data_shape": lambda: self.data.data_shape,
+            "classifier": self._classifier,
+            "labelled_share": lambda: labelled_share(self.data),
         }
 
     @cached_property
@@ -277,6 +286,9 @@ class _Parts:
         train = self.data.train
         return mean_of_observed(blocks(train.stored)) / train.maximum
 
+    def _classifier(self) -> Classifier:
+        return Classifier(self._encoder(0), self.data.field_kinds[LABEL].classes or 0)
+
     def _decoder(self, layer: int) -> Network:
         return self.networks[layer].decoder(self.dims[layer], self.shapes[layer])
 
@@ -331,6 +343,41 @@ def _kinds(data: Dataset | DataFacts, names: Iterable[str]) -> dict[str, int | t
         shape, classes = kinds[name]
         found[name] = shape if classes is None else classes
     return found
+
+
+def _label_of(data: Dataset | DataFacts, condition: str | tuple[str, ...] | None) -> str:
+    """The condition of a `SemiSupervisedVAE`: the label."""
+    if condition not in (None, LABEL, (LABEL,)):
+        raise InputError(
+            f"SemiSupervisedVAE depends on the label beside x, got condition {condition!r}: leave it out"
+        )
+    if data.missing:
+        raise InputError(
+            "SemiSupervisedVAE takes data without missing entries, got some: impute them, or choose VAE"
+        )
+    if LABEL not in data.field_kinds or data.field_kinds[LABEL].classes is None:
+        raise InputError(
+            f"SemiSupervisedVAE needs data with labels for some, got {data.name} without: give train_labels, "
+            "-1 where a label was not seen"
+        )
+    return LABEL
+
+
+def labelled_share(data: Dataset | DataFacts) -> float:
+    """Share of the training data whose label programs get; 1 of facts, to be replaced.
+
+    Raises:
+        InputError: where programs get none.
+    """
+    if isinstance(data, DataFacts):
+        return 1.0
+    labels = data.train.fields[LABEL] if LABEL in data.train.given else None
+    if labels is None or not bool((labels >= 0).any()):
+        raise InputError(
+            f"SemiSupervisedVAE learns from labels that are seen for some, got {data.name} of which programs "
+            "get none: say how many they get, as data.with_labels(100) (--num_labelled 100)"
+        )
+    return float((labels >= 0).double().mean())
 
 
 def _levels(data: Dataset | DataFacts) -> int:

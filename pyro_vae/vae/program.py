@@ -8,6 +8,7 @@ from typing import ClassVar, overload
 import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pyro_vae.batch import Batch
@@ -27,6 +28,8 @@ class JointProgram(nn.Module, ABC):
 
     #: Why there is no log p(x) to estimate; empty where there is one.
     no_evidence: ClassVar[str] = ""
+    #: Names of what the programs take beside x where it is known, as labels that were seen for some data.
+    optional: ClassVar[tuple[str, ...]] = ()
 
     def register(self, *components: nn.Module) -> None:
         """Make the parameters of `components`, submodules of this one, parameters of the Pyro program.
@@ -53,13 +56,13 @@ class JointProgram(nn.Module, ABC):
         return ()
 
     def check_given(self, given: Iterable[str]) -> None:
-        """Refuse other names than those in `conditions`.
+        """Refuse other names than those in `conditions`, and those in `optional`, which may be there or not.
 
         Raises:
             InputError: with the names that are missing or that nothing depends on.
         """
         names, got = self.conditions, tuple(given)
-        if set(names) == set(got):
+        if set(names) <= set(got) <= {*names, *self.optional}:
             return
         wanted, found = (", ".join(each) or "nothing" for each in (names, got))
         remedy = (
@@ -69,6 +72,13 @@ class JointProgram(nn.Module, ABC):
             else "leave it out, or give assemble a condition"
         )
         raise InputError(f"{type(self).__name__} depends on {wanted} beside x, got {found}: {remedy}")
+
+    def check_evaluated(self, given: Iterable[str]) -> None:
+        """Refuse, by InputError, data given with which the ELBO is not one of log p(x); accepts all else."""
+
+    def trained_by(self, objective: Callable[..., ELBO]) -> Callable[..., ELBO]:
+        """What makes the objective of a training where the user chose `objective`; that itself."""
+        return objective
 
     @abstractmethod
     def model(self, x: Tensor) -> Tensor:
