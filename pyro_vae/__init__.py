@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         bidirectional_gap,
     )
     from pyro_vae.batch import Batch
+    from pyro_vae.classification import LabelPosterior, Reliability, label_posterior, reliability
     from pyro_vae.cli.loading import TrainedRun, load
     from pyro_vae.comparison import Comparison, compare
     from pyro_vae.compiled import CompiledELBO
@@ -157,6 +158,7 @@ __all__ = [
     "InputError",
     "JointProgram",
     "KLWeight",
+    "LabelPosterior",
     "LaplaceLikelihood",
     "LaplacePrior",
     "Lattice",
@@ -176,6 +178,7 @@ __all__ = [
     "PoissonLikelihood",
     "Posterior",
     "Prior",
+    "Reliability",
     "ResidualConvolutional",
     "SemiSupervisedVAE",
     "SingleOptimiser",
@@ -198,10 +201,12 @@ __all__ = [
     "fit",
     "head",
     "impute",
+    "label_posterior",
     "load",
     "log_conditional",
     "log_evidence",
     "log_weights",
+    "reliability",
 ]
 
 

@@ -152,9 +152,12 @@ def load(folder: Path | str, *, device: str = "cpu", trust: Iterable[str] = ()) 
 
 
 def data_of(settings: Namespace) -> Dataset:
-    """The data set that the settings name."""
+    """The data set that the settings name, with as many labels in training as they say."""
     data: Dataset = _instantiate(settings, ("data",))["data"]
-    return data
+    num = settings.num_labelled
+    if num is None:
+        return data
+    return data.with_labels(None if num == "all" else num, seed=seed_number(settings.seed))
 
 
 def model_of(settings: Namespace, data: Dataset | DataFacts) -> JointProgram:

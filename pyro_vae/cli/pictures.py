@@ -47,7 +47,7 @@ def sample(
     opened = load(run, device=device)
     torch.manual_seed(seed_number(seed))
     what = "x ~ p(x|z)" if draws else "means of p(x|z)"
-    names = opened.vae.conditions
+    names = _conditions(opened)
     if not names:
         if given:
             opened.vae.check_given(given)
@@ -65,7 +65,7 @@ def _classes(
     opened: TrainedRun, num: int, given: dict[str, int | float] | None
 ) -> tuple[dict[str, Tensor], int, str]:
     """What is given with each picture, pictures in a row, and both in words: a row for each class."""
-    names = opened.vae.conditions
+    names = _conditions(opened)
     if given:
         opened.vae.check_given(given)
         beside = {name: torch.full((count("num", num),), given[name]) for name in names}
@@ -215,9 +215,14 @@ def interpolate(
     save_picture(opened.run, "interpolations", figure, out)
 
 
+def _conditions(opened: TrainedRun) -> tuple[str, ...]:
+    """What a picture of the model depends on beside its code."""
+    return (*opened.vae.conditions, *opened.vae.optional)
+
+
 def _check_alone(opened: TrainedRun) -> None:
     """Refuse a model whose codes alone are no pictures."""
-    names = ", ".join(opened.vae.conditions)
+    names = ", ".join(_conditions(opened))
     if names:
         raise InputError(
             f"codes are decoded alone here, got a model that depends on {names}: see pyro-vae sample, or "

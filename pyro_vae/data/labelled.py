@@ -27,8 +27,8 @@ def labels_kept(labels: Tensor | None, num: int | None, seed: int) -> Tensor:
     seen = torch.zeros(0) if labels is None else labels[labels >= 0]
     if labels is None or not len(seen):
         raise InputError(
-            "expected training data with labels, got none: use data that have the field 'label', as MNIST, or "
-            "give train_labels"
+            "expected training data with labels, got none: use data that have the field 'label', as MNIST, "
+            "or give train_labels"
         )
     if num is None:
         return labels.clone()

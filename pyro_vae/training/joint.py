@@ -59,6 +59,7 @@ class TrainedModule(Trained):
         try:
             with self.store(), own_randomness(0, vae.device):
                 self.check_signatures(splits)
+                vae.check_evaluated(splits.valid.given if len(splits.valid) else ())
                 for split in splits:
                     for start in range(0, len(split), 1000):
                         vae.place(split.take(slice(start, start + 1000))).offer(vae.check)

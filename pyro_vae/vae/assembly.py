@@ -18,6 +18,7 @@ from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
 from pyro_vae.vae.classifier import Classifier
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
+from pyro_vae.vae.labels import label_of, labelled_share
 from pyro_vae.vae.program import JointProgram
 from pyro_vae.vae.semi_supervised import SemiSupervisedVAE
 from pyro_vae.vae.vae import VAE
@@ -138,7 +139,7 @@ def assemble(
             )
     made = _class(program)
     if made is SemiSupervisedVAE:
-        condition = _label_of(data, condition)
+        condition = label_of(data, dims, condition)
     kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
     takes_condition = isinstance(made, type) and issubclass(made, VAE | SemiSupervisedVAE)
     if kinds and (len(dims) > 1 or not takes_condition):
@@ -343,41 +344,6 @@ def _kinds(data: Dataset | DataFacts, names: Iterable[str]) -> dict[str, int | t
         shape, classes = kinds[name]
         found[name] = shape if classes is None else classes
     return found
-
-
-def _label_of(data: Dataset | DataFacts, condition: str | tuple[str, ...] | None) -> str:
-    """The condition of a `SemiSupervisedVAE`: the label."""
-    if condition not in (None, LABEL, (LABEL,)):
-        raise InputError(
-            f"SemiSupervisedVAE depends on the label beside x, got condition {condition!r}: leave it out"
-        )
-    if data.missing:
-        raise InputError(
-            "SemiSupervisedVAE takes data without missing entries, got some: impute them, or choose VAE"
-        )
-    if LABEL not in data.field_kinds or data.field_kinds[LABEL].classes is None:
-        raise InputError(
-            f"SemiSupervisedVAE needs data with labels for some, got {data.name} without: give train_labels, "
-            "-1 where a label was not seen"
-        )
-    return LABEL
-
-
-def labelled_share(data: Dataset | DataFacts) -> float:
-    """Share of the training data whose label programs get; 1 of facts, to be replaced.
-
-    Raises:
-        InputError: where programs get none.
-    """
-    if isinstance(data, DataFacts):
-        return 1.0
-    labels = data.train.fields[LABEL] if LABEL in data.train.given else None
-    if labels is None or not bool((labels >= 0).any()):
-        raise InputError(
-            f"SemiSupervisedVAE learns from labels that are seen for some, got {data.name} of which programs "
-            "get none: say how many they get, as data.with_labels(100) (--num_labelled 100)"
-        )
-    return float((labels >= 0).double().mean())
 
 
 def _levels(data: Dataset | DataFacts) -> int:

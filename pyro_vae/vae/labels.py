@@ -1,4 +1,4 @@
-"""p(y), and what is summed over y."""
+"""p(y), what is summed over y, and which labels of data are seen."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_vae.data import DataFacts, Dataset
+from pyro_vae.data.fields import LABEL
 from pyro_vae.errors import InputError
 from pyro_vae.vae.program import moments
 
@@ -73,3 +75,51 @@ def moments_of_mixture(weights: Tensor, qz: TorchDistribution) -> tuple[Tensor, 
     total = (each * mean).sum(0)
     square = (each * (scale.square() + (mean - total).square())).sum(0)
     return total, square.sqrt()
+
+
+def label_of(data: Dataset | DataFacts, dims: Sequence[int], condition: str | tuple[str, ...] | None) -> str:
+    """The condition of a `SemiSupervisedVAE`: the label.
+
+    Raises:
+        InputError: where the user chose another, several layers, or data without labels or with gaps.
+    """
+    if len(dims) > 1:
+        raise InputError(
+            f"SemiSupervisedVAE has one layer of z, got latent_dim {list(dims)}: give one number"
+        )
+    if condition not in (None, LABEL, (LABEL,)):
+        raise InputError(
+            f"SemiSupervisedVAE depends on the label beside x, got condition {condition!r}: leave it out"
+        )
+    if data.missing:
+        raise InputError(
+            "SemiSupervisedVAE takes data without missing entries, got some: impute them, or choose VAE"
+        )
+    if LABEL not in data.field_kinds or data.field_kinds[LABEL].classes is None:
+        raise InputError(
+            f"SemiSupervisedVAE needs data with labels for some, got {data.name} without: give train_labels, "
+            "-1 where a label was not seen"
+        )
+    return LABEL
+
+
+def labelled_share(data: Dataset | DataFacts) -> float:
+    """Share of the training data whose label programs get; 1 of facts, to be replaced.
+
+    Raises:
+        InputError: where programs get none.
+    """
+    if isinstance(data, DataFacts):
+        return 1.0
+    labels = data.train.fields[LABEL] if LABEL in data.train.given else None
+    if LABEL in data.given:
+        raise InputError(
+            f"SemiSupervisedVAE gets labels in training only, got {data.name} that gives them of all data: "
+            "use data.with_labels() in the place of data.giving('label') (--num_labelled all)"
+        )
+    if labels is None or not bool((labels >= 0).any()):
+        raise InputError(
+            f"SemiSupervisedVAE learns from labels that are seen for some, got {data.name} of which programs "
+            "get none: say how many they get, as data.with_labels(100) (--num_labelled 100)"
+        )
+    return float((labels >= 0).double().mean())

@@ -64,12 +64,13 @@ class JointProgram(nn.Module, ABC):
         names, got = self.conditions, tuple(given)
         if set(names) <= set(got) <= {*names, *self.optional}:
             return
-        wanted, found = (", ".join(each) or "nothing" for each in (names, got))
+        where_known = tuple(f"{name} where it is known" for name in self.optional)
+        wanted, found = (", ".join(each) or "nothing" for each in ((*names, *where_known), got))
         remedy = (
             f"give {wanted} by name, as by data.giving({', '.join(map(repr, names))}) of a Dataset, or "
             f"given={{{names[0]!r}: y}}"
             if names
-            else "leave it out, or give assemble a condition"
+            else "leave it out, or give assemble a condition, or program=SemiSupervisedVAE for labels of some"
         )
         raise InputError(f"{type(self).__name__} depends on {wanted} beside x, got {found}: {remedy}")
 

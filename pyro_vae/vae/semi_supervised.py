@@ -45,10 +45,11 @@ class SemiSupervisedVAE(JointProgram):
         loss = − Σ_b ELBO_b − α N/N_l Σ_{b: label seen} log q(y_b|x_b)
 
     N and N_l are the training data and those with a label, so that over an epoch the second term is α N times
-    the mean loss of the classifier: eq. 9 of the paper, whose α is 0.1 · N. The site "label" is the label: drawn
-    and enumerated where programs get none, else observed where it is seen. In its place there is then the
-    latent site "label_unseen", which for a seen label stands for nothing: it is uniform in both programs, and
-    cancels.
+    the mean loss of the classifier: eq. 9 of the paper, whose α is 0.1 · N.
+
+    The site "label" is the label: latent where programs get none, else observed where it is seen. In its
+    place there is then the latent site "label_unseen". Where a label is seen it stands for nothing: it is
+    uniform in both programs, cancels, and gives z as many draws as there are classes.
 
     Args:
         prior: p(z), or p(z|y).
@@ -259,7 +260,7 @@ class SemiSupervisedVAE(JointProgram):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """The mean of p(x|z, y) at one draw z ~ q(z|x, y), y ~ q(y|x) where it was not seen: (B, *data_shape)."""
+        """The mean of p(x|z, y) at a draw from q(z|x, y), y ~ q(y|x) where it was not seen: (B, *data_shape)."""
         y = self.classifier(x).sample()
         if label is not None:
             y = torch.where(label >= 0, label, y)
@@ -273,17 +274,17 @@ def _of(part: nn.Module, label: Tensor) -> dict[str, Tensor]:
 
 def _check_parts(prior: Prior, likelihood: Likelihood, posterior: Posterior, classifier: Classifier) -> None:
     """Refuse parts of another length of z, or that depend on something else than the label."""
-    dims = (prior.latent_dim, posterior.latent_dim, likelihood.latent_dim)  # type: ignore[attr-defined]
+    dims = (prior.latent_dim, posterior.latent_dim, likelihood.latent_dim)
     if len(set(dims)) > 1:
         raise InputError(
-            f"expected one latent_dim, got {dims[0]} in the prior, {dims[1]} in the posterior and {dims[2]} in "
-            "the likelihood: build all with one"
+            f"expected one latent_dim, got {dims[0]} in the prior, {dims[1]} in the posterior and {dims[2]} "
+            "in the likelihood: build all with one"
         )
     others = {name for part in (prior, likelihood, posterior) for name in conditions_of(part)} - {LABEL}
     if others:
         raise InputError(
-            f"SemiSupervisedVAE takes the label beside x, got parts that depend on {', '.join(sorted(others))}, "
-            "too: choose parts without"
+            "SemiSupervisedVAE takes the label beside x, got parts that depend on "
+            f"{', '.join(sorted(others))}, too: choose parts without"
         )
     if LABEL not in {*conditions_of(prior), *conditions_of(likelihood)}:
         raise InputError(
