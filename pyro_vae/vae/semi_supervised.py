@@ -260,7 +260,7 @@ class SemiSupervisedVAE(JointProgram):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """The mean of p(x|z, y) at a draw from q(z|x, y), y ~ q(y|x) where it was not seen: (B, *data_shape)."""
+        """The mean of p(x|z, y) at a draw z ~ q(z|x, y), y ~ q(y|x) where not seen: (B, *data_shape)."""
         y = self.classifier(x).sample()
         if label is not None:
             y = torch.where(label >= 0, label, y)
