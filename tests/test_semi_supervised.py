@@ -1,5 +1,6 @@
 """Labels that were seen for some data only: the data, the model M2, its numbers and the commands."""
 
+import json
 import math
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,9 @@ from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 import pyro_vae as pv
+from experiments.markdown import insert
+from experiments.semi_supervised import run as experiment
+from experiments.semi_supervised.report import sections, summary
 from pyro_vae.data import DataFacts
 from pyro_vae.objectives import PenalisedELBO
 from tests.commands import Run
@@ -83,17 +87,23 @@ def quadrature_joint(vae: pv.SemiSupervisedVAE, x: Tensor, points: int = 2001) -
     return torch.stack(found, 1)
 
 
+def labels_of(data: pv.Dataset) -> Tensor:
+    """Those of the training data."""
+    assert data.train.labels is not None
+    return data.train.labels
+
+
 def test_labels_are_kept_balanced_by_the_seed_and_fewer_are_some_of_more() -> None:
     whole = pv.Digits()
     few, more = whole.with_labels(53, seed=1), whole.with_labels(100, seed=1)
-    assert whole.train.labels is not None and few.train.labels is not None and more.train.labels is not None
-    kept = few.train.labels >= 0
-    assert sorted(few.train.labels[kept].bincount().tolist()) == [5] * 7 + [6] * 3
-    assert torch.equal(few.train.labels[kept], whole.train.labels[kept])
-    assert torch.equal(few.train.labels, whole.with_labels(53, seed=1).train.labels)
-    assert not torch.equal(few.train.labels, whole.with_labels(53, seed=2).train.labels)
-    assert ((more.train.labels >= 0) | ~kept).all()
-    assert torch.equal(whole.with_labels().train.labels, whole.train.labels)
+    every, labels = labels_of(whole), labels_of(few)
+    kept = labels >= 0
+    assert sorted(labels[kept].bincount().tolist()) == [5] * 7 + [6] * 3
+    assert torch.equal(labels[kept], every[kept])
+    assert torch.equal(labels, labels_of(whole.with_labels(53, seed=1)))
+    assert not torch.equal(labels, labels_of(whole.with_labels(53, seed=2)))
+    assert ((labels_of(more) >= 0) | ~kept).all()
+    assert torch.equal(labels_of(whole.with_labels()), every)
     for split in ("valid", "test"):
         assert torch.equal(getattr(few, split).labels, getattr(whole, split).labels)
     assert (few.train.given, few.valid.given, few.test.given, few.given) == (("label",), (), (), ())
@@ -151,7 +161,7 @@ def nudge(vae: pv.SemiSupervisedVAE, scale: float = 0.3) -> None:
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in vae.parameters():
-            parameter += scale * torch.randn_like(parameter)
+            parameter.add_(scale * torch.randn_like(parameter))
 
 
 def loop(vae: pv.SemiSupervisedVAE, x: Tensor, labels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -497,7 +507,8 @@ def test_the_commands(pyro_vae: Run, tmp_path: Path) -> None:
     assert float(vae.labelled_share) == pytest.approx(50 / 1297)
     assert opened.data().given_in_training == ("label",)
     found = pv.evaluate(opened, num_data=20, particles=20)
-    assert found.content["classification"] == opened.summary["classification"]  # type: ignore[index]
+    assert opened.summary is not None
+    assert found.content["classification"] == opened.summary["classification"]
     for command in ("reconstruct", "scatter"):
         assert pyro_vae(command, "run", "--num", 10)[0] == 0
     assert pyro_vae("sample", "run", "--given.label", 3, "--num", 4, "--out", "three.png")[0] == 0
@@ -513,3 +524,27 @@ def test_the_commands(pyro_vae: Run, tmp_path: Path) -> None:
     status, _, err = pyro_vae("train", *options, "--out", "other")
     assert status == 2 and "(--num_labelled 100)" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_the_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    out, options = tmp_path / "out", ["--smoke", "--runs", str(tmp_path / "runs")]
+    assert experiment.main([*options, "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"models.jsonl", "summary.json", "reliability.png"}
+    kept = out / "models.jsonl"
+    lines = kept.read_text().splitlines()
+    kept.write_text(lines[0] + "\n")
+    assert experiment.main([*options, "--out", str(out)]) == 0
+    before, after = (json.loads(each) for each in (lines[1], kept.read_text().splitlines()[1]))
+    for record in (before, after):
+        record["seconds"] = record["training_seconds"] = 0
+    assert before == after
+
+
+def test_the_experiment_shows_its_committed_results() -> None:
+    text = (experiment.HERE / "results" / "models.jsonl").read_text()
+    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
+    assert json.loads((experiment.HERE / "results" / "summary.json").read_text()) == summary(records)
+    readme = (experiment.HERE / "README.md").read_text()
+    found = sections(records)
+    assert insert(readme, found) == readme
+    assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())

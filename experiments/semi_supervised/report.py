@@ -64,8 +64,8 @@ def _facts(found: Mapping[str, Any]) -> str:
     epochs = ", ".join(str(record["best_epoch"]) for record in semi)
     return (
         f"{about['data']}, {about['protocol']}, hash of the test data `{about['hash']}`; all trainings and "
-        f"measurements took {total:.0f} minutes of wall-clock time on {made['device']}, {versions}. Best epochs "
-        f"by the validation ELBO, without labels: {epochs} of {about['sizes']['epochs']}."
+        f"measurements took {total:.0f} minutes, on {made['device']} beside other work, {versions}. Best "
+        f"epochs by the validation ELBO, without labels: {epochs} of {about['sizes']['epochs']}."
     )
 
 

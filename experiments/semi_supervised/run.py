@@ -2,8 +2,8 @@
 
     python experiments/semi_supervised/run.py
 
-Finished measurements are kept in OUT/models.jsonl, models in RUNS; a command that was interrupted goes on with
-those that are not there. Tables and picture are made from that file alone.
+Finished measurements are kept in OUT/models.jsonl, models in RUNS; a command that was interrupted goes on
+with those that are not there. Tables and picture are made from that file alone.
 """
 
 import sys
@@ -39,10 +39,10 @@ class Sizes(NamedTuple):
     test: int = 1000
     labels: tuple[int, ...] = (100, 1000)
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 15
-    alone_steps: int = 1000
-    hidden_dim: int = 200
-    latent_dim: int = 16
+    epochs: int = 20
+    alone_steps: int = 500
+    hidden_dim: int = 100
+    latent_dim: int = 10
     particles: int = 50
 
 
