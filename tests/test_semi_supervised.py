@@ -19,7 +19,7 @@ from experiments.markdown import insert
 from experiments.semi_supervised import run as experiment
 from experiments.semi_supervised.report import sections, summary
 from pyro_vae.data import DataFacts
-from pyro_vae.objectives import PenalisedELBO
+from pyro_vae.objectives import PenalisedELBO, penalised
 from tests.commands import Run
 
 DIGITS = pv.Digits().with_labels(50)
@@ -273,9 +273,9 @@ def test_particles_sum_out_labels_alike() -> None:
     """With many draws at once the loss is the mean of that of one draw."""
     vae, batch = digits_vae(), DIGITS.train.take(slice(0, 40))
     losses = [
-        vae.trained_by(Trace_ELBO)(num_particles=num, max_plate_nesting=1, vectorize_particles=num > 1).loss(
-            vae.model, vae.guide, batch.x, **batch.given
-        )
+        penalised(Trace_ELBO, *vae.penalty())(
+            num_particles=num, max_plate_nesting=1, vectorize_particles=num > 1
+        ).loss(vae.model, vae.guide, batch.x, **batch.given)
         for num in (1, 300)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
@@ -284,9 +284,9 @@ def test_particles_sum_out_labels_alike() -> None:
 def test_the_objective_is_the_elbo_by_enumeration_and_the_loss_of_the_classifier() -> None:
     vae = digits_vae()
     for chosen in (Trace_ELBO, TraceEnum_ELBO, partial(TraceEnum_ELBO)):
-        made = vae.trained_by(chosen)(max_plate_nesting=1)
+        made = penalised(chosen, *vae.penalty())(max_plate_nesting=1)
         assert isinstance(made, PenalisedELBO) and made.weight == pytest.approx(0.1 * 1297 / 50)
-    assert type(no_penalty().trained_by(Trace_ELBO)()) is TraceEnum_ELBO
+    assert type(penalised(Trace_ELBO, *no_penalty().penalty())()) is TraceEnum_ELBO
     batch = DIGITS.train.take(slice(0, 100))
     svi = SVI(vae.model, vae.guide, pv.FusedAdam({"lr": 1e-2}), made)
     losses = [svi.step(batch.x, **batch.given) for _ in range(30)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -18,7 +19,7 @@ class PenalisedELBO(TraceEnum_ELBO):
     """Maximises ELBO − weight · penalty(x, **given), the ELBO being Pyro's, with marked sites summed out.
 
     As in the extended objective of Kingma, Mohamed, Rezende & Welling (2014), eq. 9, whose penalty is the
-    loss of a classifier. `SemiSupervisedVAE.trained_by` makes it with its own.
+    loss of a classifier: that of a `SemiSupervisedVAE` is its `penalty`.
 
     Args:
         num_particles: K, draws of z per datum.
@@ -33,7 +34,7 @@ class PenalisedELBO(TraceEnum_ELBO):
     >>> from pyro_vae import Digits, SemiSupervisedVAE, assemble
     >>> data = Digits().with_labels(100)
     >>> vae, batch = assemble(data, program=SemiSupervisedVAE), data.train.take(slice(0, 50))
-    >>> elbo = PenalisedELBO(max_plate_nesting=1, penalty=vae.classification_loss, weight=1.0)
+    >>> elbo = PenalisedELBO(max_plate_nesting=1, penalty=vae.classification_loss)
     >>> elbo.loss(vae.model, vae.guide, batch.x, **batch.given) > 0
     True
     """
@@ -107,3 +108,32 @@ def recorder_of(objective: ELBO, *, weighted: bool) -> ELBORecorder | None:
     elbos = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO)
     is_elbo = isinstance(objective, elbos) and not isinstance(objective, Bound | PenalisedELBO)
     return None if is_elbo and not weighted else ELBORecorder(objective)
+
+
+def penalised(
+    objective: Callable[..., ELBO], penalty: Callable[..., Tensor], weight: float
+) -> Callable[..., ELBO]:
+    """What makes the ELBO with marked sites summed out, and a penalty beside it, where there is one.
+
+    Args:
+        objective: What the user chose: `Trace_ELBO`, the default of `fit`, or `TraceEnum_ELBO`.
+        penalty: As of `PenalisedELBO`.
+        weight: Of the penalty; 0 for none.
+
+    Raises:
+        InputError: where the user chose another objective.
+
+    >>> penalised(Trace_ELBO, lambda x: x.sum(), 0.0)().__class__.__name__
+    'TraceEnum_ELBO'
+    """
+    made, choices = objective, {}
+    if isinstance(objective, partial):
+        made, choices = objective.func, objective.keywords
+    if made not in (Trace_ELBO, TraceEnum_ELBO):
+        raise InputError(
+            "a program with labels for some is trained by the ELBO with labels summed out, got the objective "
+            f"{getattr(made, '__name__', made)}: leave it out, or choose TraceEnum_ELBO"
+        )
+    if not weight:
+        return partial(TraceEnum_ELBO, **choices)
+    return partial(PenalisedELBO, **choices, penalty=penalty, weight=weight)

@@ -138,7 +138,7 @@ def assemble(
                 f"{name} expects an instance, such as MLP((200, 200)), got {_name(given)}: call it"
             )
     made = _class(program)
-    if made is SemiSupervisedVAE:
+    if isinstance(made, type) and issubclass(made, SemiSupervisedVAE):
         condition = label_of(data, dims, condition)
     kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
     takes_condition = isinstance(made, type) and issubclass(made, VAE | SemiSupervisedVAE)

@@ -8,7 +8,6 @@ from typing import ClassVar, overload
 import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
-from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pyro_vae.batch import Batch
@@ -77,9 +76,12 @@ class JointProgram(nn.Module, ABC):
     def check_evaluated(self, given: Iterable[str]) -> None:
         """Refuse, by InputError, data given with which the ELBO is not one of log p(x); accepts all else."""
 
-    def trained_by(self, objective: Callable[..., ELBO]) -> Callable[..., ELBO]:
-        """What makes the objective of a training where the user chose `objective`; that itself."""
-        return objective
+    def penalty(self) -> tuple[Callable[..., Tensor], float] | None:
+        """A loss that training has beside the ELBO, called as the programs, and its weight; None for none.
+
+        With one, the ELBO is that by `TraceEnum_ELBO`, which sums out what is marked for it.
+        """
+        return None
 
     @abstractmethod
     def model(self, x: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """A variational autoencoder of data whose labels were seen for some only."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pyro
@@ -9,14 +8,12 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
-from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
 from pyro_vae.data.fields import LABEL, UNSEEN
 from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods import Likelihood
 from pyro_vae.networks import conditions_of
-from pyro_vae.objectives import PenalisedELBO
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.vae.classifier import Classifier
@@ -138,24 +135,9 @@ class SemiSupervisedVAE(JointProgram):
         losses = -self.classifier(x).log_prob(label.clamp(min=0))
         return torch.where(label >= 0, losses, 0.0).sum()
 
-    def trained_by(self, objective: Callable[..., ELBO]) -> Callable[..., ELBO]:
-        """The same with labels summed out, and the loss of the classifier beside it.
-
-        Raises:
-            InputError: where the user chose another objective than the ELBO.
-        """
-        made, choices = objective, {}
-        if isinstance(objective, partial):
-            made, choices = objective.func, objective.keywords
-        if made not in (Trace_ELBO, TraceEnum_ELBO):
-            raise InputError(
-                "SemiSupervisedVAE is trained by the ELBO with labels summed out, got the objective "
-                f"{getattr(made, '__name__', made)}: leave it out, or choose TraceEnum_ELBO"
-            )
-        weight = self.alpha / float(self.labelled_share)
-        if not weight:
-            return partial(TraceEnum_ELBO, **choices)
-        return partial(PenalisedELBO, **choices, penalty=self.classification_loss, weight=weight)
+    def penalty(self) -> tuple[Callable[..., Tensor], float]:
+        """The loss of the classifier, and its weight α N/N_l."""
+        return self.classification_loss, self.alpha / float(self.labelled_share)
 
     def check_evaluated(self, given: Iterable[str]) -> None:
         """Refuse labels, with which log p(x, y) would be reported in the place of log p(x).
