@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         bidirectional_gap,
     )
     from pyro_vae.batch import Batch
+    from pyro_vae.classification import LabelPosterior, Reliability, label_posterior, reliability
     from pyro_vae.cli.loading import TrainedRun, load
     from pyro_vae.columns import Column, Schema
     from pyro_vae.comparison import Comparison, compare
@@ -131,8 +132,10 @@ if TYPE_CHECKING:
     from pyro_vae.vae import (
         VAE,
         Autoencoder,
+        Classifier,
         HierarchicalVAE,
         JointProgram,
+        SemiSupervisedVAE,
         StandardisedLikelihood,
         StandardisedPosterior,
         assemble,
@@ -161,6 +164,7 @@ __all__ = [
     "CategoricalColumns",
     "CategoricalLikelihood",
     "Categories",
+    "Classifier",
     "Column",
     "ColumnDensity",
     "ColumnsEncoder",
@@ -204,6 +208,7 @@ __all__ = [
     "InputError",
     "JointProgram",
     "KLWeight",
+    "LabelPosterior",
     "LaplaceLikelihood",
     "LaplacePrior",
     "Lattice",
@@ -230,8 +235,10 @@ __all__ = [
     "Posterior",
     "Prior",
     "RawValues",
+    "Reliability",
     "ResidualConvolutional",
     "Schema",
+    "SemiSupervisedVAE",
     "SingleOptimiser",
     "SklearnTable",
     "StandardNormalPrior",
@@ -260,10 +267,12 @@ __all__ = [
     "fit",
     "head",
     "impute",
+    "label_posterior",
     "load",
     "log_conditional",
     "log_evidence",
     "log_weights",
+    "reliability",
 ]
 
 

@@ -54,9 +54,10 @@ def export(run: Path, *, out: Path | None = None) -> None:
         out: Folder of the three files; by default export in the run's folder.
     """
     opened = load(run)
-    if opened.vae.conditions:
+    names = (*opened.vae.conditions, *opened.vae.optional)
+    if names:
         raise InputError(
-            f"expected a model of x alone, got one that depends on {', '.join(opened.vae.conditions)}: its "
+            f"expected a model of x alone, got one that depends on {', '.join(names)}: its "
             "parts are to be had by pyro_vae.load(RUN).vae"
         )
     vae, folder = opened.vae, out or opened.run.folder / "export"

@@ -162,12 +162,18 @@ def load(folder: Path | str, *, device: str = "cpu", trust: Iterable[str] = ()) 
 
 
 def data_of(settings: Namespace) -> Dataset:
-    """The data set that the settings name, in the form that they name, or else in that of the likelihood."""
+    """The data set that the settings name, in the form that they name, or else in that of the likelihood.
+
+    With as many labels in training as they say.
+    """
     made = _instantiate(settings, ("data", "likelihood"))
     data: Dataset = made["data"]
-    if settings.data.init_args.get("form") is not None or not _has_likelihood(settings):
+    if settings.data.init_args.get("form") is None and _has_likelihood(settings):
+        data = data.for_likelihood(made["likelihood"])
+    num = settings.num_labelled
+    if num is None:
         return data
-    return data.for_likelihood(made["likelihood"])
+    return data.with_labels(None if num == "all" else num, seed=seed_number(settings.seed))
 
 
 def _has_likelihood(settings: Namespace) -> bool:

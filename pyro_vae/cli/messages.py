@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pydoc import locate as import_object
 
 from pyro_vae.likelihoods import ObservedLikelihood
-from pyro_vae.objectives import UNUSABLE
+from pyro_vae.objectives import UNUSABLE, PenalisedELBO
 from pyro_vae.vae.conditional import Conditional
 from pyro_vae.vae.standardised import Scaling
 
-#: Classes that cannot be chosen: no objectives, and what `assemble` puts around another class.
-_NO_CHOICE = (*UNUSABLE, ObservedLikelihood)
+#: Classes that cannot be chosen: no objectives, what a program makes of one, and what `assemble` puts around
+#: another class.
+_NO_CHOICE = (*UNUSABLE, PenalisedELBO, ObservedLikelihood)
 
 #: An option in which something is wrong, or a class that was chosen for it, in what the parser says.
 _PLACE = re.compile(r"Parser key \"([\w.]+)\":|class_path[ =]'([\w.]+)'")

@@ -53,6 +53,7 @@ EXAMPLES = """examples:
   pyro-vae train --data MNIST --data.root ~/data --epochs 50 --out runs/mnist
   pyro-vae train --prior MixturePrior --prior.components 20 --latent_dim 2
   pyro-vae train --condition label --prior ConditionalNormalPrior
+  pyro-vae train --program SemiSupervisedVAE --num_labelled 100
   pyro-vae train --prior my_module.MyPrior        (a class in my_module.py in this folder)
   pyro-vae train --prior.help VampPrior           (the options of one class)
   pyro-vae train --config runs/mnist/config.yaml --seed 1
@@ -126,6 +127,11 @@ def train_parser() -> Parser:
         "--condition",
         type=str | tuple[str, ...] | None,
         help="Fields of the data on which the model depends, as label: p(x|label) is trained and evaluated.",
+    )
+    parser.add_argument(
+        "--num_labelled",
+        type=int | Literal["all"] | None,
+        help="Training labels that SemiSupervisedVAE sees, as many of each class, chosen by --seed, or all.",
     )
     parser.add_argument(
         "--sees_mask",

@@ -53,7 +53,7 @@ def sample(
     if opened.facts.columns:
         return sample_table(opened, num, out)
     what = "x ~ p(x|z)" if draws else "means of p(x|z)"
-    names = opened.vae.conditions
+    names = _conditions(opened)
     if not names:
         if given:
             opened.vae.check_given(given)
@@ -71,7 +71,7 @@ def _classes(
     opened: TrainedRun, num: int, given: dict[str, int | float] | None
 ) -> tuple[dict[str, Tensor], int, str]:
     """What is given with each picture, pictures in a row, and both in words: a row for each class."""
-    names = opened.vae.conditions
+    names = _conditions(opened)
     if given:
         opened.vae.check_given(given)
         beside = {name: torch.full((count("num", num),), given[name]) for name in names}
@@ -228,10 +228,15 @@ def interpolate(
     save_picture(opened.run, "interpolations", figure, out)
 
 
+def _conditions(opened: TrainedRun) -> tuple[str, ...]:
+    """What a picture of the model depends on beside its code."""
+    return (*opened.vae.conditions, *opened.vae.optional)
+
+
 def _all_given(opened: TrainedRun, given: dict[str, int | float] | None) -> dict[str, int | float]:
     """What is given with all pictures: all that the model depends on, and nothing else."""
     check_pictures(opened)
-    names = opened.vae.conditions
+    names = _conditions(opened)
     if set(names) != set(given or {}):
         which = ", ".join(f"--given.{name} VALUE" for name in names) or "leave out --given"
         raise InputError(

@@ -183,7 +183,8 @@ def check_alike(values: Mapping[str, Values]) -> None:
             )
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that NumPy's RandomState does not take."""
+def check_seed(seed: int) -> int:
+    """Return a seed; refused where NumPy's RandomState does not take it."""
     if not is_seed(seed):
         raise InputError(f"expected a seed from 0 to 4294967295 (2**32 - 1), got {seed}: choose another seed")
+    return seed

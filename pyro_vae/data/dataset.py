@@ -10,8 +10,19 @@ import torch
 
 from pyro_vae.columns import Columns
 from pyro_vae.data.checks import Array, as_values, check_alike, check_observed, check_seed
-from pyro_vae.data.fields import MASK, FieldKind, Fields, GivenFields, as_fields, checked_given, masked
+from pyro_vae.data.fields import (
+    LABEL,
+    MASK,
+    UNSEEN,
+    FieldKind,
+    Fields,
+    GivenFields,
+    as_fields,
+    checked_given,
+    masked,
+)
 from pyro_vae.data.forms import FORMS, Form, RawValues, usual_form
+from pyro_vae.data.labelled import labels_kept
 from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.data.stored import Rows, Values
 from pyro_vae.errors import InputError
@@ -88,6 +99,8 @@ class Dataset:
     given: tuple[str, ...] = ()
     #: The columns of a table; none of other data.
     columns: Columns = ()
+    #: Names of those that they get of the training data only, as the labels that `with_labels` leaves.
+    given_in_training: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -190,9 +203,10 @@ class Dataset:
             {name: split.fields for name, split in self._splits.items()},
             {name: len(split) for name, split in self._splits.items()},
         )
+        of_train = (*self.given, *(name for name in self.given_in_training if name not in self.given))
         self.train, self.valid, self.test = (
-            split if split.given == self.given else replace(split, given=self.given)
-            for split in self._splits.values()
+            split if split.given == names else replace(split, given=names)
+            for split, names in zip(self._splits.values(), (of_train, self.given, self.given), strict=True)
         )
 
     def giving(self, *names: str) -> Self:
@@ -209,6 +223,35 @@ class Dataset:
         other._take_given(names)
         return other
 
+    def with_labels(self, num: int | None = None, *, seed: int = 0) -> Self:
+        """The same data, `num` training labels of which are seen, as many of each class, the rest −1.
+
+        Programs get them in training only, as `model(x, label)`: validation and test data keep their labels
+        for accuracy and pictures, and are evaluated without. The choice is that of `RandomState(seed)`;
+        that of fewer labels is a part of that of more. Where `num` is no multiple of the number of classes,
+        some have one more.
+
+        Args:
+            num: How many; None for all that there are.
+            seed: Of the choice, 0 to 2**32 - 1.
+
+        Raises:
+            InputError: where the training data have no labels, or too few of a class.
+
+        >>> from pyro_vae import Digits
+        >>> data = Digits().with_labels(20)
+        >>> data.train.labels[data.train.labels >= 0].bincount()
+        tensor([2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+        >>> data.train.given, data.test.given
+        (('label',), ())
+        """
+        labels = labels_kept(self.train.labels, num, check_seed(seed))
+        other = copy(self)
+        other.given_in_training = (LABEL,)
+        other.train = replace(self.train, fields={**self.train.fields, LABEL: labels})
+        other._take_given([name for name in self.given if name != LABEL])
+        return other
+
     @property
     def field_kinds(self) -> Mapping[str, FieldKind]:
         """Shape of each field, and the number of its classes.
@@ -220,7 +263,10 @@ class Dataset:
         splits = (self.train, self.valid, self.test)
         names = {name: None for split in splits for name in split.fields}
         return {
-            name: FieldKind.of(split.fields[name] for split in splits if name in split.fields)
+            name: FieldKind.of(
+                (split.fields[name] for split in splits if name in split.fields),
+                lowest=UNSEEN if name == LABEL else 0,
+            )
             for name in names
         }
 
@@ -235,6 +281,7 @@ class Dataset:
             train,
             stored=torch.cat([part.values for part in parts]),
             fields={name: torch.cat([part.fields[name] for part in parts]) for name in in_all},
+            given=self.given,
         )
 
     @property

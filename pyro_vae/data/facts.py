@@ -41,6 +41,7 @@ class DataFacts:
     maximum: float
     field_kinds: Mapping[str, FieldKind] = field(default_factory=dict)
     given: tuple[str, ...] = ()
+    given_in_training: tuple[str, ...] = ()
     missing: bool = False
     columns: Columns = ()
 
@@ -69,6 +70,7 @@ class DataFacts:
                     },
                     "given": tuple(content.get("given", ())),
                     "columns": columns_from(content.get("columns", ())),
+                    "given_in_training": tuple(content.get("given_in_training", ())),
                 }
             )
             kinds = found.field_kinds.values()
@@ -78,7 +80,7 @@ class DataFacts:
                 all(isinstance(each, int) and 0 <= each < 2**40 for each in numbers)
                 and all(isinstance(each, str) for each in (found.name, found.protocol, found.dtype))
                 and (found.bin_width is None or 0 < found.bin_width <= 1)
-                and all(name in found.field_kinds for name in found.given)
+                and all(name in found.field_kinds for name in (*found.given, *found.given_in_training))
                 and 0 < found.maximum < math.inf
                 and isinstance(found.missing, bool)
                 and len(found.columns) in (0, found.data_shape.numel())
@@ -153,6 +155,7 @@ class DataFacts:
             "field_kinds": kinds,
             "given": list(self.given),
             "columns": [column.plain() for column in self.columns],
+            "given_in_training": list(self.given_in_training),
         }
 
 

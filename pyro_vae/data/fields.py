@@ -21,6 +21,8 @@ GivenFields = Mapping[str, Array]
 LABEL = "label"
 #: The field that says, by 1 and 0, which entries are observed.
 MASK = "mask"
+#: What it holds where the label of a datum was not seen, as in scikit-learn.
+UNSEEN = -1
 
 
 class FieldKind(NamedTuple):
@@ -32,8 +34,8 @@ class FieldKind(NamedTuple):
     classes: int | None
 
     @classmethod
-    def of(cls, tensors: Iterable[Tensor]) -> Self:
-        """That of a field, from its tensors in all splits.
+    def of(cls, tensors: Iterable[Tensor], lowest: int = 0) -> Self:
+        """That of a field, from its tensors in all splits; a class is `lowest` at least.
 
         >>> FieldKind.of([torch.tensor([0, 2]), torch.tensor([1])])
         FieldKind(shape=(), classes=3)
@@ -41,7 +43,8 @@ class FieldKind(NamedTuple):
         first, *others = tensors
         shape = tuple(first.shape[1:])
         found = [tensor for tensor in (first, *others) if tensor.numel()]
-        is_class = shape == () and first.dtype == torch.int64 and all(int(each.min()) >= 0 for each in found)
+        whole = shape == () and first.dtype == torch.int64
+        is_class = whole and all(int(each.min()) >= lowest for each in found)
         return cls(shape, max(int(each.max()) for each in found) + 1 if is_class and found else None)
 
     def in_words(self) -> str:

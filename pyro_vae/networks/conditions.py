@@ -74,9 +74,11 @@ class Conditions(nn.Module):
                     )
             elif value.dtype != torch.int64 or int(value.min()) < 0 or int(value.max()) >= kind:
                 got = f"{value.min():g} to {value.max():g} of {value.dtype}"
+                unseen = value.dtype == torch.int64 and int(value.min()) == -1
+                other = ", or choose SemiSupervisedVAE, where -1 is a label that was not seen"
                 raise InputError(
                     f"expected {name} as whole numbers (int64) from 0 to {kind - 1}, got {got}: number the "
-                    "classes as in training"
+                    f"classes as in training{other if unseen else ''}"
                 )
 
 

@@ -8,6 +8,7 @@ from pyro_vae.objectives.bound import PLUMBING, UNUSABLE, Bound, make_objective,
 from pyro_vae.objectives.elbo import ELBORecorder, KLWeight, check_mean_field
 from pyro_vae.objectives.free_bits import FreeBitsELBO
 from pyro_vae.objectives.importance_weighted import ImportanceWeightedELBO
+from pyro_vae.objectives.penalised import PenalisedELBO, penalised, recorder_of
 
 __all__ = [
     "PLUMBING",
@@ -17,7 +18,10 @@ __all__ = [
     "FreeBitsELBO",
     "ImportanceWeightedELBO",
     "KLWeight",
+    "PenalisedELBO",
     "check_mean_field",
     "make_objective",
     "objective_in_words",
+    "penalised",
+    "recorder_of",
 ]

@@ -9,6 +9,7 @@ from pyro_vae.plots.densities import density_contours
 from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters, strips
+from pyro_vae.plots.reliability import reliability
 from pyro_vae.plots.saving import save
 from pyro_vae.plots.tables import marginals, pairs
 from pyro_vae.plots.training import history
@@ -30,6 +31,7 @@ __all__ = [
     "rank_histograms",
     "ratios",
     "reconstructions",
+    "reliability",
     "save",
     "scatter",
     "scatters",

@@ -59,13 +59,14 @@ class Diagnosing:
     ) -> None:
         self.vae, self.data, self.split, self.seed, self.progress = vae, data, split, seed, progress
         self.part = part_of(data, split, num_data)
+        vae.check_evaluated(self.part.given)
         if len(self.part) < 8:
             raise InputError(f"expected 8 data at least to diagnose, got {len(self.part)}: give more")
         with own_randomness(seed, vae.device):
             self.x = vae.place(self.part.take())
             seen = split != "train" and len(data.train)
             # those of the split themselves would show no gap
-            self.train = vae.place(data.train.subset(MOST_TRAIN).take()) if seen else None
+            self.train = vae.place(part_of(data, "train", MOST_TRAIN).take()) if seen else None
             Latents(vae.model, vae.guide, self.x)
 
     def evidence(self, estimator: Estimator, checkpoint: Path) -> dict[str, Any]:

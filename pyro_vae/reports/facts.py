@@ -1,6 +1,7 @@
 """What was measured, on what, and where."""
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -23,8 +24,12 @@ def held_out(data: Dataset) -> Literal["train", "valid", "test"]:
 
 
 def part_of(data: Dataset, split: str, num_data: int | None) -> Split:
-    """`num_data` data of a split, by a fixed choice; refused where it has none."""
+    """`num_data` data of a split, by a fixed choice, as held-out data are; refused where it has none.
+
+    What programs get in training only, as labels, is left out.
+    """
     part: Split = getattr(data, split).subset(num_data)
+    part = part if part.given == data.given else replace(part, given=data.given)
     if not len(part):
         raise InputError(f"expected {split} data, got none: choose another with --split")
     return part

@@ -11,6 +11,7 @@ from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset, Split
 from pyro_vae.importance import ELBOEstimate, LogEvidence, elbo
 from pyro_vae.randomness import own_randomness
+from pyro_vae.reports.classifying import classification
 from pyro_vae.reports.estimators import Estimator, arrays, tails
 from pyro_vae.reports.facts import bits, circumstances, is_mass, missing, part_of, units
 from pyro_vae.reports.reconstruction import errors
@@ -66,6 +67,7 @@ def evaluation(
         progress: Show a progress bar; by default in a terminal and in a notebook.
     """
     part = part_of(data, split, num_data)
+    vae.check_evaluated(part.given)
     start = time.perf_counter()
     result, per_datum = None, {}
     with own_randomness(seed, vae.device):
@@ -79,6 +81,7 @@ def evaluation(
             measured = _measured(vae, data, part, x, estimator, result, certificate)
             per_datum = arrays(result)
             per_datum |= {name: measured["log_evidence"][name] for name in ("method", "particles")}
+            measured |= classification(vae, part, particles=estimator.particles, seed=seed)
     content = {
         "data": data.name,
         "split": split,
@@ -129,7 +132,7 @@ def summary(
     """All final numbers of a training: the content of `evaluation`, and the ELBO of the other splits."""
     others = [name for name in ("train", "valid") if len(getattr(data, name)) and name != evaluated["split"]]
     with own_randomness(evaluated["seed"], vae.device):
-        elbos = {name: bounds(_terms(vae, vae.place(getattr(data, name).take()))) for name in others}
+        elbos = {name: bounds(_terms(vae, vae.place(part_of(data, name, None).take()))) for name in others}
     return {
         **evaluated,
         "elbo": {**elbos, **evaluated["elbo"]},

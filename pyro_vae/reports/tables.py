@@ -5,13 +5,15 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from pyro_vae.reports.classifying import classification_rows
 from pyro_vae.reports.reconstruction import error_lines
 
 
 def table(content: Mapping[str, Any], folder: object = None) -> str:
     """A short table of what `summary` or `evaluation` gave."""
     lines = _measured(content, folder) if content["log_evidence"] else error_lines(content)
-    rows = {"given": ", ".join(content["given"])} if "given" in content else {}
+    rows = classification_rows(content)
+    rows |= {"given": ", ".join(content["given"])} if "given" in content else {}
     rows["protocol"] = f"{content['protocol']}, hash {content['data_hash']}"
     if "missing_entries" in content:
         lacking, total = content["missing_entries"], content["entries"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError, warn
 from pyro_vae.importance import elbo
+from pyro_vae.objectives import penalised
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.data import Splits
 from pyro_vae.training.trained import Trained
@@ -59,6 +60,7 @@ class TrainedModule(Trained):
         try:
             with self.store(), own_randomness(0, vae.device):
                 self.check_signatures(splits)
+                vae.check_evaluated(splits.valid.given if len(splits.valid) else ())
                 for split in splits:
                     for start in range(0, len(split), 1000):
                         vae.place(split.take(slice(start, start + 1000))).offer(vae.check)
@@ -70,8 +72,9 @@ class TrainedModule(Trained):
         self.has_run = True
 
     def objective(self, objective: Callable[..., ELBO]) -> Callable[..., ELBO]:
-        """For one plate, several particles at once."""
-        return objective
+        """For one plate, several particles at once, and with what the program has beside the ELBO."""
+        penalty = self.vae.penalty()
+        return objective if penalty is None else penalised(objective, *penalty)
 
     def store(self) -> AbstractContextManager[object]:
         """An empty store."""

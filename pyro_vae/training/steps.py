@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
+from pyro.infer import ELBO, SVI
 from torch import Tensor, nn
 
 from pyro_vae.batch import Batch, Program
@@ -18,7 +18,7 @@ from pyro_vae.compiled.policy import STEPS
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
 from pyro_vae.networks import in_bfloat16
-from pyro_vae.objectives import Bound, ELBORecorder, KLWeight
+from pyro_vae.objectives import KLWeight, recorder_of
 from pyro_vae.programs import refusals
 from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.training.optimising import Optimising
@@ -107,11 +107,8 @@ class Steps:
             self.model, self.guide = (Weighted(each, weight, mean) for each in (self.model, self.guide))
         if kl_weight is not None:
             self.model, self.guide = kl_weight(self.model), kl_weight(self.guide)
-        elbos = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO)
-        is_elbo = isinstance(objective, elbos) and not isinstance(objective, Bound)
-        is_elbo = is_elbo and kl_weight is None and weight is None
         #: Gives the ELBO that is logged, where minus the loss of a step is none.
-        self.recorder = None if is_elbo else ELBORecorder(objective)
+        self.recorder = recorder_of(objective, weighted=kl_weight is not None or weight is not None)
         #: Of the order and the noise of the batches.
         self.generator = torch.Generator(split.device)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)

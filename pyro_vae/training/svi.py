@@ -104,7 +104,8 @@ def fit(
         objective: Makes what is maximised from the number of particles: an ELBO of Pyro's, as `Trace_ELBO`
             or `TraceMeanField_ELBO` (analytic KL), or of this package, as `ImportanceWeightedELBO` or
             `FreeBitsELBO`; or a `partial` of one with its own choices. Whatever it is, the ELBO without
-            weights is what is logged, and what the best epoch is chosen by.
+            weights is what is logged, and what the best epoch is chosen by. For a program that sums labels
+            out, as `SemiSupervisedVAE`, the ELBO is that by `TraceEnum_ELBO`.
         num_particles: Draws of z per datum and step.
         kl_weight: β on the KL term in training (β-VAE, Higgins et al. 2017), or a function that gives it for
             step 1, 2, ….

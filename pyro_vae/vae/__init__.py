@@ -5,8 +5,10 @@ This is the only place with site names.
 
 from pyro_vae.vae.assembly import FACTS, NeedsDataError, assemble
 from pyro_vae.vae.autoencoder import Autoencoder
+from pyro_vae.vae.classifier import Classifier
 from pyro_vae.vae.hierarchical import HierarchicalVAE
 from pyro_vae.vae.program import JointProgram, check_latent_axes
+from pyro_vae.vae.semi_supervised import SemiSupervisedVAE
 from pyro_vae.vae.standardised import StandardisedLikelihood, StandardisedPosterior
 from pyro_vae.vae.vae import VAE
 
@@ -14,9 +16,11 @@ __all__ = [
     "FACTS",
     "VAE",
     "Autoencoder",
+    "Classifier",
     "HierarchicalVAE",
     "JointProgram",
     "NeedsDataError",
+    "SemiSupervisedVAE",
     "StandardisedLikelihood",
     "StandardisedPosterior",
     "assemble",

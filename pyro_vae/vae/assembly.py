@@ -7,9 +7,10 @@ from functools import cached_property, partial
 from typing import TypeVar, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.data import DataFacts, Dataset
+from pyro_vae.data.fields import LABEL
 from pyro_vae.data.stored import blocks
 from pyro_vae.errors import InputError, counts
 from pyro_vae.likelihoods import (
@@ -30,10 +31,18 @@ from pyro_vae.networks import (
 )
 from pyro_vae.posteriors import DiagonalNormalPosterior, Posterior
 from pyro_vae.priors import Prior, StandardNormalPrior
+from pyro_vae.vae.classifier import Classifier
 from pyro_vae.vae.conditional import GivenLikelihood, GivenPosterior, shape_with
 from pyro_vae.vae.hierarchical import HierarchicalVAE
+from pyro_vae.vae.labels import label_of, labelled_share
 from pyro_vae.vae.program import JointProgram
-from pyro_vae.vae.standardised import StandardisedLikelihood, StandardisedPosterior, moments_of_observed
+from pyro_vae.vae.semi_supervised import SemiSupervisedVAE
+from pyro_vae.vae.standardised import (
+    StandardisedEncoder,
+    StandardisedLikelihood,
+    StandardisedPosterior,
+    moments_of_observed,
+)
 from pyro_vae.vae.vae import VAE
 
 
@@ -52,6 +61,7 @@ FACTS: dict[str, frozenset[str]] = {
     "program": frozenset(
         {"latent_dim", "data_shape", "encoder", "decoder"}
         | {"posterior", "posteriors", "likelihood", "likelihoods", "prior"}
+        | {"classifier", "labelled_share"}
     ),
 }
 
@@ -153,9 +163,12 @@ def assemble(
             raise InputError(
                 f"{name} expects an instance, such as MLP((200, 200)), got {_name(given)}: call it"
             )
-    kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
     made = _class(program)
-    if kinds and not (isinstance(made, type) and issubclass(made, VAE | HierarchicalVAE)):
+    if isinstance(made, type) and issubclass(made, SemiSupervisedVAE):
+        condition = label_of(data, dims, condition)
+    kinds = _kinds(data, (condition,) if isinstance(condition, str) else condition or ())
+    conditional = VAE | HierarchicalVAE | SemiSupervisedVAE
+    if kinds and not (isinstance(made, type) and issubclass(made, conditional)):
         raise InputError(
             f"condition is an option of the programs VAE and HierarchicalVAE, got {_name(program)}: leave it "
             "out"
@@ -223,6 +236,8 @@ class _Parts:
             "decoder": lambda: self._only("decoder", [self._decoder(layer) for layer in self._layers]),
             "latent_dim": lambda: self._only("latent_dim", self.dims),
             "data_shape": lambda: self.data.data_shape,
+            "classifier": self._classifier,
+            "labelled_share": lambda: labelled_share(self.data),
         }
 
     @cached_property
@@ -358,6 +373,12 @@ class _Parts:
             return torch.zeros(self.data.data_shape)  # to be replaced
         train = self.data.train
         return mean_of_observed(blocks(train.stored)) / train.maximum
+
+    def _classifier(self) -> Classifier:
+        encoder: nn.Module = self._encoder(0)
+        if self._seen_scaling:
+            encoder = StandardisedEncoder(encoder, *self._seen_scaling)
+        return Classifier(encoder, self.data.field_kinds[LABEL].classes or 0)
 
     def _decoder(self, layer: int) -> Network:
         return self.networks[layer].decoder(self.dims[layer], self.shapes[layer])

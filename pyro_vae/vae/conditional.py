@@ -37,10 +37,10 @@ class Conditional(nn.Module):
     def _for_component(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: given[name] for name in self.component.conditions}
 
-    def _vector(self, given: dict[str, Tensor], leading: Size) -> Tensor:
-        """The vector c at all leading axes."""
+    def _vector(self, given: dict[str, Tensor], leading: Size) -> tuple[Tensor, Size]:
+        """The vector c, and the leading axes of both: given may have axes more, as of labels enumerated."""
         c: Tensor = self.vector(given)
-        return c.expand(*leading, c.shape[-1])
+        return c, torch.broadcast_shapes(leading, c.shape[:-1])
 
 
 class GivenLikelihood(Conditional, Likelihood):
@@ -79,7 +79,8 @@ class GivenLikelihood(Conditional, Likelihood):
 
     def forward(self, z: Tensor, **given: Tensor) -> TorchDistribution:
         """p(x|z, c): batch shape (...), event shape `data_shape`."""
-        joined = torch.cat([z, self._vector(given, z.shape[:-1])], -1)
+        c, leading = self._vector(given, z.shape[:-1])
+        joined = torch.cat([z.expand(*leading, z.shape[-1]), c.expand(*leading, c.shape[-1])], -1)
         return self.component(joined, **self._for_component(given))
 
     def check(self, px: TorchDistribution, x: Tensor) -> None:
@@ -121,11 +122,11 @@ class GivenPosterior(Conditional, Posterior):
 
     def forward(self, x: Tensor, **given: Tensor) -> TorchDistribution:
         """q(z|x, c): batch shape (...), event shape (L,)."""
-        leading = x.shape[: x.ndim - len(self.data_shape)]
-        c = self._vector(given, leading)
+        c, leading = self._vector(given, x.shape[: x.ndim - len(self.data_shape)])
+        x = x.expand(*leading, *self.data_shape)
         if self.channel is None:
-            joined = torch.cat([x.reshape(*leading, -1), c], -1)
+            joined = torch.cat([x.reshape(*leading, -1), c.expand(*leading, c.shape[-1])], -1)
         else:
-            channel = self.channel(c).unflatten(-1, (1, *self.data_shape[1:]))
-            joined = torch.cat([x, channel], -3)
+            shape = (1, *self.data_shape[1:])
+            joined = torch.cat([x, self.channel(c).unflatten(-1, shape).expand(*leading, *shape)], -3)
         return self.component(joined, **self._for_component(given))

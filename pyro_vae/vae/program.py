@@ -28,6 +28,8 @@ class JointProgram(nn.Module, ABC):
 
     #: Why there is no log p(x) to estimate; empty where there is one.
     no_evidence: ClassVar[str] = ""
+    #: Names of what the programs take beside x where it is known, as labels that were seen for some data.
+    optional: ClassVar[tuple[str, ...]] = ()
 
     def register(self, *components: nn.Module) -> None:
         """Make the parameters of `components`, submodules of this one, parameters of the Pyro program.
@@ -59,20 +61,21 @@ class JointProgram(nn.Module, ABC):
         return tuple({name: None for part in self.parts for name in conditions_of(part)})
 
     def check_given(self, given: Iterable[str]) -> None:
-        """Refuse other names than those in `conditions`.
+        """Refuse other names than those in `conditions`, and those in `optional`, which may be there or not.
 
         Raises:
             InputError: with the names that are missing or that nothing depends on.
         """
         names, got = self.conditions, tuple(given)
-        if set(names) == set(got):
+        if set(names) <= set(got) <= {*names, *self.optional}:
             return
-        wanted, found = (", ".join(each) or "nothing" for each in (names, got))
+        where_known = tuple(f"{name} where it is known" for name in self.optional)
+        wanted, found = (", ".join(each) or "nothing" for each in ((*names, *where_known), got))
         remedy = (
             f"give {wanted} by name, as by data.giving({', '.join(map(repr, names))}) of a Dataset, or "
             f"given={{{names[0]!r}: y}}"
             if names
-            else "leave it out, or give assemble a condition"
+            else "leave it out, or give assemble a condition, or program=SemiSupervisedVAE for labels of some"
         )
         raise InputError(f"{type(self).__name__} depends on {wanted} beside x, got {found}: {remedy}")
 
@@ -99,6 +102,16 @@ class JointProgram(nn.Module, ABC):
                 )
         self.check_conditions(found)
         return found
+
+    def check_evaluated(self, given: Iterable[str]) -> None:
+        """Refuse, by InputError, data given with which the ELBO is not one of log p(x); accepts all else."""
+
+    def penalty(self) -> tuple[Callable[..., Tensor], float] | None:
+        """A loss that training has beside the ELBO, called as the programs, and its weight; None for none.
+
+        With one, the ELBO is that by `TraceEnum_ELBO`, which sums out what is marked for it.
+        """
+        return None
 
     @abstractmethod
     def model(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_vae.distributions import Affine
 from pyro_vae.likelihoods import Likelihood
-from pyro_vae.networks import Shape
+from pyro_vae.networks import Shape, declared_shape
 from pyro_vae.posteriors import Posterior
 
 
@@ -112,6 +112,32 @@ class StandardisedPosterior(Scaling, Posterior):
         """q(z|x): batch shape (...), event shape (L,)."""
         qz: TorchDistribution = self.component(self.standardise(x), **given)
         return qz
+
+
+class StandardisedEncoder(nn.Module):
+    """A network of u = (x − loc)/scale.
+
+    Args:
+        network: An encoder.
+        loc: As of `StandardisedLikelihood`.
+        scale: As of `StandardisedLikelihood`.
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, loc: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.input_shape = declared_shape(network, "input_shape")
+        self.output_shape = declared_shape(network, "output_shape")
+        self.register_buffer("loc", torch.as_tensor(loc))
+        self.register_buffer("scale", torch.as_tensor(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features of x: (..., *data_shape) to (..., *output_shape)."""
+        features: Tensor = self.network((x - self.loc) / self.scale)
+        return features
 
 
 def moments_of_observed(blocks: Iterable[Tensor], data_shape: Shape) -> tuple[Tensor, Tensor]:
