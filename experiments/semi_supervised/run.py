@@ -44,6 +44,7 @@ class Sizes(NamedTuple):
     hidden_dim: int = 100
     latent_dim: int = 10
     particles: int = 10
+    alpha: float = 5.0
 
 
 SMOKE = Sizes(200, 20, 20, (20,), (0,), 1, 2, 8, 2, 3)
@@ -88,7 +89,10 @@ class Experiment:
         start, data = time.perf_counter(), self.data.with_labels(num, seed=seed)
         torch.manual_seed(seed)
         vae = pv.assemble(
-            data, program=pv.SemiSupervisedVAE, network=self.network, latent_dim=self.sizes.latent_dim
+            data,
+            program=partial(pv.SemiSupervisedVAE, alpha=self.sizes.alpha),
+            network=self.network,
+            latent_dim=self.sizes.latent_dim,
         )
         folder = self.runs / f"{num}-{seed}"
         history = pv.fit(
