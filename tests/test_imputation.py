@@ -198,6 +198,43 @@ def test_foreign_programs_are_imputed() -> None:
         assert torch.allclose(found.standard_deviation[b, ~o], deviation, rtol=0.03)
 
 
+def test_what_does_not_fit_into_memory_is_halved() -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(9)).double()
+    x[0, 2] = x[2, 3] = NAN
+
+    def hungry(x: Tensor) -> None:
+        if pyro.poutine.runtime.am_i_wrapped() and (stack := pyro.poutine.runtime._PYRO_STACK):
+            sizes = [each.size for each in stack if isinstance(each, pyro.plate)]
+            if any(size > 100 for size in sizes):
+                raise MemoryError
+        masked_program(x)
+
+    torch.manual_seed(9)
+    plain = pv.impute(masked_program, masked_guide, x, num_particles=2000)
+    with pytest.warns(UserWarning, match=r"draws at once do not fit into memory: going on with"):
+        halved = pv.impute(hungry, masked_guide, x, num_particles=2000)
+    assert torch.allclose(halved.mean, plain.mean, atol=0.05)
+    assert torch.allclose(halved.log_evidence, plain.log_evidence, atol=0.05)
+    assert not torch.equal(halved.draws, plain.draws)
+
+
+def test_where_nothing_is_missing_nothing_is_changed(vae: pv.VAE) -> None:
+    x = vae.sample(4)
+    found = pv.impute(vae.model, vae.guide, x, num_particles=50, num_draws=3)
+    assert torch.equal(found.mean, x) and torch.equal(found.draws, x.expand(3, -1, -1))
+    assert torch.equal(found.quantiles, x.expand(3, -1, -1)) and not bool(found.missing.any())
+
+
+def test_a_bar_counts_the_draws(vae: pv.VAE, x: Tensor, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(9)
+    quiet = pv.impute(vae.model, vae.guide, x, num_particles=50)
+    assert capfd.readouterr().err == ""
+    torch.manual_seed(9)
+    watched = pv.impute(vae.model, vae.guide, x, num_particles=50, progress=True)
+    assert "1.00k/1.00k" in capfd.readouterr().err
+    assert torch.equal(quiet.draws, watched.draws)
+
+
 def autoregressive(x: Tensor) -> None:
     with pyro.plate("data", len(x)):
         z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))

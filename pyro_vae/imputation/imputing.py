@@ -2,21 +2,21 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import partial
 
-import pyro
 import torch
-from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.importance.bound import chunks_of
+from pyro_vae.importance.halving import Halving
 from pyro_vae.importance.pareto import pareto_k
+from pyro_vae.imputation.drawing import Drawing
 from pyro_vae.imputation.moments import Resampled, WeightedMoments
 from pyro_vae.imputation.results import Imputation
-from pyro_vae.programs import Drawn, Pair, Place, Program, entries_of, one_at_a_time, sites
-from pyro_vae.randomness import own_draws
+from pyro_vae.programs import Pair, Program, one_at_a_time
+from pyro_vae.progress import progress_bar
 
 #: Draws from p(x_mis|x_obs) on which quantiles stand.
 QUANTILE_DRAWS = 1000
@@ -36,6 +36,7 @@ def impute(
     num_draws: int = 10,
     levels: Iterable[float] = (0.05, 0.5, 0.95),
     data_plate: str | None = None,
+    progress: bool | None = None,
 ) -> Imputation:
     """p(x_mis|x_obs) of each datum by self-normalised importance sampling: means, quantiles and draws.
 
@@ -56,6 +57,7 @@ def impute(
         num_draws: M, draws of x_mis that are returned.
         levels: Probabilities of the quantiles.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
+        progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
         InputError: as `log_evidence`; where x is not of floats, a level lies outside of (0, 1), a latent is
@@ -83,10 +85,14 @@ def impute(
         )
     kept = max(num_draws, QUANTILE_DRAWS)
     rows = min(pair.rows, 256 * max(_HELD // (kept * data.x[0].numel()), 1))
-    parts = [
-        _imputed(pair, batch, chunks, num_draws, kept, levels)
-        for batch, chunks in chunks_of(data, num_particles, rows, pair.whole)
-    ]
+    within_memory, parts = Halving(bool(pair.whole)), []
+    with progress_bar(progress, total=num_particles * len(data), unit="draw", unit_scale=True) as bar:
+        for batch, chunks in chunks_of(data, num_particles, rows, pair.whole):
+            found = _Found(pair, batch, kept)
+            for size in chunks:
+                found.add(within_memory, size)
+                bar.update(size * len(batch))
+            parts.append(found.result(num_draws, levels))
     axes = {"quantiles": 1, "draws": 1}
     joined = {name: torch.cat([part[name] for part in parts], axes.get(name, 0)) for name in parts[0]}
     return Imputation(**joined, levels=levels, missing=data.x.isnan())
@@ -99,102 +105,71 @@ def _levels(levels: Iterable[float]) -> tuple[float, ...]:
     return levels
 
 
-def _imputed(
-    pair: Pair, batch: Batch, chunks: list[int], num_draws: int, kept: int, levels: tuple[float, ...]
-) -> Mapping[str, Tensor]:
-    """What `Imputation` has of a few data."""
-    missing = batch.x.isnan()
-    columns = missing.flatten(1).any(0).nonzero()[:, 0]  # of an entry that nobody lacks nothing is kept
-    moments, resampled, log_weights = WeightedMoments(), Resampled(kept), []
-    entries: Mapping[str, Tensor] = {}
-    for number, size in enumerate(chunks):
-        drawn = pair.draw(batch, size, validate=number == 0)
-        if number == 0:
-            entries, _ = entries_of(pair.model, batch, sites(drawn.model, observed=True))
-            _check_independent(pair, batch, drawn, entries)
-        log_w = pair.log_weights_of(drawn)
-        log_weights.append(log_w)
-        mean, variance, values = _moments_of(pair, batch, drawn, entries, columns)
-        moments.add(log_w.double(), mean.double(), variance.double())
-        resampled.add(log_w.double(), values)
-    log_w = torch.cat(log_weights)
-    _refuse_non_finite(log_w)
+class _Found:
+    """What `Imputation` has of a few data, from draws that come in chunks.
 
-    def whole(found: Tensor, observed: Tensor) -> Tensor:
+    Args:
+        pair: The model and the guide.
+        batch: The data.
+        kept: Draws of what is missing that are kept.
+    """
+
+    def __init__(self, pair: Pair, batch: Batch, kept: int) -> None:
+        self.batch, self.missing = batch, batch.x.isnan()
+        #: Entries that some lack; of one that nobody lacks nothing is kept.
+        self.columns = self.missing.flatten(1).any(0).nonzero()[:, 0]
+        self.drawing = Drawing(pair, self.columns)
+        self.moments, self.resampled = WeightedMoments(), Resampled(kept)
+        self.log_weights: list[Tensor] = []
+
+    def add(self, within_memory: Halving, draws: int) -> None:
+        """Draw, those that do not fit into memory a part at a time."""
+        work = partial(self.drawing, first=not self.log_weights)
+        log_w, mean, variance, values = self.drawing.parts(within_memory(work, self.batch, draws))
+        self.log_weights.append(log_w)
+        self.moments.add(log_w.double(), mean.double(), variance.double())
+        self.resampled.add(log_w.double(), values)
+
+    def result(self, num_draws: int, levels: tuple[float, ...]) -> Mapping[str, Tensor]:
+        """By the names of `Imputation`."""
+        x = self.batch.x
+        nothing = torch.zeros((), dtype=x.dtype, device=x.device)
+        return {
+            "mean": self._whole(self.moments.mean, x),
+            "standard_deviation": self._whole(self.moments.standard_deviation, nothing),
+            "standard_error": self._whole(self.moments.standard_error, nothing),
+            "quantiles": self._whole(_quantiles(self.resampled.values, levels), x),
+            "draws": self._whole(self.resampled.values[:num_draws], x),
+            **_of_weights(torch.cat(self.log_weights), self.drawing.rounding),
+        }
+
+    def _whole(self, found: Tensor, observed: Tensor) -> Tensor:
         """Numbers of the columns as data, with others where something was observed."""
-        full = found.new_zeros(*found.shape[:-1], batch.x[0].numel())
-        full[..., columns] = found
-        full = full.reshape(*found.shape[:-1], *batch.x.shape[1:]).to(batch.x)
-        return torch.where(missing, full, observed)
+        x = self.batch.x
+        full = found.new_zeros(*found.shape[:-1], x[0].numel())
+        full[..., self.columns] = found
+        full = full.reshape(*found.shape[:-1], *x.shape[1:]).to(x)
+        return torch.where(self.missing, full, observed)
 
-    nothing = torch.zeros((), dtype=batch.x.dtype, device=batch.x.device)
-    probabilities = torch.tensor(levels, dtype=torch.float64, device=batch.device)
-    quantiles = resampled.values.double().quantile(probabilities, dim=0)
-    total = log_w.double().logsumexp(0)
-    rounding = torch.finfo(log_w.dtype).eps
-    ordered = log_w.double().sort(0, descending=True).values.T.cpu()
+
+def _quantiles(values: Tensor, levels: tuple[float, ...]) -> Tensor:
+    """Of draws (M, B, C): (Q, B, C)."""
+    if not values.numel():  # nothing is missing
+        return values.new_zeros(len(levels), *values.shape[1:], dtype=torch.float64)
+    return values.double().quantile(values.new_tensor(levels, dtype=torch.float64), dim=0)
+
+
+def _of_weights(log_w: Tensor, rounding: float) -> Mapping[str, Tensor]:
+    """What log weights (K, B) say of each datum."""
+    _refuse_non_finite(log_w)
+    exact = log_w.double()
+    total = exact.logsumexp(0)
+    ordered = exact.sort(0, descending=True).values.T.cpu()
     return {
-        "mean": whole(moments.mean, batch.x),
-        "standard_deviation": whole(moments.standard_deviation, nothing),
-        "standard_error": whole(moments.standard_error, nothing),
-        "quantiles": whole(quantiles, batch.x),
-        "draws": whole(resampled.values[:num_draws], batch.x),
         "log_evidence": total - math.log(len(log_w)),
-        "effective_sample_size": (2 * total - (2 * log_w.double()).logsumexp(0)).exp(),
+        "effective_sample_size": (2 * total - (2 * exact).logsumexp(0)).exp(),
         "pareto_k": total.new_tensor([pareto_k(each, len(log_w), rounding=rounding) for each in ordered]),
     }
-
-
-def _check_independent(pair: Pair, batch: Batch, drawn: Drawn, names: Iterable[str]) -> None:
-    """Refuse p(x|z) that depends on x itself, since what is missing would be drawn under NaN."""
-    x = batch.x.roll(1, 0) if len(batch) > 1 else batch.x.flatten(1).flip(1).reshape(batch.x.shape)
-    values = pair.values(drawn.guide, drawn.guide_layout)
-    with own_draws(batch.device), pyro.validation_enabled(False):
-        other = pair.run_model(Batch(x, batch.given), drawn.model_layout, values)
-        for name in names:
-            value = drawn.model.nodes[name]["fn"].sample()
-            one, two = (trace.nodes[name]["fn"].log_prob(value) for trace in (drawn.model, other))
-            if not torch.allclose(one, two, rtol=1e-3, atol=1e-3, equal_nan=True):
-                raise InputError(
-                    f"expected entries that are independent given z, got a density at the site {name!r} that "
-                    "depends on x itself (as of an autoregressive decoder): what is missing has no mean there"
-                )
-
-
-def _moments_of(
-    pair: Pair, batch: Batch, drawn: Drawn, entries: Mapping[str, Tensor], columns: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance of p(x|z), and draws from it, at some entries: (K, B, columns) each."""
-    trace = drawn.model
-    size = (3, drawn.model_layout.num, len(batch), batch.x[0].numel())
-    out = torch.zeros(size, dtype=batch.x.dtype, device=batch.device)
-    for name, index in entries.items():
-        for number, value in enumerate(_moments(trace.nodes[name]["fn"])):
-            out[number][..., index] = _rows(pair, drawn, trace, name, value).to(out)
-    mean, variance, values = out[..., columns]
-    return mean, variance, values
-
-
-def _moments(fn: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance, and one draw; what a distribution does not know of itself is taken from the draw."""
-    drawn: Tensor = fn.sample()
-    try:
-        mean = fn.mean
-    except (NotImplementedError, AttributeError):
-        return drawn, torch.zeros_like(drawn), drawn
-    try:
-        return mean, fn.variance, drawn
-    except (NotImplementedError, AttributeError):
-        return mean, (drawn - mean).square(), drawn
-
-
-def _rows(pair: Pair, drawn: Drawn, trace: Trace, name: str, value: Tensor) -> Tensor:
-    """A value of an observed site, of all particles: (K, B, numbers of the site)."""
-    layout, fn = drawn.model_layout, trace.nodes[name]["fn"]
-    place = Place(pair.plate.axis(trace, name), fn.event_dim, value.ndim)
-    value = layout.unfold(value, place)
-    particles, data = value.ndim + layout.particles(place), value.ndim + place.data
-    return value.movedim((particles, data), (0, 1)).reshape(layout.num, layout.size, -1)
 
 
 def _refuse_non_finite(log_w: Tensor) -> None:
