@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         Observed,
     )
     from pyro_vae.errors import InputError, NonFiniteLossError
+    from pyro_vae.exchange import to_datatree
     from pyro_vae.importance import BoundCurve, ELBOEstimate, LogEvidence, elbo, log_evidence, log_weights
     from pyro_vae.imputation import Imputation, LogConditional, impute, log_conditional
     from pyro_vae.likelihoods import (
@@ -273,6 +274,7 @@ __all__ = [
     "log_evidence",
     "log_weights",
     "reliability",
+    "to_datatree",
 ]
 
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
-from pyro_vae.programs import Drawn, Pair, Place, entries_of, sites
+from pyro_vae.programs import Drawn, Pair, entries_of, rows_of, sites
 from pyro_vae.randomness import own_draws
 
 
@@ -71,7 +70,7 @@ def _moments_of(pair: Pair, batch: Batch, drawn: Drawn, entries: Mapping[str, Te
     out = torch.zeros(size, dtype=batch.x.dtype, device=batch.device)
     for name, index in entries.items():
         for number, value in enumerate(_moments(trace.nodes[name]["fn"])):
-            out[number][..., index] = _rows(pair, drawn, trace, name, value).to(out)
+            out[number][..., index] = rows_of(pair, drawn, name, value).to(out)
     return out
 
 
@@ -86,12 +85,3 @@ def _moments(fn: Any) -> tuple[Tensor, Tensor, Tensor]:
         return mean, fn.variance, drawn
     except (NotImplementedError, AttributeError):
         return mean, (drawn - mean).square(), drawn
-
-
-def _rows(pair: Pair, drawn: Drawn, trace: Trace, name: str, value: Tensor) -> Tensor:
-    """A value of an observed site, of all particles: (K, B, numbers of the site)."""
-    layout, fn = drawn.model_layout, trace.nodes[name]["fn"]
-    place = Place(pair.plate.axis(trace, name), fn.event_dim, value.ndim)
-    value = layout.unfold(value, place)
-    particles, data = value.ndim + layout.particles(place), value.ndim + place.data
-    return value.movedim((particles, data), (0, 1)).reshape(layout.num, layout.size, -1)

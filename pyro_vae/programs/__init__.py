@@ -4,7 +4,7 @@ from pyro_vae.batch import Program
 from pyro_vae.programs.enumeration import Terms
 from pyro_vae.programs.latents import Latents, LogProbs
 from pyro_vae.programs.layout import Layout, Place
-from pyro_vae.programs.pair import Drawn, GivenLatents, Pair
+from pyro_vae.programs.pair import Drawn, GivenLatents, Pair, rows_of
 from pyro_vae.programs.running import one_at_a_time, refusals, say
 from pyro_vae.programs.simulation import Simulated, entries_of, simulate
 from pyro_vae.programs.sites import plates, sites, unscaled
@@ -24,6 +24,7 @@ __all__ = [
     "one_at_a_time",
     "plates",
     "refusals",
+    "rows_of",
     "say",
     "simulate",
     "sites",

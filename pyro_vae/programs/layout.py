@@ -87,6 +87,12 @@ class Layout:
         start, stop, _ = where.indices(value.shape[place.data])
         return value.narrow(self.particles(place), k, 1).narrow(place.data, start, stop - start)
 
+    def leading(self, value: Tensor, place: Place) -> Tensor:
+        """A value of a run with draws and data as its first axes: (K, B, …)."""
+        unfolded = self.unfold(value, place)
+        axes = (unfolded.ndim + self.particles(place), unfolded.ndim + place.data)
+        return unfolded.movedim(axes, (0, 1))
+
     def particles(self, place: Place) -> int:
         """The axis of the particles in a value that `unfold` gave, from the right."""
         return -self.depth - 1 - place.event_dim

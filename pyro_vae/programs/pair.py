@@ -279,6 +279,13 @@ class Pair:
         )
 
 
+def rows_of(pair: Pair, drawn: Drawn, name: str, value: Tensor) -> Tensor:
+    """A value of an observed site, of all particles: (K, B, numbers of the site)."""
+    layout, fn = drawn.model_layout, drawn.model.nodes[name]["fn"]
+    place = Place(pair.plate.axis(drawn.model, name), fn.event_dim, value.ndim)
+    return layout.leading(value, place).reshape(layout.num, layout.size, -1)
+
+
 @contextmanager
 def _store_kept_where_refused() -> Iterator[None]:
     """Take parameters that a look has made out of Pyro's store where the programs are refused."""
