@@ -21,7 +21,7 @@ def test_python_blocks_run_in_order(trained: Path, tmp_path: Path, monkeypatch: 
     shutil.copytree(trained, tmp_path / "runs/mnist")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     namespace: dict[str, object] = {"__name__": "readme"}
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
