@@ -29,8 +29,8 @@ class Likelihood(nn.Module, ABC):
     One that depends on something given beside x names it, `conditions = ("label",)`, and is called with it:
     `likelihood(z, label=y)`; `check_conditions` refuses what does not fit.
 
-    On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape` and
-    `levels` (the number of grey levels of the data) are filled in; all others become options.
+    On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape`, `levels` (the
+    number of grey levels of the data) and `columns` (of a table) are filled in; all others become options.
     """
 
     decoder: nn.Module
