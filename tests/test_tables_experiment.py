@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_tables_are_split_by_the_seed() -> None:
 
 
 def test_intervals_are_paired_by_split() -> None:
-    records = [{"log_p": {"VAE": [level + 1.0], "other": [level]}} for level in (0.0, 50.0, -20.0)]
+    records: list[Any] = [{"log_p": {"VAE": [level + 1.0], "other": [level]}} for level in (0.0, 50.0, -20.0)]
     assert interval(records, "other") == pytest.approx((1, 1, 1)) and verdict(records, "other") == "better"
     records[0]["log_p"]["other"] = [4.0]
     assert verdict(records, "other") == "within noise"
