@@ -4,6 +4,8 @@ A data set is a `Dataset`, whose `train`, `valid` and `test` are each a `Split`:
 from a file, stored as whole numbers or floats, indexed per batch, on any device. `batches` yields one epoch
 of a split.
 
+Mixed tables, from CSV, Parquet or columns in memory, are a `Table`.
+
 Which form x must have, its likelihood says: that of a binary model is one of bits, so grey pictures are
 binarised first. Results under different forms must not be compared. `Dataset.protocol` says in words, and
 `Split.hash` in 16 digits, what was evaluated. The forms are classes: `Dynamic`, `Static`, `Threshold`,
@@ -36,7 +38,8 @@ from pyro_vae.data.forms import (
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
 from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
-from pyro_vae.data.tables import SklearnTable, Table, filled_cells, is_table, rows_in
+from pyro_vae.data.table_files import filled_cells, is_table, rows_in
+from pyro_vae.data.tables import SklearnTable, Table
 
 __all__ = [
     "FORMS",

@@ -1,15 +1,14 @@
 """Mixed tables: numbers, counts, truth values and categories, with entries that are missing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.columns import Columns, Schema, measure_in_words, words_of
-from pyro_vae.data.cells import MISSING_WORDS, SUFFIXES, Cells, cells_in, cells_of, read_cells, write_cells
+from pyro_vae.data.cells import MISSING_WORDS, Cells, cells_in, cells_of, write_cells
 from pyro_vae.data.checks import check_seed
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.encoding import find_columns, labels_of, rows_of, split_by, to_columns, without
@@ -122,7 +121,7 @@ class Table(Dataset):
         Raises:
             InputError: as for a file.
 
-        >>> Table.from_columns({"age": range(20, 40), "weight": np.linspace(50, 80, 20)}).sizes
+        >>> Table.from_columns({"age": range(20, 40), "weight": [50 + i / 7 for i in range(20)]}).sizes
         Sizes(train=16, valid=2, test=2)
         """
         table = cls.__new__(cls)
@@ -266,52 +265,3 @@ def sklearn_columns(name: str) -> dict[str, NDArray[Any]]:
         return {**found, "progression": loaded.target}
     target = "cultivar" if name == "wine" else "diagnosis"
     return {**found, target: loaded.target_names[loaded.target]}
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file is one of a table, by its name."""
-    return path.suffix.lower() in SUFFIXES
-
-
-def rows_in(
-    path: Path,
-    columns: Columns,
-    *,
-    decimal: str = ".",
-    thousands: str = "",
-    missing_words: Sequence[str] = MISSING_WORDS,
-) -> NDArray[np.float32]:
-    """The rows of a file as x (N, D), by the columns of another table.
-
-    Args:
-        path: A `.csv`, `.tsv`, `.txt` or `.parquet` that has these columns, and others or not.
-        columns: Of the training.
-        decimal: The decimal sign.
-        thousands: The sign between thousands.
-        missing_words: What means missing, beside an empty cell.
-
-    Raises:
-        InputError: as `Table`; where a column is not there, or a word is none of its kind and classes.
-    """
-    cells = without({"all": read_cells(path)}, missing_words)["all"]
-    return rows_of(cells, columns, Numerals(decimal, thousands))
-
-
-def filled_cells(
-    path: Path, columns: Columns, filled: NDArray[Any], missing_words: Sequence[str] = MISSING_WORDS
-) -> bytes:
-    """The table of a file as CSV, with words in the place of missing entries; all else as it was.
-
-    Args:
-        path: Of the file.
-        columns: Of the training.
-        filled: (N, D), x with numbers in the place of what was missing.
-        missing_words: What means missing, beside an empty cell.
-    """
-    cells = without({"all": read_cells(path)}, missing_words)["all"]
-    words = {name: list(column) for name, column in zip(cells.names, cells.columns, strict=True)}
-    for place, column in enumerate(columns):
-        of_column = words[column.name]
-        for row in [row for row, word in enumerate(of_column) if not word]:
-            of_column[row] = column.word(float(filled[row, place]))
-    return write_cells(cells.names, list(zip(*words.values(), strict=True)))

@@ -32,8 +32,8 @@ class Likelihood(nn.Module, ABC):
 
     Which form of the data it is a density of, `form_for` says; by default the data keep their own.
 
-    On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape` and
-    `levels` (the number of grey levels of the data) are filled in; all others become options.
+    On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape`, `levels` (the
+    number of grey levels of the data) and `columns` (of a table) are filled in; all others become options.
     """
 
     decoder: nn.Module
