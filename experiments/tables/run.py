@@ -31,7 +31,7 @@ from pyro_vae.randomness import own_randomness
 HERE = Path(__file__).parent
 
 #: Random splits of each table.
-SPLITS = {"wine": 5, "breast_cancer": 3, "diabetes": 2, "flights": 3}
+SPLITS = {"wine": 5, "breast_cancer": 3, "diabetes": 3, "flights": 3}
 
 
 def tables(smoke: bool) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class NormalColumns(ColumnDensity):
             each entry).
         log_scale_bounds: Range of log σ, approached smoothly.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> column = Column("height", "real", location=1.7, scale=0.1)
     >>> law = NormalColumns().made_for(MLP().decoder(5, (1,)), (column,))
     >>> law(torch.zeros(3, 200)).batch_shape
@@ -137,7 +137,7 @@ class StudentTColumns(NormalColumns):
             each entry).
         log_scale_bounds: Range of log σ, approached smoothly.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> column = Column("income", "heavy_tailed", location=3e4, scale=2e4)
     >>> law = StudentTColumns(df=3.0).made_for(MLP().decoder(5, (1,)), (column,))
     >>> law(torch.zeros(3, 200)).batch_shape
@@ -183,7 +183,7 @@ class LogNormalColumns(NormalColumns):
             each entry).
         log_scale_bounds: Range of log σ, approached smoothly.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> column = Column("price", "positive", location=4.0, scale=0.7)
     >>> law = LogNormalColumns().made_for(MLP().decoder(5, (1,)), (column,))
     >>> law(torch.zeros(3, 200)).sample().min() > 0
@@ -219,7 +219,7 @@ class CountColumns(ColumnDensity):
 class PoissonColumns(CountColumns):
     """Poisson(x_d; μ_d(z)), of variance μ.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> law = PoissonColumns().made_for(MLP().decoder(5, (1,)), (Column("visits", "count", typical=3.0),))
     >>> law(torch.zeros(3, 200)).batch_shape
     torch.Size([3, 1])
@@ -233,7 +233,7 @@ class PoissonColumns(CountColumns):
 class NegativeBinomialColumns(CountColumns):
     """NB(x_d; μ_d(z), θ_d), of variance μ + μ²/θ, with one learned θ for each column.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> columns = (Column("visits", "count", typical=3.0),)
     >>> law = NegativeBinomialColumns().made_for(MLP().decoder(5, (1,)), columns)
     >>> law(torch.zeros(3, 200)).batch_shape
@@ -256,7 +256,7 @@ class NegativeBinomialColumns(CountColumns):
 class BernoulliColumns(ColumnDensity):
     """Bernoulli(x_d; σ(l_d(z))) of 0 and 1, starting about the share of 1 in the training data.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> columns = (Column("smokes", "yes_no", ("no", "yes"), location=0.3),)
     >>> BernoulliColumns().made_for(MLP().decoder(5, (1,)), columns)(torch.zeros(3, 200)).batch_shape
     torch.Size([3, 1])
@@ -279,7 +279,7 @@ class BernoulliColumns(ColumnDensity):
 class CategoricalColumns(ColumnDensity):
     """softmax(l_d(z))_c of the class c of each column.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> columns = (Column("city", "category", ("Bonn", "Kiel", "Ulm")), Column("sex", "category", ("f", "m")))
     >>> CategoricalColumns().made_for(MLP().decoder(5, (2,)), columns)(torch.zeros(3, 200)).probs.shape
     torch.Size([3, 2, 3])

@@ -31,7 +31,7 @@ class ColumnsEncoder(nn.Module):
     Raises:
         InputError: where the network takes inputs of another shape.
 
-    >>> from pyro_vae import MLP
+    >>> from pyro_vae import MLP, Column
     >>> columns = (Column("age", "count"), Column("city", "category", ("Bonn", "Kiel", "Ulm")))
     >>> ColumnsEncoder.seen_shape(columns)
     (4,)
