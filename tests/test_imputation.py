@@ -213,8 +213,8 @@ def test_what_does_not_fit_into_memory_is_halved() -> None:
     plain = pv.impute(masked_program, masked_guide, x, num_particles=2000)
     with pytest.warns(UserWarning, match=r"draws at once do not fit into memory: going on with"):
         halved = pv.impute(hungry, masked_guide, x, num_particles=2000)
-    assert torch.allclose(halved.mean, plain.mean, atol=0.05)
-    assert torch.allclose(halved.log_evidence, plain.log_evidence, atol=0.05)
+    assert torch.allclose(halved.mean, plain.mean, atol=0.15)
+    assert torch.allclose(halved.log_evidence, plain.log_evidence, atol=0.15)
     assert not torch.equal(halved.draws, plain.draws)
 
 
