@@ -160,6 +160,9 @@ def test_an_encoder_sees_the_mean_and_if_asked_the_mask() -> None:
     assert blind(x).tolist() == [[1, 8, 3], [7, 8, 5]]
     assert seeing(x).tolist() == [[1, 8, 3, 1, 0, 1], [7, 8, 5, 0, 0, 1]]
     assert (blind.sees_mask, seeing.sees_mask) == (False, True)
+    plain = pv.ObservedEncoder(pv.Network(torch.nn.Identity(), (3,), (3,)), (3,))
+    plain.fill[0] = 1.0  # one number for all is kept as one for each, which a training can restore
+    assert plain(x[:1]).tolist() == [[1, 0, 3]]
     with refused(
         r"expected an encoder of shape \(3,\), or \(6,\) for one that sees which entries .*, got \(4,\)"
     ):

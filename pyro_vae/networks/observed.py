@@ -44,9 +44,8 @@ class ObservedEncoder(nn.Module):
                 f"entries are observed, got {taken}: build it for one of these"
             )
         self.sees_mask = taken == doubled
-        self.register_buffer(
-            "fill", torch.as_tensor(fill, dtype=torch.get_default_dtype()).expand(data_shape)
-        )
+        filled = torch.as_tensor(fill, dtype=torch.get_default_dtype()).expand(data_shape)
+        self.register_buffer("fill", filled.clone())  # a number for each entry, which can be written to
 
     @staticmethod
     def doubled(data_shape: Shape) -> Shape:
