@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 def main(arguments: list[str] | None = None) -> int:
     options = options_of(__doc__, HERE, arguments)
     setting = SMOKE if options.smoke else Options()
-    data = data_of(pv.Digits() if options.smoke else pv.StaticMNIST(), setting.sizes)
+    data = data_of(pv.Digits(form=pv.Static()) if options.smoke else pv.StaticMNIST(), setting.sizes)
     about = {"hash": data.incomplete.test.hash(), **setting._asdict()}
     about = {name: _listed(each) for name, each in about.items()}
     records = Records(options.out / "models.jsonl", about)

@@ -29,7 +29,7 @@ def data_of(source: pv.Dataset, sizes: tuple[int, int, int]) -> Data:
     """Bits of which each pixel is missing with probability 1/2, whatever it and all others are.
 
     Args:
-        source: Bits.
+        source: Bits that are the same at each use.
         sizes: How many images of train, valid and test are used, at the most.
     """
     splits = (source.train, source.valid, source.test)
