@@ -111,6 +111,7 @@ if TYPE_CHECKING:
         StudentTPrior,
         VampPrior,
     )
+    from pyro_vae.proposals import LocalProposal
     from pyro_vae.reports import Evaluation, evaluate
     from pyro_vae.training import Epoch, History, fit
     from pyro_vae.vae import (
@@ -186,6 +187,7 @@ __all__ = [
     "Lattice",
     "Levels",
     "Likelihood",
+    "LocalProposal",
     "LogConditional",
     "LogEvidence",
     "LowRankNormalPosterior",

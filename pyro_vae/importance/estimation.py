@@ -1,0 +1,143 @@
+"""An estimate of log p(x), from the fit of a proposal to the draws that count."""
+
+from typing import Any, Literal, NamedTuple, Self
+
+from torch import Tensor
+from tqdm import tqdm
+
+from pyro_vae.batch import Batch, Program
+from pyro_vae.compiled import Compile
+from pyro_vae.errors import InputError
+from pyro_vae.importance.pilot import Pilot
+from pyro_vae.importance.results import LogEvidence
+from pyro_vae.importance.sampling import Sampling
+from pyro_vae.importance.summary import log_evidence_of
+from pyro_vae.importance.weights import Weights, of_family, of_guide
+from pyro_vae.programs import Pair
+from pyro_vae.proposals import LocalProposal
+from pyro_vae.proposals.fitted import Fitting, with_parameters
+from pyro_vae.proposals.local import Family, family_of
+from pyro_vae.storage.resumable import Resumable
+
+#: What importance sampling draws from: the guide, or a proposal fitted to each datum.
+Proposal = Literal["guide", "local"] | LocalProposal
+
+
+def local_of(proposal: Proposal) -> LocalProposal | None:
+    """How a proposal is fitted; None for the guide as it is."""
+    if isinstance(proposal, LocalProposal):
+        return proposal
+    if proposal not in ("guide", "local"):
+        raise InputError(f"proposal expects 'guide', 'local' or a LocalProposal, got {proposal!r}")
+    return LocalProposal() if proposal == "local" else None
+
+
+class Proposed(NamedTuple):
+    """Model and guide, and what is drawn from."""
+
+    pair: Pair
+    weights: Weights
+    local: LocalProposal | None = None
+    family: Family | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Program,
+        guide: Program,
+        data: Batch,
+        local: LocalProposal | None,
+        *,
+        compile: Compile,
+        data_plate: str | None,
+    ) -> Self:
+        """Both programs, looked into."""
+        if local is None:
+            pair = Pair(model, guide, data, density=True, data_plate=data_plate)
+            return cls(pair, Weights(pair, of_guide(pair), compile))
+        family = family_of(model, guide, data, local, data_plate=data_plate)
+        return cls(family.pair, Weights(family.pair, of_family(family), compile), local, family)
+
+    @property
+    def name(self) -> str:
+        """What is drawn from, in words."""
+        return "guide" if self.family is None else "local proposal"
+
+
+class Estimation:
+    """The fit, a pilot and the draws that count, one after the other, each from where it was interrupted.
+
+    What the fit and the pilot have found is frozen before the first draw that counts, so that the estimate of
+    p(x) is unbiased.
+
+    Args:
+        proposed: What is drawn from.
+        data: N data.
+        most: Draws per datum; with `until` at the most.
+        rows: Draws handled at once.
+        until: Monte Carlo standard error that each datum should have, in nats.
+    """
+
+    def __init__(
+        self, proposed: Proposed, data: Batch, most: int, *, rows: int, until: float | None = None
+    ) -> None:
+        if proposed.pair.whole and until is not None:
+            raise InputError(
+                "until_standard_error expects a guide that can be run on a part of the data, got one for "
+                "these very data: leave it out"
+            )
+        self.proposed, self.data, self.most = proposed, data, most
+        self.rows, self.until = rows, until
+        #: What is finished, for a checkpoint.
+        self.done: dict[str, Any] = {}
+
+    def run(self, kept: Resumable, bar: "tqdm[Any]") -> LogEvidence:
+        """All of it."""
+        data = self.fitted(kept, bar)
+        return self.drawn(data, self._numbers(data, kept, bar), kept, bar)
+
+    def fitted(self, kept: Resumable, bar: "tqdm[Any]") -> Batch:
+        """The data, with the parameters of their proposals beside them where these are fitted."""
+        self.done = dict((kept.state or {}).get("done", {}))
+        local, family = self.proposed.local, self.proposed.family
+        if local is None or family is None:
+            return self.data
+        if "fit" not in self.done:
+            work = Fitting(family, self.data, local.draws)
+            self._load(work, "fit", kept)
+            self.done["fit"] = self._fit(work, local, kept, bar)
+        return with_parameters(self.data, [each.to(self.data.device) for each in self.done["fit"]])
+
+    def _fit(self, work: Fitting, local: LocalProposal, kept: Resumable, bar: "tqdm[Any]") -> list[Tensor]:
+        draws = [len(group) * local.draws for group in work.groups]
+        bar.total = local.steps * sum(draws)
+        return work.run(lambda: self._keep(kept, "fit", work), lambda size: bar.update(size * local.draws))
+
+    def _numbers(self, data: Batch, kept: Resumable, bar: "tqdm[Any]") -> int | Tensor:
+        """How often each datum is drawn."""
+        if self.until is None:
+            return self.most
+        if "numbers" not in self.done:
+            work = Pilot(self.proposed.weights, data, self.until, self.most, rows=self.rows)
+            self._load(work, "pilot", kept)
+            self.done["numbers"] = work.run(lambda: self._keep(kept, "pilot", work), bar)
+        numbers: Tensor = self.done["numbers"].to(data.device)
+        return numbers
+
+    def drawn(
+        self, data: Batch, numbers: int | Tensor, kept: Resumable, bar: "tqdm[Any]", stage: str = "draws"
+    ) -> LogEvidence:
+        """Fresh draws, of each datum so many."""
+        work = Sampling(self.proposed.weights, data, numbers, rows=self.rows)
+        self._load(work, stage, kept)
+        found = work.run(lambda: self._keep(kept, stage, work), bar)
+        return log_evidence_of(found, work.levels, self.proposed.name)
+
+    def _load(self, work: "Fitting | Pilot | Sampling", stage: str, kept: Resumable) -> None:
+        """Go on where the file was written in this stage."""
+        state = kept.state or {}
+        if state.get("stage") == stage:
+            work.load(state["now"])
+
+    def _keep(self, kept: Resumable, stage: str, work: "Fitting | Pilot | Sampling") -> None:
+        kept.keep(lambda: {"done": self.done, "stage": stage, "now": work.state()})
