@@ -1,22 +1,26 @@
 """An estimate of log p(x), from the fit of a proposal to the draws that count."""
 
+import math
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled import Compile
 from pyro_vae.errors import InputError
-from pyro_vae.importance.pilot import Pilot
+from pyro_vae.importance.pilot import FIRST, Pilot
 from pyro_vae.importance.results import LogEvidence
 from pyro_vae.importance.sampling import Sampling
 from pyro_vae.importance.summary import log_evidence_of
 from pyro_vae.importance.weights import Weights, of_family, of_guide
 from pyro_vae.programs import Pair
 from pyro_vae.proposals import LocalProposal
+from pyro_vae.proposals.choosing import family_of
+from pyro_vae.proposals.family import Family
 from pyro_vae.proposals.fitted import Fitting, with_parameters
-from pyro_vae.proposals.local import Family, family_of
 from pyro_vae.storage.resumable import Resumable
 
 #: What importance sampling draws from: the guide, or a proposal fitted to each datum.
@@ -55,7 +59,7 @@ class Proposed(NamedTuple):
         if local is None:
             pair = Pair(model, guide, data, density=True, data_plate=data_plate)
             return cls(pair, Weights(pair, of_guide(pair), compile))
-        family = family_of(model, guide, data, local, data_plate=data_plate)
+        family = family_of(model, guide, data, local, compile=compile, data_plate=data_plate)
         return cls(family.pair, Weights(family.pair, of_family(family), compile), local, family)
 
     @property
@@ -102,16 +106,25 @@ class Estimation:
         local, family = self.proposed.local, self.proposed.family
         if local is None or family is None:
             return self.data
+        if "needed" not in self.done:
+            self.done["needed"] = self._needed(local, kept, bar)
         if "fit" not in self.done:
-            work = Fitting(family, self.data, local.draws)
+            work = Fitting(family, self.data, self.done["needed"].to(self.data.device), local.draws)
             self._load(work, "fit", kept)
-            self.done["fit"] = self._fit(work, local, kept, bar)
+            bar.total = bar.n + local.steps * local.draws * sum(map(len, work.hard))
+            keep = partial(self._keep, kept, "fit", work)
+            self.done["fit"] = work.run(keep, lambda size: bar.update(size * local.draws))
         return with_parameters(self.data, [each.to(self.data.device) for each in self.done["fit"]])
 
-    def _fit(self, work: Fitting, local: LocalProposal, kept: Resumable, bar: "tqdm[Any]") -> list[Tensor]:
-        draws = [len(group) * local.draws for group in work.groups]
-        bar.total = local.steps * sum(draws)
-        return work.run(lambda: self._keep(kept, "fit", work), lambda size: bar.update(size * local.draws))
+    def _needed(self, local: LocalProposal, kept: Resumable, bar: "tqdm[Any]") -> Tensor:
+        """Whether the guide is no good proposal for a datum, (N,), by a pilot."""
+        if local.above == -math.inf:
+            return torch.ones(len(self.data), dtype=torch.bool, device=self.data.device)
+        of_q = Weights(self.proposed.pair, of_guide(self.proposed.pair), self.proposed.weights.compile)
+        work = Sampling(of_q, self.data, FIRST, rows=self.rows)
+        self._load(work, "look", kept)
+        found = work.run(partial(self._keep, kept, "look", work), bar)
+        return ~(found["pareto_k"][0] <= local.above)  # not a number is not known to be good
 
     def _numbers(self, data: Batch, kept: Resumable, bar: "tqdm[Any]") -> int | Tensor:
         """How often each datum is drawn."""
@@ -120,7 +133,7 @@ class Estimation:
         if "numbers" not in self.done:
             work = Pilot(self.proposed.weights, data, self.until, self.most, rows=self.rows)
             self._load(work, "pilot", kept)
-            self.done["numbers"] = work.run(lambda: self._keep(kept, "pilot", work), bar)
+            self.done["numbers"] = work.run(partial(self._keep, kept, "pilot", work), bar)
         numbers: Tensor = self.done["numbers"].to(data.device)
         return numbers
 
@@ -130,7 +143,7 @@ class Estimation:
         """Fresh draws, of each datum so many."""
         work = Sampling(self.proposed.weights, data, numbers, rows=self.rows)
         self._load(work, stage, kept)
-        found = work.run(lambda: self._keep(kept, stage, work), bar)
+        found = work.run(partial(self._keep, kept, stage, work), bar)
         return log_evidence_of(found, work.levels, self.proposed.name)
 
     def _load(self, work: "Fitting | Pilot | Sampling", stage: str, kept: Resumable) -> None:

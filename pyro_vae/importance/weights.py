@@ -11,8 +11,8 @@ from pyro_vae.compiled import FlatFunction
 from pyro_vae.compiled.policy import WEIGHTS, Compile, choose
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Pair
+from pyro_vae.proposals.family import Family
 from pyro_vae.proposals.fitted import apart
-from pyro_vae.proposals.local import Family
 
 #: Log weights (K, B) of K draws of data; the first chunk of a batch is validated.
 LogWeights = Callable[[Batch, int, bool], Tensor]

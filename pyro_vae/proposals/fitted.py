@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.batch import Batch
-from pyro_vae.proposals.local import Family
+from pyro_vae.proposals.family import Family
 from pyro_vae.randomness import random_state, set_random_state
 
 #: The name of a parameter beside x; no argument of a program is called so.
@@ -27,18 +27,25 @@ def apart(batch: Batch) -> tuple[Batch, list[Tensor]]:
 
 
 class Fitting:
-    """Fits proposals to all data, group by group; it can go on from any finished group.
+    """Fits proposals to those data that need one, group by group; it can go on from any finished group.
 
     Args:
         family: What is fitted.
         data: N data.
+        needed: Which of them, (N,); the others have the member that is nearest to the guide.
         draws: Of z for each datum in a step.
     """
 
-    def __init__(self, family: Family, data: Batch, draws: int) -> None:
+    def __init__(self, family: Family, data: Batch, needed: Tensor, draws: int) -> None:
         self.family, self.data = family, data
-        size = max(family.pair.rows // draws, 1, family.pair.whole)
-        self.groups = list(data.split(size))
+        size = max(family.pair.rows // draws, 1)
+        places = [each.nonzero()[:, 0] for each in (needed, ~needed)]
+        if family.pair.whole:  # which takes these very data only
+            everything = torch.arange(len(data), device=data.device)
+            places = [everything, everything[:0]] if bool(needed.any()) else [everything[:0], everything]
+            size = len(data)
+        #: Places of data that are worked on together: of those that need a fit, and of the others.
+        self.hard, self.easy = (list(where.split(size)) if len(where) else [] for where in places)
         self._done: list[list[Tensor]] = []
         self._random: list[Tensor] = random_state(data.device)
 
@@ -49,16 +56,19 @@ class Fitting:
             keep: May keep the state at each step.
             update: Takes the number of data of each step.
         """
-        for group in self.groups[len(self._done) :]:
+        for where in self.hard[len(self._done) :]:
 
-            def after(size: int = len(group)) -> None:
+            def after(size: int = len(where)) -> None:
                 update(size)
                 keep()
 
             self._random = random_state(self.data.device)
+            group = self.data[where]
             self.family.pair.check(group)
             self._done.append(self.family.fit(group, after))
-        return [torch.cat(parts) for parts in zip(*self._done, strict=True)]
+        parts = [*self._done, *(self.family.first(self.data[where]) for where in self.easy)]
+        order = torch.cat([*self.hard, *self.easy]).argsort()
+        return [torch.cat(each)[order] for each in zip(*parts, strict=True)]
 
     def state(self) -> dict[str, Any]:
         """All of it, for a checkpoint; a group at work begins anew, with the random numbers that it had."""
