@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyro_vae.annealing import (
         AnnealedEvidence,
+        AutoEvidence,
         BidirectionalGap,
         annealed_log_evidence,
+        auto_log_evidence,
         bidirectional_gap,
     )
     from pyro_vae.batch import Batch
@@ -136,6 +138,7 @@ __all__ = [
     "Architecture",
     "ArrayFile",
     "AsGiven",
+    "AutoEvidence",
     "Autoencoder",
     "BagOfWords",
     "Batch",
@@ -220,6 +223,7 @@ __all__ = [
     "agreement",
     "annealed_log_evidence",
     "assemble",
+    "auto_log_evidence",
     "bidirectional_gap",
     "bits_per_dim",
     "calibrate",

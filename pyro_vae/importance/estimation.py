@@ -21,6 +21,8 @@ from pyro_vae.proposals import LocalProposal
 from pyro_vae.proposals.choosing import family_of
 from pyro_vae.proposals.family import Family
 from pyro_vae.proposals.fitted import Fitting, with_parameters
+from pyro_vae.randomness import own_randomness
+from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.storage.resumable import Resumable
 
 #: What importance sampling draws from: the guide, or a proposal fitted to each datum.
@@ -142,8 +144,10 @@ class Estimation:
     ) -> LogEvidence:
         """Fresh draws, of each datum so many."""
         work = Sampling(self.proposed.weights, data, numbers, rows=self.rows)
-        self._load(work, stage, kept)
-        found = work.run(partial(self._keep, kept, stage, work), bar)
+        if stage not in self.done:
+            self._load(work, stage, kept)
+            self.done[stage] = dict(work.run(partial(self._keep, kept, stage, work), bar))
+        found = {name: each.to(data.device) for name, each in self.done[stage].items()}
         return log_evidence_of(found, work.levels, self.proposed.name)
 
     def _load(self, work: "Fitting | Pilot | Sampling", stage: str, kept: Resumable) -> None:
@@ -154,3 +158,10 @@ class Estimation:
 
     def _keep(self, kept: Resumable, stage: str, work: "Fitting | Pilot | Sampling") -> None:
         kept.keep(lambda: {"done": self.done, "stage": stage, "now": work.state()})
+
+
+def identity_of(pair: Pair, data: Batch) -> dict[str, Any]:
+    """What tells one pair of programs and its data from another."""
+    with own_randomness(0, data.device):
+        probe = pair.log_weights(pair.ends(data), 4, validate=False)
+    return {"data": fingerprint(data), "device": data.device.type, "programs": probe.cpu()}

@@ -10,12 +10,10 @@ from torch import Tensor
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
 from pyro_vae.errors import InputError, count, draws
-from pyro_vae.importance.estimation import Estimation, Proposal, Proposed, local_of
+from pyro_vae.importance.estimation import Estimation, Proposal, Proposed, identity_of, local_of
 from pyro_vae.importance.results import LogEvidence, warn_of_zeros
-from pyro_vae.programs import Pair, Program, one_at_a_time, say
+from pyro_vae.programs import Program, one_at_a_time, say
 from pyro_vae.progress import progress_bar
-from pyro_vae.randomness import own_randomness
-from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.storage.resumable import Resumable
 
 
@@ -94,7 +92,7 @@ def log_evidence(
     settings: dict[str, Any] = {}
     if checkpoint is not None:
         asked = {"num_particles": most, "until_standard_error": until, "rows": rows, "compile": compile}
-        settings = {**asked, "proposal": str(local or "guide"), **_identity(proposed.pair, data)}
+        settings = {**asked, "proposal": str(local or "guide"), **identity_of(proposed.pair, data)}
     with (
         Resumable(checkpoint, settings, data.device) as kept,
         progress_bar(progress, unit="draw", unit_scale=True) as bar,
@@ -102,13 +100,6 @@ def log_evidence(
         result = work.run(kept, bar)
     _warn(result, until, most)
     return result
-
-
-def _identity(pair: Pair, data: Batch) -> dict[str, Any]:
-    """What tells one pair of programs and its data from another."""
-    with own_randomness(0, data.device):
-        probe = pair.log_weights(pair.ends(data), 4, validate=False)
-    return {"data": fingerprint(data), "device": data.device.type, "programs": probe.cpu()}
 
 
 def _positive(error: float) -> float:

@@ -13,6 +13,15 @@ from pyro_vae.proposals.options import LocalProposal
 MOST = 64
 
 
+def can_be_fitted(model: Program, guide: Program, batch: Batch) -> bool:
+    """Whether there is a family of proposals for these programs; random numbers go on as if unused."""
+    try:
+        family_of(model, guide, batch, LocalProposal(), compile="off", data_plate=None)
+    except InputError:
+        return False
+    return True
+
+
 def family_of(
     model: Program,
     guide: Program,
