@@ -87,11 +87,11 @@ def evaluate(
         data = run.data()
     split = split or held_out(data)
     if method is None:
-        method = (
-            "importance" if vae.no_evidence else usual_method(vae, like(vae, part_of(data, split, num_data)))
-        )
-    drawn, annealed = (particles, until_standard_error), (chains, temperatures, start, simulated)
-    estimator = Estimator(method, *drawn, *annealed, budget)
+        part = part_of(data, split, num_data)
+        method = "importance" if vae.no_evidence else usual_method(vae, like(vae, part))
+    estimator = Estimator(
+        method, particles, until_standard_error, chains, temperatures, start, simulated, budget
+    )
     certificate = None
     if method == "annealed" and simulated and not vae.no_evidence:
         part = part_of(data, split, num_data)

@@ -59,7 +59,7 @@ def _certified(found: Mapping[str, Any], split: str) -> dict[str, str]:
     if "at_least" not in found:
         return {}
     bound, delta = found["at_least"]["bound"], found["at_least"]["delta"]
-    words = f"for these {found['num_data']} {split} data but with probability {delta:g}, whatever the weights"
+    words = f"for these {found['num_data']} {split} data, with probability {1 - delta:g} whatever the weights"
     return {"at least": f"{bound:>10.3f} {words}"}
 
 
@@ -75,8 +75,8 @@ def draws_in_words(found: Mapping[str, Any]) -> str:
     local = f"{number} draws each from local proposals"
     if not found.get("annealed"):
         return local
-    chains = f"{found['chains']} chains, {found['temperatures']} temperatures"
-    return f"{local}, {found['annealed']} of them annealed instead ({chains})"
+    chains = f"{found['chains']} annealed chains each, {found['temperatures']} temperatures from the guide"
+    return f"{found['num_data'] - found['annealed']} by {local}, {found['annealed']} by {chains}"
 
 
 def belief(found: Mapping[str, Any], tails: Mapping[str, Any] | None, folder: object) -> dict[str, str]:
