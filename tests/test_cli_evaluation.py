@@ -48,7 +48,7 @@ def test_evaluate(pyro_vae: Run, trained: Path) -> None:
     status, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
     assert status == 0
     content = json.loads((trained / "evaluation.json").read_text())
-    assert content["log_evidence"]["method"] == "importance"
+    assert content["log_evidence"]["method"] == "local"
     assert (content["log_evidence"]["particles"], content["log_evidence"]["num_data"]) == (20, 50)
     assert {"units", "protocol", "data_hash", "elbo", "seed", "device", "versions"} < set(content)
     assert f"{content['log_evidence']['estimate']:.3f}" in out
@@ -95,18 +95,19 @@ def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) ->
     part = data.test.subset(20)
     with own_randomness(3, vae.device):
         terms = pv.elbo(vae.model, vae.guide, part.batch(), num_particles=10)
-        result = pv.log_evidence(vae.model, vae.guide, part.batch(), num_particles=40)
+        result = pv.log_evidence(vae.model, vae.guide, part.batch(), num_particles=40, proposal="local")
     content, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
     for name in ("standard_error", "effective_sample_size", "largest_share", "pareto_k"):
         assert np.array_equal(arrays[name], getattr(result, name).numpy(), equal_nan=True)
     assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
     assert np.array_equal(arrays["elbo"], terms.elbo.numpy())
-    assert (arrays["method"].item(), arrays["particles"].item()) == ("importance", 40)
+    assert (arrays["method"].item(), arrays["particles"].item()) == ("local", 40)
     assert content["log_evidence"] == {
         "estimate": result.mean,
         "standard_error": result.mean_standard_error,
         "monte_carlo_error": result.mean_monte_carlo_error,
-        "method": "importance",
+        "at_least": {"bound": result.certificate(), "delta": 0.05},
+        "method": "local",
         "particles": 40,
         "until_standard_error": None,
         "num_data": 20,
@@ -170,7 +171,7 @@ def test_draws_stop_at_an_error(pyro_vae: Run, trained: Path) -> None:
     assert found["log_evidence"]["until_standard_error"] == 0.05
     assert found["log_evidence"]["particles"] == many
     words = f"{many}" if few == many else f"{few} to {many}"
-    assert f"{words} importance samples each" in out
+    assert f"{words} draws each from local proposals" in out
     assert few < 4000
 
 
@@ -179,22 +180,23 @@ class Interruption:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
         self.calls, self.at, self.keep = 0, at, Resumable.keep
-        monkeypatch.setattr(Resumable, "keep", lambda kept, state: self(kept, state))
+        monkeypatch.setattr(Resumable, "keep", lambda kept, state, **how: self(kept, state, **how))
 
-    def __call__(self, kept: Resumable, state: Any) -> None:
+    def __call__(self, kept: Resumable, state: Any, **how: Any) -> None:
         self.calls += 1
         if self.calls == self.at:
             signal.raise_signal(signal.SIGINT)
-        self.keep(kept, state)
+        self.keep(kept, state, **how)
 
 
 @pytest.mark.parametrize(
     ("options", "other", "at"),
     [
         (ANNEALED, ("--start", "guide"), 155),  # past the certificate and the pilot run
+        (("--method", "importance", "--particles", 6000, "--num_data", 5), ("--seed", 1), 4),
         (("--particles", 6000, "--num_data", 5), ("--seed", 1), 4),
     ],
-    ids=["annealed", "importance"],
+    ids=["annealed", "importance", "local"],
 )
 def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
     pyro_vae: Run,
@@ -256,7 +258,7 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
     [
         (
             ("evaluate", "--chains", 8),
-            "--chains is an option of --method annealed, got --method importance: leave it out, or choose",
+            "--chains is an option of --method annealed, got --method local: leave it out, or choose another",
         ),
         (("evaluate", "--start", "guide"), "--start is an option of --method annealed"),
         (("evaluate", "--method", "annealed", "--particles", 9), "--particles is an option of --method imp"),
@@ -266,9 +268,17 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
             "chains expects a positive whole number, got 0",
         ),
         (("evaluate", "--until_standard_error", 0), "until_standard_error expects a positive number of nats"),
-        (("evaluate", "--method", "annealing"), "--method: expected one of 'importance', 'annealed', got an"),
+        (
+            ("evaluate", "--method", "annealing"),
+            "--method: expected one of 'importance', 'local', 'anneal",
+        ),
+        (("evaluate", "--budget", 9), "--budget is an option of --method auto, got --method local: leave it"),
+        (("evaluate", "--method", "auto", "--budget", -1), "budget expects a number of seconds, got -1"),
         (("evaluate", "--num_data", 0), "got 0"),
-        (("diagnose", "--particles", 9), "--particles is an option of --method importance, got --method ann"),
+        (
+            ("diagnose", "--particles", 9),
+            "--particles is an option of --method importance, local, auto",
+        ),
         (("diagnose", "--num_steps", 0), "num_steps expects a positive whole number, got 0"),
         (("diagnose", "--nuts", -1), "nuts expects a positive whole number, got -1"),
         (("diagnose", "--num_data", 7), "expected 8 data at least to diagnose, got 7"),
@@ -299,8 +309,7 @@ def test_methods_are_not_compared_with_each_other(pyro_vae: Run, trained: Path) 
     _, _, err = pyro_vae("compare", trained, "other")
     remedy = "evaluate other --split test --num_data 20 --method annealed --chains 3 --temperatures 6"
     assert (
-        f"by another method than {trained}: expected method annealed, got importance: use pyro-vae {remedy}"
-        in err
+        f"by another method than {trained}: expected method annealed, got local: use pyro-vae {remedy}" in err
     )
     assert pyro_vae(*remedy.split())[0] == 0
     status, out, _ = pyro_vae("compare", trained, "other")

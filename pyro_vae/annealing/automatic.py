@@ -257,7 +257,7 @@ def _transitions(temperatures: int) -> float:
 def _rounded(transitions: float) -> int:
     """As many temperatures as so many transitions allow, in two digits."""
     temperatures = min(max((transitions - _FIRST) / 1.2, _FEWEST), _MOST)
-    unit = 10 ** (int(math.log10(temperatures)) - 1)
+    unit = 10 ** max(int(math.log10(temperatures)) - 1, 0)
     return max(int(temperatures // unit) * unit, _FEWEST)
 
 

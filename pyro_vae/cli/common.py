@@ -27,7 +27,7 @@ def estimator_of(command: Callable[..., None], *, method: Method, **options: Any
         takers = [other for other, names in OPTIONS.items() if name in names]
         if takers and method not in takers and options[name] != defaults[name]:
             raise InputError(
-                f"--{name} is an option of --method {' or '.join(takers)}, got --method {method}: leave it "
+                f"--{name} is an option of --method {', '.join(takers)}, got --method {method}: leave it "
                 "out, or choose another method"
             )
     for name in ("particles", "chains", "temperatures"):

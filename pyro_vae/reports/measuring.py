@@ -75,11 +75,8 @@ def evaluation(
             measured = errors(vae.no_evidence)
         else:
             estimator = estimator or Estimator(usual_method(vae, x))
-            begun = time.perf_counter()
             result = estimator(vae, x, checkpoint=checkpoint, progress=progress)
-            seconds = time.perf_counter() - begun
             measured = _measured(vae, data, part, x, estimator, result, certificate)
-            measured["log_evidence"]["seconds"] = seconds
             per_datum = arrays(result)
             per_datum |= {name: measured["log_evidence"][name] for name in ("method", "particles")}
     content = {

@@ -43,7 +43,8 @@ def _measured(content: Mapping[str, Any], folder: object) -> list[str]:
     bound = content["elbo"][content["split"]]["elbo"]
     if found["estimate"] < bound:
         lines.append(f"{'':<15}below the ELBO: too few draws or temperatures to be an estimate of log p(x)")
-    rows = _certified(found, content["split"]) | belief(found, content["pareto_k"], folder)
+    timed = {**found, "seconds": content["seconds"]}
+    rows = _certified(found, content["split"]) | belief(timed, content["pareto_k"], folder)
     lines += [f"{name:<15}{text}" for name, text in rows.items()]
     if "bits_per_dim" in found:
         bound = "   (an upper bound, by dequantisation)" if "dequantised" in content["units"] else ""
