@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae.annealing.automatic import Annealing
@@ -68,45 +67,38 @@ def test_what_cannot_be_annealed_is_said(float64: None) -> None:
             pv.auto_log_evidence(ppca.model, ppca.guide, ppca.x, budget=budget)
 
 
-class Interrupted:
-    """PPCA whose model raises in a given call."""
-
-    def __init__(self, fail_at: int | None) -> None:
-        self.ppca, self.calls, self.fail_at = PPCA(), 0, fail_at
-
-    def model(self, x: Tensor) -> None:
-        self.calls += 1
-        if self.calls == self.fail_at:
-            raise KeyboardInterrupt
-        self.ppca.model(x)
-
-
 def test_an_interrupted_call_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: None
 ) -> None:
-    monkeypatch.setattr(Resumable, "interval", 0.0)
     monkeypatch.setattr("pyro_vae.annealing.automatic._FEWEST", 4)  # temperatures of 75 transitions
-    path = tmp_path / "auto.pt"
+    keep, calls, path = Resumable.keep, 0, tmp_path / "auto.pt"
+    options = {**NONE, "num_chains": 2, "rows": 2000, "budget": 0.01 * 75 * 2}
+    ppca = PPCA()
 
-    def measured(fail_at: int | None, checkpoint: Path | None) -> tuple[pv.AutoEvidence, int]:
-        programs = Interrupted(fail_at)
-        options = {**NONE, "num_chains": 2, "compile": "off", "rows": 2000, "budget": 0.01 * 75 * 2}
+    def measured(fail_at: int | None) -> pv.AutoEvidence:
+        def counted(kept: Resumable, state: Any, *, now: bool = False) -> None:
+            nonlocal calls
+            calls += 1
+            keep(kept, state, now=now or calls == fail_at)
+            if calls == fail_at:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Resumable, "keep", counted)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = pv.auto_log_evidence(
-                programs.model, narrow(programs.ppca, 0.3), programs.ppca.x, checkpoint=checkpoint, **options
-            )
-        return found, programs.calls
+            return pv.auto_log_evidence(ppca.model, narrow(ppca, 0.3), ppca.x, checkpoint=path, **options)
 
     torch.manual_seed(5)
-    expected, calls = measured(None, None)
+    expected = measured(None)
     assert 0 < int(expected.annealed.sum()) < N
-    for fail_at in (calls // 40, 9 * calls // 10):  # in the draws, and in the chains
+    for fail_at in (12, calls - 4):  # in the draws, and in the chains
+        calls = 0
         torch.manual_seed(5)
         with pytest.raises(KeyboardInterrupt):
-            measured(fail_at, path)
+            measured(fail_at)
+        assert path.exists()
         torch.manual_seed(99)
-        found, _ = measured(None, path)
+        found = measured(None)
         for name in ("estimate", "standard_error", "pareto_k", "annealed", "acceptance"):
             torch.testing.assert_close(
                 getattr(found, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True
