@@ -377,3 +377,46 @@ def test_a_proposal_has_one_of_few_names() -> None:
     ppca = PPCA()
     with refused("proposal expects 'guide', 'local' or a LocalProposal, got 'globl'"):
         pv.log_evidence(ppca.model, ppca.guide, ppca.x, proposal="globl")  # type: ignore[arg-type]
+
+
+def test_a_mask_stays_on_what_is_fitted(float64: None) -> None:
+    """A latent that some data do not have, in model and guide."""
+    there = torch.tensor([True, False, True, False])
+    x = torch.linspace(-2, 2, 4)
+
+    def model(x: Tensor, there: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros_like(x), 1.0).mask(there))
+            pyro.sample("x", dist.Normal(there * z, 1.0), obs=x)
+
+    def guide(x: Tensor, there: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 4, 0.4).mask(there))
+
+    exact = dist.Normal(0.0, (1.0 + there).sqrt()).log_prob(x)
+    found = pv.log_evidence(model, guide, x, given={"there": there}, num_particles=2000, proposal=FEW)
+    assert ((found.estimate - exact).abs() < 4 * found.standard_error + 1e-9).all()
+    assert (found.standard_error < 0.1).all()
+
+
+def test_an_angle_stays_as_it_is(float64: None) -> None:
+    """Beside a latent that is fitted: a shift of an angle would count a part of the circle twice."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            angle = pyro.sample("angle", dist.VonMises(x.new_zeros(()), 1.0))
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(angle.cos() + z, 0.5), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("angle", dist.VonMises(x.new_zeros(()), 1.0))
+            pyro.sample("z", dist.Normal(0.8 * x - 0.3, 0.4))
+
+    x = torch.tensor([-1.0, 0.5, 2.0])
+    angle = (torch.arange(2000) + 0.5) / 2000 * 2 * math.pi - math.pi
+    density = dist.Normal(angle.cos(), math.sqrt(1.25)).log_prob(x[:, None])
+    exact = (density + dist.VonMises(0.0, 1.0).log_prob(angle)).logsumexp(1) + math.log(2 * math.pi / 2000)
+    found = pv.log_evidence(model, guide, x, num_particles=4000, proposal=FEW)
+    assert ((found.estimate - exact).abs() < 4 * found.standard_error).all()
+    assert (found.standard_error < 0.05).all()

@@ -14,7 +14,7 @@ from torch.distributions import AffineTransform, biject_to, constraints
 
 from pyro_vae.programs.data_plate import DataPlate
 from pyro_vae.programs.layout import Layout
-from pyro_vae.programs.sites import plain
+from pyro_vae.programs.sites import core
 from pyro_vae.proposals.moving import Unusable, moved, widened
 
 
@@ -36,8 +36,8 @@ class FreeGuide(Messenger):
         super().__init__()
         self.layout, self.plate = layout, plate
         self.sites: dict[str, _Freed] = {}
-        #: Discrete sites, which stay as they are.
-        self.discrete: set[str] = set()
+        #: Sites that stay as they are: discrete ones, angles, and those with nothing to move.
+        self.fixed: set[str] = set()
 
     @property
     def offsets(self) -> list[Tensor]:
@@ -65,7 +65,7 @@ class FreeGuide(Messenger):
     def whole(self) -> bool:
         """Whether the offsets reach every member of the family that the guide's distributions span."""
         sites = self.sites.values()
-        return not self.discrete and all(
+        return not self.fixed and all(
             isinstance(site, _Parameters) and not site.place.conditional for site in sites
         )
 
@@ -80,17 +80,23 @@ class FreeGuide(Messenger):
         if (
             message["is_observed"]
             or site_is_subsample(message)
-            or isinstance(plain(message["fn"]), dist.Delta)
+            or isinstance(core(message["fn"]), dist.Delta)
         ):
             return
         name, fn = message["name"], message["fn"]
-        if _support(fn).is_discrete:
-            self.discrete.add(name)
+        if _stays(fn):
+            self.fixed.add(name)
+        if name in self.fixed:
             return
         if name not in self.sites:
             frames = {frame.name: frame.dim for frame in message["cond_indep_stack"] if frame.vectorized}
             axis = next((dim for plate, dim in frames.items() if plate in self.plate.names), -1)
-            self.sites[name] = _freed(fn, _Place.of(fn, self.layout, axis, first=not self.sites))
+            try:
+                freed = _freed(fn, _Place.of(fn, self.layout, axis, first=not self.sites))
+            except NotImplementedError:  # of a distribution that has no inverse, or of its support
+                self.fixed.add(name)
+                return
+            self.sites[name] = freed
         message["fn"] = self.sites[name].at(fn)
 
 
@@ -216,6 +222,8 @@ class _Draws:
         return other
 
     def at(self, fn: Any) -> Any:
+        if isinstance(fn, dist.MaskedDistribution):
+            return self.at(fn.base_dist).mask(fn._mask)
         shift, log_scale, centre, unit = (
             self.place.spread(each, fn) for each in (*self.offsets, self.centre, self.unit)
         )
@@ -251,7 +259,20 @@ def _freed(fn: Any, place: _Place) -> _Freed:
                 return _Parameters(fn, place)
             except Unusable:
                 pass
-        return _Draws(fn, place)
+        draws = _Draws(fn, place)
+        made = draws.at(fn)
+        made.log_prob(made())
+        return draws
+
+
+def _stays(fn: Any) -> bool:
+    """Whether there is nothing to move: a discrete site, an angle, or one of a support that is not known."""
+    if isinstance(core(fn), torch.distributions.VonMises):
+        return True  # an angle is one of all that are a whole turn apart, which a shift does not know
+    try:
+        return bool(_support(fn).is_discrete)
+    except NotImplementedError:
+        return True
 
 
 def _support(fn: Any) -> Any:

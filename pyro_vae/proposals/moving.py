@@ -59,9 +59,11 @@ def widened(fn: Any, factor: float) -> Any:
 
 
 def _rebuilt(fn: Any, change: Change) -> Any:
-    """A distribution made anew of its changed parameters; through `Independent` and transforms."""
+    """A distribution made anew of its changed parameters; through `Independent`, masks and transforms."""
     if isinstance(fn, torch.distributions.Independent):
         return _rebuilt(fn.base_dist, change).to_event(fn.reinterpreted_batch_ndims)
+    if isinstance(fn, dist.MaskedDistribution):
+        return _rebuilt(fn.base_dist, change).mask(fn._mask)
     if fn.arg_constraints:
         return _remade(fn, change)
     if isinstance(fn, torch.distributions.TransformedDistribution):
