@@ -48,7 +48,7 @@ def test_evaluate(pyro_vae: Run, trained: Path) -> None:
     status, out, _ = pyro_vae("evaluate", trained, "--particles", 20, "--num_data", 50)
     assert status == 0
     content = json.loads((trained / "evaluation.json").read_text())
-    assert content["log_evidence"]["method"] == "local"
+    assert content["log_evidence"]["method"] == "importance"
     assert (content["log_evidence"]["particles"], content["log_evidence"]["num_data"]) == (20, 50)
     assert {"units", "protocol", "data_hash", "elbo", "seed", "device", "versions"} < set(content)
     assert f"{content['log_evidence']['estimate']:.3f}" in out
@@ -95,19 +95,19 @@ def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) ->
     part = data.test.subset(20)
     with own_randomness(3, vae.device):
         terms = pv.elbo(vae.model, vae.guide, part.batch(), num_particles=10)
-        result = pv.log_evidence(vae.model, vae.guide, part.batch(), num_particles=40, proposal="local")
+        result = pv.log_evidence(vae.model, vae.guide, part.batch(), num_particles=40)
     content, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
     for name in ("standard_error", "effective_sample_size", "largest_share", "pareto_k"):
         assert np.array_equal(arrays[name], getattr(result, name).numpy(), equal_nan=True)
     assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
     assert np.array_equal(arrays["elbo"], terms.elbo.numpy())
-    assert (arrays["method"].item(), arrays["particles"].item()) == ("local", 40)
+    assert (arrays["method"].item(), arrays["particles"].item()) == ("importance", 40)
     assert content["log_evidence"] == {
         "estimate": result.mean,
         "standard_error": result.mean_standard_error,
         "monte_carlo_error": result.mean_monte_carlo_error,
         "at_least": {"bound": result.certificate(), "delta": 0.05},
-        "method": "local",
+        "method": "importance",
         "particles": 40,
         "until_standard_error": None,
         "num_data": 20,
@@ -121,6 +121,36 @@ def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) ->
         assert f"{trained / 'figures' / name}.png\n" in out
         with Image.open(trained / "figures" / f"{name}.png") as picture:
             assert np.asarray(picture).std() > 10
+
+
+def test_a_local_proposal_is_the_default_from_500_draws_on(pyro_vae: Run, trained: Path) -> None:
+    status, out, err = pyro_vae("evaluate", trained, "--particles", 600, "--num_data", 10)
+    assert (status, err) == (0, "")
+    opened = load(trained)
+    x = opened.data().test.subset(10).batch()
+    with own_randomness(0, opened.vae.device):
+        pv.elbo(opened.vae.model, opened.vae.guide, x, num_particles=10)
+        result = pv.log_evidence(opened.vae.model, opened.vae.guide, x, num_particles=600, proposal="local")
+    content, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
+    assert content["log_evidence"]["method"] == arrays["method"].item() == "local"
+    bound = result.certificate(0.05)
+    assert content["log_evidence"]["at_least"] == {"bound": bound, "delta": 0.05}
+    assert "on 10 test data, 600 draws each from local proposals (Monte Carlo error" in out
+    words = "for these 10 test data, with probability 0.95 whatever the weights"
+    assert f"at least       {bound:>10.3f} {words}\n" in out
+
+
+def test_auto_says_what_gave_each_number(pyro_vae: Run, trained: Path) -> None:
+    options = ("--method", "auto", "--budget", 1, "--particles", 50, "--num_data", 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a budget may be too small
+        status, out, _ = pyro_vae("evaluate", trained, *options)
+    assert status == 0 and "50 draws each from local proposals" in out
+    found, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    assert found["log_evidence"]["annealed"] == arrays["annealed"].sum()
+    assert np.array_equal(np.isnan(arrays["pareto_k"]), arrays["annealed"] == 1)
+    assert found["log_evidence"]["budget"] == 1
 
 
 def test_annealing_has_its_own_numbers_and_words(pyro_vae: Run, trained: Path) -> None:
@@ -309,7 +339,8 @@ def test_methods_are_not_compared_with_each_other(pyro_vae: Run, trained: Path) 
     _, _, err = pyro_vae("compare", trained, "other")
     remedy = "evaluate other --split test --num_data 20 --method annealed --chains 3 --temperatures 6"
     assert (
-        f"by another method than {trained}: expected method annealed, got local: use pyro-vae {remedy}" in err
+        f"by another method than {trained}: expected method annealed, got importance: use pyro-vae {remedy}"
+        in err
     )
     assert pyro_vae(*remedy.split())[0] == 0
     status, out, _ = pyro_vae("compare", trained, "other")

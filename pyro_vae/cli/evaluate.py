@@ -51,7 +51,8 @@ def evaluate(
 
     Args:
         run: Folder of the run.
-        method: How log p(x) is estimated; by default `local`, or `importance` where no latent can be fitted.
+        method: How log p(x) is estimated; by default `local`, or `importance` where no latent can be fitted
+            or particles are less than 500.
         particles: Draws per datum, but of annealing; with until_standard_error at the most.
         until_standard_error: Draw each datum as often as it takes for a Monte Carlo standard error of this,
             in nats, as a pilot finds; null for always all.
@@ -86,7 +87,7 @@ def evaluate(
     data = opened.data() if data is None else opened.like(data)
     part = reports.part_of(data, split, num_data)
     if method is None and not vae.no_evidence:
-        estimator = estimator._replace(method=reports.usual_method(vae, reports.like(vae, part)))
+        estimator = estimator._replace(method=reports.usual_method(vae, reports.like(vae, part), particles))
     place = opened.run.checkpoints / ("evaluation of new data" if new else "evaluation")
     with locked(opened.run.folder, shared=True), stages_of(place, vae, part, estimator, options) as stages:
         found = reports.evaluation(

@@ -147,7 +147,7 @@ def _finish(
     estimator = None
     if not vae.no_evidence:
         like = reports.like(vae, reports.part_of(data, split, settings.num_data))
-        estimator = reports.Estimator(reports.usual_method(vae, like), settings.particles)
+        estimator = reports.Estimator(reports.usual_method(vae, like, settings.particles), settings.particles)
     evaluated = reports.evaluation(
         vae,
         data,

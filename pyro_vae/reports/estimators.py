@@ -144,9 +144,14 @@ def like(vae: JointProgram, part: Split) -> Batch:
         return vae.place(part.take(slice(0, 2)))
 
 
-def usual_method(vae: JointProgram, x: Batch) -> Method:
-    """`local` where a proposal can be fitted to a datum, else `importance`."""
-    return "local" if can_be_fitted(vae.model, vae.guide, x) else "importance"
+#: Draws per datum from which a fit, which costs about as much as a thousand of them, pays.
+ENOUGH = 500
+
+
+def usual_method(vae: JointProgram, x: Batch, particles: int) -> Method:
+    """`local` where a proposal can be fitted to a datum, and for 500 draws or more; else `importance`."""
+    enough = particles >= ENOUGH
+    return "local" if enough and can_be_fitted(vae.model, vae.guide, x) else "importance"
 
 
 def _made_of(result: Result) -> dict[str, Any]:

@@ -50,8 +50,9 @@ def evaluate(
         split: Which of them; by default test, or validation or training data where there are none.
         num_data: How many data, by a fixed choice; None for all.
         method: How log p(x) is estimated: by `log_evidence` from the guide (`importance`) or from a proposal
-            fitted to each datum (`local`, the default where one can be), by `annealed_log_evidence`, or by
-            `auto_log_evidence`, which anneals those data for which no proposal is good.
+            fitted to each datum (`local`, the default from 500 particles on, where one can be fitted), by
+            `annealed_log_evidence` (`annealed`), or by `auto_log_evidence` (`auto`), which anneals those data
+            for which no proposal is good.
         particles: Draws per datum, but of annealing; with until_standard_error at the most.
         until_standard_error: Draw each datum as often as it takes for a Monte Carlo error of this, in nats.
         chains: Annealed chains per datum.
@@ -88,7 +89,7 @@ def evaluate(
     split = split or held_out(data)
     if method is None:
         part = part_of(data, split, num_data)
-        method = "importance" if vae.no_evidence else usual_method(vae, like(vae, part))
+        method = "importance" if vae.no_evidence else usual_method(vae, like(vae, part), particles)
     estimator = Estimator(
         method, particles, until_standard_error, chains, temperatures, start, simulated, budget
     )

@@ -74,7 +74,7 @@ def evaluation(
         if vae.no_evidence:
             measured = errors(vae.no_evidence)
         else:
-            estimator = estimator or Estimator(usual_method(vae, x))
+            estimator = estimator or Estimator(usual_method(vae, x, Estimator().particles))
             result = estimator(vae, x, checkpoint=checkpoint, progress=progress)
             measured = _measured(vae, data, part, x, estimator, result, certificate)
             per_datum = arrays(result)
