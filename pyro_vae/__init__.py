@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyro_vae.annealing import (
         AnnealedEvidence,
+        AutoEvidence,
         BidirectionalGap,
         annealed_log_evidence,
+        auto_log_evidence,
         bidirectional_gap,
     )
     from pyro_vae.batch import Batch
@@ -128,6 +130,7 @@ if TYPE_CHECKING:
         StudentTPrior,
         VampPrior,
     )
+    from pyro_vae.proposals import LocalProposal
     from pyro_vae.reports import Evaluation, evaluate
     from pyro_vae.training import Epoch, History, fit
     from pyro_vae.vae import (
@@ -154,6 +157,7 @@ __all__ = [
     "Architecture",
     "ArrayFile",
     "AsGiven",
+    "AutoEvidence",
     "Autoencoder",
     "BagOfWords",
     "Batch",
@@ -215,6 +219,7 @@ __all__ = [
     "Lattice",
     "Levels",
     "Likelihood",
+    "LocalProposal",
     "LogConditional",
     "LogEvidence",
     "LogNormalColumns",
@@ -257,6 +262,7 @@ __all__ = [
     "agreement",
     "annealed_log_evidence",
     "assemble",
+    "auto_log_evidence",
     "bidirectional_gap",
     "bits_per_dim",
     "calibrate",

@@ -107,6 +107,7 @@ def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) ->
         "estimate": result.mean,
         "standard_error": result.mean_standard_error,
         "monte_carlo_error": result.mean_monte_carlo_error,
+        "at_least": {"bound": result.certificate(), "delta": 0.05},
         "method": "importance",
         "particles": 40,
         "until_standard_error": None,
@@ -121,6 +122,36 @@ def test_the_numbers_are_those_of_the_functions(pyro_vae: Run, trained: Path) ->
         assert f"{trained / 'figures' / name}.png\n" in out
         with Image.open(trained / "figures" / f"{name}.png") as picture:
             assert np.asarray(picture).std() > 10
+
+
+def test_a_local_proposal_is_the_default_from_500_draws_on(pyro_vae: Run, trained: Path) -> None:
+    status, out, err = pyro_vae("evaluate", trained, "--particles", 600, "--num_data", 10)
+    assert (status, err) == (0, "")
+    opened = load(trained)
+    x = opened.data().test.subset(10).batch()
+    with own_randomness(0, opened.vae.device):
+        pv.elbo(opened.vae.model, opened.vae.guide, x, num_particles=10)
+        result = pv.log_evidence(opened.vae.model, opened.vae.guide, x, num_particles=600, proposal="local")
+    content, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
+    assert content["log_evidence"]["method"] == arrays["method"].item() == "local"
+    bound = result.certificate(0.05)
+    assert content["log_evidence"]["at_least"] == {"bound": bound, "delta": 0.05}
+    assert "on 10 test data, 600 draws each from local proposals (Monte Carlo error" in out
+    words = "for these 10 test data, with probability 0.95 whatever the weights"
+    assert f"at least       {bound:>10.3f} {words}\n" in out
+
+
+def test_auto_says_what_gave_each_number(pyro_vae: Run, trained: Path) -> None:
+    options = ("--method", "auto", "--budget", 1, "--particles", 50, "--num_data", 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a budget may be too small
+        status, out, _ = pyro_vae("evaluate", trained, *options)
+    assert status == 0 and "50 draws each from local proposals" in out
+    found, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    assert found["log_evidence"]["annealed"] == arrays["annealed"].sum()
+    assert np.array_equal(np.isnan(arrays["pareto_k"]), arrays["annealed"] == 1)
+    assert found["log_evidence"]["budget"] == 1
 
 
 def test_annealing_has_its_own_numbers_and_words(pyro_vae: Run, trained: Path) -> None:
@@ -171,7 +202,7 @@ def test_draws_stop_at_an_error(pyro_vae: Run, trained: Path) -> None:
     assert found["log_evidence"]["until_standard_error"] == 0.05
     assert found["log_evidence"]["particles"] == many
     words = f"{many}" if few == many else f"{few} to {many}"
-    assert f"{words} importance samples each" in out
+    assert f"{words} draws each from local proposals" in out
     assert few < 4000
 
 
@@ -180,22 +211,23 @@ class Interruption:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
         self.calls, self.at, self.keep = 0, at, Resumable.keep
-        monkeypatch.setattr(Resumable, "keep", lambda kept, state: self(kept, state))
+        monkeypatch.setattr(Resumable, "keep", lambda kept, state, **how: self(kept, state, **how))
 
-    def __call__(self, kept: Resumable, state: Any) -> None:
+    def __call__(self, kept: Resumable, state: Any, **how: Any) -> None:
         self.calls += 1
         if self.calls == self.at:
             signal.raise_signal(signal.SIGINT)
-        self.keep(kept, state)
+        self.keep(kept, state, **how)
 
 
 @pytest.mark.parametrize(
     ("options", "other", "at"),
     [
         (ANNEALED, ("--start", "guide"), 155),  # past the certificate and the pilot run
+        (("--method", "importance", "--particles", 6000, "--num_data", 5), ("--seed", 1), 4),
         (("--particles", 6000, "--num_data", 5), ("--seed", 1), 4),
     ],
-    ids=["annealed", "importance"],
+    ids=["annealed", "importance", "local"],
 )
 def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
     pyro_vae: Run,
@@ -257,7 +289,7 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
     [
         (
             ("evaluate", "--chains", 8),
-            "--chains is an option of --method annealed, got --method importance: leave it out, or choose",
+            "--chains is an option of --method annealed, got --method local: leave it out, or choose another",
         ),
         (("evaluate", "--start", "guide"), "--start is an option of --method annealed"),
         (("evaluate", "--method", "annealed", "--particles", 9), "--particles is an option of --method imp"),
@@ -267,9 +299,17 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
             "chains expects a positive whole number, got 0",
         ),
         (("evaluate", "--until_standard_error", 0), "until_standard_error expects a positive number of nats"),
-        (("evaluate", "--method", "annealing"), "--method: expected one of 'importance', 'annealed', got an"),
+        (
+            ("evaluate", "--method", "annealing"),
+            "--method: expected one of 'importance', 'local', 'anneal",
+        ),
+        (("evaluate", "--budget", 9), "--budget is an option of --method auto, got --method local: leave it"),
+        (("evaluate", "--method", "auto", "--budget", -1), "budget expects a number of seconds, got -1"),
         (("evaluate", "--num_data", 0), "got 0"),
-        (("diagnose", "--particles", 9), "--particles is an option of --method importance, got --method ann"),
+        (
+            ("diagnose", "--particles", 9),
+            "--particles is an option of --method importance, local, auto",
+        ),
         (("diagnose", "--num_steps", 0), "num_steps expects a positive whole number, got 0"),
         (("diagnose", "--nuts", -1), "nuts expects a positive whole number, got -1"),
         (("diagnose", "--num_data", 7), "expected 8 data at least to diagnose, got 7"),

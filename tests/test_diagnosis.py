@@ -28,9 +28,9 @@ from pyro_vae.diagnosis import (
     optimise_locally,
     prior_gap,
 )
-from pyro_vae.diagnosis.local import _start
 from pyro_vae.diagnosis.verdict import Loss, collapse_in_words, generalisation, largest_loss, notes
 from pyro_vae.programs import Latents, Pair
+from pyro_vae.proposals.fitting import start
 from pyro_vae.randomness import own_draws
 from tests.components import data_for, refused, vae
 from tests.test_importance import PPCA, L, N, two_sites
@@ -225,7 +225,7 @@ def test_a_hierarchy_starts_at_the_guide_and_gains(float64: None) -> None:
 def _check_start_and_gain(program: pv.JointProgram, x: Tensor, *, whole: bool) -> None:
     batch = pv.Batch(x)
     pair = Pair(program.model, program.guide, batch)
-    free = _start(pair, batch)
+    free = start(pair, batch)
     with own_draws(x.device):
         expected = pair.log_weights(batch, 6, validate=False)
     moved = pair.with_guide_in(free)

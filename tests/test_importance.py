@@ -157,7 +157,7 @@ def test_a_flat_graph_gives_the_same_estimate_up_to_rounding(
             runs.append((self.eager, self.fast, self.inductor))
             return result
 
-    monkeypatch.setattr("pyro_vae.importance.sampling.FlatFunction", Recorded)
+    monkeypatch.setattr("pyro_vae.importance.weights.FlatFunction", Recorded)
     torch.manual_seed(0)
     data = pv.Digits()
     vae = pv.assemble(data, network=pv.MLP((300,), nn.Softplus))

@@ -209,8 +209,8 @@ def test_the_standard_error_covers_the_truth_in_95_of_100_repeats(float64: None)
 
 
 @pytest.mark.parametrize("compile", ["off", "flat"])
-def test_draws_end_at_the_standard_error_asked_for(float64: None, compile: Literal["off", "flat"]) -> None:
-    """Each datum with a guide of its own width, so that they end in different rounds."""
+def test_draws_reach_the_standard_error_asked_for(float64: None, compile: Literal["off", "flat"]) -> None:
+    """Each datum with a guide of its own width, so that they take different numbers of draws."""
     ppca = PPCA()
     x = ppca.x.repeat(6, 1)
 
@@ -238,10 +238,10 @@ def test_draws_end_at_the_standard_error_asked_for(float64: None, compile: Liter
     assert "by 1000 to" in repr(result)
 
 
-def test_one_round_of_a_stopping_rule_is_that_many_draws(float64: None) -> None:
-    """The rule's sums, tail and curve over several rounds are those of all draws at once."""
-    log_w = 3 * torch.randn(5000, 3)
-    stream = Stream(log_w)
+def test_the_draws_that_count_are_none_of_the_pilot(float64: None) -> None:
+    """Two rounds of a pilot, 250 and 1000 draws, then 5000 fresh ones, whose sums, tail and curve count."""
+    drawn = 3 * torch.randn(6250, 3)
+    stream, log_w = Stream(drawn), drawn[1250:]
     with pytest.warns(UserWarning) as caught:
         result = pv.log_evidence(
             stream.model,
@@ -257,7 +257,7 @@ def test_one_round_of_a_stopping_rule_is_that_many_draws(float64: None) -> None:
         "num_particles, or improve the guide"
     ]
     assert caught[0].filename == __file__
-    assert stream.seen.tolist() == [5000] * 3
+    assert stream.seen.tolist() == [6250] * 3
     torch.testing.assert_close(result.estimate, log_w.logsumexp(0) - math.log(5000))
     expected = torch.tensor([reference_k(column) for column in log_w.T.numpy()])
     torch.testing.assert_close(result.pareto_k, expected, rtol=1e-8, atol=1e-10)
@@ -265,7 +265,7 @@ def test_one_round_of_a_stopping_rule_is_that_many_draws(float64: None) -> None:
     torch.testing.assert_close(result.curve.bound[result.curve.num_particles.index(200)], blocks.mean(0))
 
 
-def test_a_round_has_few_sizes_and_every_draw() -> None:
+def test_a_plan_has_few_sizes_and_every_draw() -> None:
     for data, draws, rows in [
         (7, 1000, 1250),
         (23, 1000, 1250),

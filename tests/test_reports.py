@@ -1,6 +1,7 @@
 """What a report says of its numbers, for any joint program."""
 
 import math
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -68,12 +69,12 @@ def test_bits_need_levels_or_bins() -> None:
         (
             [0.8, 0.2, math.inf],
             "above 0.7 for 2 of 3 data: their estimates are likely too low; try pyro-vae evaluate 'a run' "
-            "--method annealed",
+            "--method local",
         ),
         (
             [0.71, NAN, NAN],
             "above 0.7 for 1 of 3 data; unknown for 2: their estimates are likely too low; try pyro-vae "
-            "evaluate 'a run' --method annealed",
+            "evaluate 'a run' --method local",
         ),
         (
             [NAN, NAN, NAN],
@@ -88,6 +89,38 @@ def test_the_tail_of_the_weights_in_plain_words(k: list[float], words: str) -> N
     found = reports.Estimator().evidence(result)
     assert found["particles"] == 50
     assert belief(found, tails(result), "a run") == {"k-hat": words}
+
+
+def test_a_hint_names_a_command_and_its_cost() -> None:
+    """By the time that this evaluation took: 20 µs a draw from the guide."""
+    tail = {"reliable_up_to": 0.7, "above": 30, "unknown": 0, "largest": 2.0}
+    found: dict[str, Any] = {"num_data": 100, "particles": 1000, "seconds": 2.0, "method": "importance"}
+    words = "above 0.7 for 30 of 100 data: their estimates are likely too low; try "
+    call = "pyro-vae evaluate run --method"
+    assert belief(found, tail, "run")["k-hat"] == f"{words}{call} local (about 5 s for 100 data)"
+    assert belief(found, tail, None)["k-hat"] == f'{words}method="local" (about 5 s for 100 data)'
+    local = {**found, "seconds": 4.8, "method": "local"}
+    cost = "(about 60 s for 30 data)"
+    assert belief(local, tail, "run")["k-hat"] == f"{words}{call} auto --budget 60 {cost}"
+    many = {**local, "num_data": 10_000, "seconds": 480.0}
+    tail["above"] = 500
+    assert belief(many, tail, "run")["k-hat"].endswith(
+        f"try {call} auto --budget 200 --num_data 2000 (about 3 minutes for 100 data)"
+    )
+
+
+def test_both_methods_in_one_result_in_plain_words() -> None:
+    three = torch.ones(3, dtype=torch.float64)
+    annealed = torch.tensor([True, False, False])
+    k = torch.tensor([NAN, 0.3, 0.4], dtype=torch.float64)
+    result = pv.AutoEvidence(three, three, three, three, annealed, k, k, k, 1000, 8, 400)
+    found = reports.Estimator("auto").evidence(result)
+    assert draws_in_words(found) == (
+        "2 by 1000 draws each from local proposals, 1 by 8 annealed chains each, 400 temperatures from the "
+        "guide"
+    )
+    assert belief(found, tails(result), "a")["k-hat"].startswith("at most 0.7 for all the other 2 data (lar")
+    assert found["at_least"] == {"bound": result.certificate(), "delta": 0.05}
 
 
 def test_annealing_in_plain_words() -> None:

@@ -23,13 +23,13 @@ def estimator_of(command: Callable[..., None], *, method: Method, **options: Any
         InputError: where an option of another method is not at its default, or a number is none.
     """
     defaults = {name: each.default for name, each in inspect.signature(command).parameters.items()}
-    for other, names in OPTIONS.items():
-        for name in names:
-            if other != method and name in options and options[name] != defaults[name]:
-                raise InputError(
-                    f"--{name} is an option of --method {other}, got --method {method}: leave it out, or "
-                    "choose the other method"
-                )
+    for name in options:
+        takers = [other for other, names in OPTIONS.items() if name in names]
+        if takers and method not in takers and options[name] != defaults[name]:
+            raise InputError(
+                f"--{name} is an option of --method {', '.join(takers)}, got --method {method}: leave it "
+                "out, or choose another method"
+            )
     for name in ("particles", "chains", "temperatures"):
         draws(name, options[name])
     if options.get("simulated"):

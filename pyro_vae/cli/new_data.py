@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.data import Split, arrays_in, is_table, rows_in
 from pyro_vae.errors import InputError, draws, seed_number
 from pyro_vae.importance import elbo, log_evidence
+from pyro_vae.importance.estimation import Proposal
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
+from pyro_vae.reports import usual_method
 from pyro_vae.storage.files import write, write_arrays
 from pyro_vae.storage.stages import Stages
 
@@ -29,12 +31,13 @@ def score(
     run: Path,
     file: Path,
     *,
+    method: Literal["importance", "local"] | None = None,
     particles: int = 1000,
     out: Path | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
-    """Log p(x) of each datum of a file, by importance sampling, with its error and Pareto k-hat.
+    """Log p(x) of each datum of a file, by draws as in `evaluate`, with its error and Pareto k-hat.
 
     A line for each datum: its number, log p(x) and Monte Carlo standard error in nats, k-hat, and the ELBO.
     Where k-hat is above 0.7 the estimate is likely too low. The file is read by blocks of 1000 data, and
@@ -45,7 +48,8 @@ def score(
         file: A .npy, or an .npz of one array, of data as those of the training were stored: (N, *data_shape);
             or a .csv or .parquet with the columns of a table. What the model takes beside x, as label,
             lies beside it in the .npz, by its name: (N, ...).
-        particles: Importance samples per datum.
+        method: What is drawn from, q(z|x) or proposals fitted to each datum; by default as in `evaluate`.
+        particles: Draws per datum.
         out: A .csv for the results, or an .npz of one array for each column; by default CSV to the screen.
         seed: Of all random numbers.
         device: Where to compute; `auto` takes a GPU where there is one.
@@ -58,7 +62,9 @@ def score(
         vae = opened.vae
         with own_randomness((seed + number) % 2**32, vae.device):
             batch = vae.place(part.take())
-            found = log_evidence(vae.model, vae.guide, batch, num_particles=particles)
+            chosen = method or usual_method(vae, batch[:2], particles)
+            proposal: Proposal = "local" if chosen == "local" else "guide"
+            found = log_evidence(vae.model, vae.guide, batch, num_particles=particles, proposal=proposal)
             terms = elbo(vae.model, vae.guide, batch, num_particles=10)
         return {
             "log_evidence": found.estimate,
@@ -69,7 +75,7 @@ def score(
 
     if opened.vae.no_evidence:
         raise InputError(f"there is no log p(x) to score by: {opened.vae.no_evidence}")
-    _over(opened, file, "score", work, {"particles": particles, "seed": seed}, out)
+    _over(opened, file, "score", work, {"method": method, "particles": particles, "seed": seed}, out)
 
 
 def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, device: str = "auto") -> None:
@@ -104,7 +110,7 @@ def _over(
     file: Path,
     name: str,
     work: Callable[[Split, int], Columns],
-    options: Mapping[str, int],
+    options: Mapping[str, int | str | None],
     out: Path | None,
 ) -> None:
     """Work on all data of a file, block by block, and write the columns."""
@@ -118,7 +124,7 @@ def over(
     file: Path,
     name: str,
     work: Callable[[Split, int], Columns],
-    options: Mapping[str, int],
+    options: Mapping[str, int | str | None],
     finish: Callable[[Mapping[str, np.ndarray], NDArray[Any]], None],
 ) -> None:
     """Work on all data of a file, block by block, and finish with the columns and the data.

@@ -144,7 +144,7 @@ def train_parser() -> Parser:
     parser.set_defaults(dict.fromkeys(DEFAULTS))
     parser.bases |= {"optimiser": torch.optim.Optimizer, "schedule": torch.optim.lr_scheduler.LRScheduler}
     group = parser.add_argument_group("Evaluation and output")
-    group.add_argument("--particles", type=int, default=1000, help="Importance samples per test datum.")
+    group.add_argument("--particles", type=int, default=1000, help="Draws of z per test datum, for log p(x).")
     group.add_argument(
         "--num_data",
         type=int | None,

@@ -146,11 +146,16 @@ def _finish(
     """The summary, its picture, and the table on the screen."""
     columns = {name: history.column(name) for name in Epoch._fields}
     plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
+    split = reports.held_out(data)
+    estimator = None
+    if not vae.no_evidence:
+        like = reports.like(vae, reports.part_of(data, split, settings.num_data))
+        estimator = reports.Estimator(reports.usual_method(vae, like, settings.particles), settings.particles)
     evaluated = reports.evaluation(
         vae,
         data,
-        split=reports.held_out(data),
-        estimator=reports.Estimator(particles=settings.particles),
+        split=split,
+        estimator=estimator,
         num_data=settings.num_data,
         seed=settings.seed,
     )

@@ -159,9 +159,10 @@ def _remedy(first: Result, other: Result, name: str) -> str:
 
 
 def _method(first: Result) -> str:
-    """The options of `evaluate` for the method of a result; none for importance sampling, the default."""
+    """The options of `evaluate` for the method of a result; none for local proposals, the default."""
     if first.temperatures is None:
-        return ""
+        method = first.facts["method"]
+        return "" if method == "local" else f" --method {method}"
     return f" --method annealed --chains {first.particles} --temperatures {first.temperatures}"
 
 

@@ -85,7 +85,7 @@ class Comparison:
     units: str
     protocol: str
     data_hash: str
-    #: "importance" or "annealed".
+    #: "importance", "local", "annealed" or "auto".
     method: str
 
     def csv(self) -> str:

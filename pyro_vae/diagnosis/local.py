@@ -1,20 +1,17 @@
 """The guide's own family, optimised for each datum."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR
-from tqdm import tqdm
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.diagnosis.families import FreeGuide
 from pyro_vae.errors import count
 from pyro_vae.importance import ELBOEstimate
 from pyro_vae.programs import Pair, Program, one_at_a_time
 from pyro_vae.progress import progress_bar
+from pyro_vae.proposals.families import FreeGuide
+from pyro_vae.proposals.fitting import search, start
 from pyro_vae.randomness import own_draws
 
 
@@ -120,51 +117,15 @@ def optimise_locally(
     with progress_bar(progress, total=num_steps * len(batches), unit="step") as bar:
         for batch in batches:
             pair.check(batch)
-            free = _start(pair, batch)
+            free = start(pair, batch)
             local = pair.with_guide_in(free)
-            _search(local, batch, free.offsets, num_steps, num_draws, learning_rate, bar)
+            search(local, batch, free.offsets, num_steps, num_draws, learning_rate, bar.update)
             parts.append(_measure(pair, local, free, batch, num_particles))
             whole = whole and free.whole
     before, after, errors = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     amortised = ELBOEstimate(before[0] + before[1], before[0], -before[1])
     elbo = after.sum(0)
     return LocalOptimum(amortised, elbo, elbo - amortised.elbo, LocalErrors(*errors), whole, num_particles)
-
-
-def _start(pair: Pair, batch: Batch) -> FreeGuide:
-    """Offsets of zero, by a run of the guide that leaves the random numbers as they are."""
-    free = FreeGuide(pair.layout("guide", 3, len(batch)), pair.plate)
-    first = pair.with_guide_in(free)
-    with own_draws(batch.device), torch.no_grad():
-        first.elbo_terms(batch, 3, validate=False)
-    return free
-
-
-def _search(
-    pair: Pair,
-    batch: Batch,
-    offsets: list[Tensor],
-    num_steps: int,
-    num_draws: int,
-    learning_rate: float,
-    bar: "tqdm[Any]",
-) -> None:
-    """Move the offsets to a higher ELBO."""
-    if not offsets:
-        return
-    optimiser = Adam(offsets, lr=learning_rate)
-    schedule = CosineAnnealingLR(optimiser, num_steps)
-    for _ in range(num_steps):
-        with torch.enable_grad():
-            log_px, log_pz, log_qz = pair.elbo_terms(batch, num_draws, validate=False)
-            loss = (log_qz - log_px - log_pz).sum() / num_draws
-            gradients = torch.autograd.grad(loss, offsets, allow_unused=True)
-        for offset, gradient in zip(offsets, gradients, strict=True):
-            # a datum that leaves the finite numbers stays, and loses against its start
-            offset.grad = None if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
-        optimiser.step()
-        schedule.step()
-        bar.update()
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,18 +77,6 @@ class Running:
         full = [self.drawn // level for level in self.levels]
         number = torch.tensor(full, dtype=torch.float64, device=self.tensors["blocks"].device)
         return torch.where(number > 0, (self.tensors["blocks"].T / number), math.nan).T
-
-    def take(self, where: Tensor) -> Self:
-        """A copy for some of the data."""
-        part = type(self)(0, self.levels, 0, where.device)
-        part.drawn = self.drawn
-        part.tensors = {name: tensor[:, where] for name, tensor in self.tensors.items()}
-        return part
-
-    def put(self, where: Tensor, part: Self) -> None:
-        """Give back what `take` gave."""
-        for name, tensor in self.tensors.items():
-            tensor[:, where] = part.tensors[name]
 
     def state(self) -> dict[str, Any]:
         """All of it, for a checkpoint."""

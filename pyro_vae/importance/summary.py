@@ -15,7 +15,7 @@ def standard_error(log_sum: Tensor, log_sum_squares: Tensor, drawn: Tensor) -> T
     return torch.where(drawn > 1, (variance * drawn / (drawn - 1)).sqrt(), math.nan)
 
 
-def log_evidence_of(found: Mapping[str, Tensor], levels: tuple[int, ...]) -> LogEvidence:
+def log_evidence_of(found: Mapping[str, Tensor], levels: tuple[int, ...], proposal: str) -> LogEvidence:
     """The result, from what a sampling found."""
     log_sum, log_sum_squares, largest, pareto_k, drawn = (
         found[name][0] for name in ("log_sum", "log_sum_squares", "largest", "pareto_k", "drawn")
@@ -28,4 +28,5 @@ def log_evidence_of(found: Mapping[str, Tensor], levels: tuple[int, ...]) -> Log
         pareto_k=pareto_k,
         num_particles=drawn.long(),
         curve=BoundCurve(levels, found["bound"]),
+        proposal=proposal,
     )

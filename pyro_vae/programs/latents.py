@@ -75,6 +75,8 @@ class Latents:
         self._takes_masked = masked
         #: Whether a latent site is under a mask.
         self.is_masked = False
+        #: Whether all of them have values among all real numbers, so that u is these values.
+        self.is_real = True
         ends = self.pair.ends(batch)
         self.pair.check(ends)
         if self.pair.summed:
@@ -146,6 +148,7 @@ class Latents:
         self._check(site, name)
         transform = biject_to(site["fn"].support)
         raw = transform.inv(site["value"])
+        self.is_real = self.is_real and raw.shape == site["value"].shape and torch.equal(raw, site["value"])
         place = self._raw_place(name, transform)
         depth = self.pair.depth
         raw = layout.unfold(unspread(raw, place, layout), place)
@@ -194,9 +197,15 @@ class Latents:
         """The axis of the data in a value of a site, that of the particles being 0."""
         return self.pair.depth + 1 + self.pair.places[name].axis
 
-    def from_guide(self, batch: Batch, num: int) -> Tensor:
-        """Draws of u from the guide: (num, B, n)."""
+    def from_guide(self, batch: Batch, num: int, *, model: bool = True) -> Tensor:
+        """Draws of u from the guide: (num, B, n).
+
+        Without `model` they are held against no run of the model, where u does not depend on one.
+        """
         pair = self.pair
+        if not model and self.is_real and not pair.summed and not self._imputed:
+            values = self._guide_draws(batch, num)
+            return torch.cat([each.pack(values[name]) for name, each in self._numbers.items()], dim=-1)
         guide_layout, layout = (pair.layout(what, num, len(batch)) for what in ("guide", "model"))
         guide_trace = pair.run_guide(batch, guide_layout, summing=False)
         trace = pair.run_model(batch, layout, pair.values(guide_trace, guide_layout))

@@ -1,7 +1,7 @@
 """The numbers of a run, as dictionaries for JSON and as tables for a person."""
 
 from pyro_vae.reports.diagnosing import Diagnosing, diagnosis_table
-from pyro_vae.reports.estimators import Estimator, Method
+from pyro_vae.reports.estimators import Estimator, Method, like, usual_method
 from pyro_vae.reports.evaluating import evaluate
 from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, units
 from pyro_vae.reports.measuring import ELBO_PARTICLES, Evaluation, evaluation, summary
@@ -20,8 +20,10 @@ __all__ = [
     "evaluation",
     "held_out",
     "is_mass",
+    "like",
     "part_of",
     "summary",
     "table",
     "units",
+    "usual_method",
 ]

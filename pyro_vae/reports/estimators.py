@@ -7,24 +7,36 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from pyro_vae.annealing import AnnealedEvidence, annealed_log_evidence, bidirectional_gap
+from pyro_vae.annealing import (
+    AnnealedEvidence,
+    AutoEvidence,
+    annealed_log_evidence,
+    auto_log_evidence,
+    bidirectional_gap,
+)
 from pyro_vae.batch import Batch
 from pyro_vae.data import Split
 from pyro_vae.importance import LogEvidence, log_evidence
 from pyro_vae.importance.results import RELIABLE_K
+from pyro_vae.proposals.choosing import can_be_fitted
 from pyro_vae.randomness import own_randomness
 from pyro_vae.vae import JointProgram
 
-Method = Literal["importance", "annealed"]
+Method = Literal["importance", "local", "annealed", "auto"]
+#: The results of the methods.
+Result = LogEvidence | AnnealedEvidence | AutoEvidence
+
+#: δ of the lower bound that is printed.
+DELTA = 0.05
 
 
 class Estimator(NamedTuple):
-    """A method with its options; those of the other one say nothing."""
+    """A method with its options; those of another one say nothing."""
 
     method: Method = "importance"
-    #: Importance samples per datum.
+    #: Importance samples per datum, from the guide or from local proposals.
     particles: int = 1000
-    #: Monte Carlo standard error at which a datum is drawn no further, in nats.
+    #: Monte Carlo standard error for which each datum is drawn often enough, in nats.
     until_standard_error: float | None = None
     #: Annealed chains per datum.
     chains: int = 16
@@ -32,6 +44,8 @@ class Estimator(NamedTuple):
     start: Literal["prior", "guide"] = "prior"
     #: Data drawn from the model on which annealing is certified; 0 for no certificate.
     simulated: int = 0
+    #: Seconds of annealing, by the method auto.
+    budget: float = 60.0
 
     def __call__(
         self,
@@ -40,27 +54,31 @@ class Estimator(NamedTuple):
         *,
         checkpoint: Path | None = None,
         progress: bool | None = None,
-    ) -> LogEvidence | AnnealedEvidence:
+    ) -> Result:
         """Log p(x) of each datum; `checkpoint` is as with the estimators."""
-        if self.method == "importance":
-            return log_evidence(
+        where: dict[str, Any] = {"checkpoint": checkpoint, "progress": progress}
+        if self.method == "annealed":
+            return annealed_log_evidence(
                 vae.model,
                 vae.guide,
                 x,
-                num_particles=self.particles,
-                until_standard_error=self.until_standard_error,
-                checkpoint=checkpoint,
-                progress=progress,
+                num_chains=self.chains,
+                num_temperatures=self.temperatures,
+                start=self.start,
+                **where,
             )
-        return annealed_log_evidence(
+        if self.method == "auto":
+            return auto_log_evidence(
+                vae.model, vae.guide, x, num_particles=self.particles, budget=self.budget, **where
+            )
+        return log_evidence(
             vae.model,
             vae.guide,
             x,
-            num_chains=self.chains,
-            num_temperatures=self.temperatures,
-            start=self.start,
-            checkpoint=checkpoint,
-            progress=progress,
+            num_particles=self.particles,
+            until_standard_error=self.until_standard_error,
+            proposal="local" if self.method == "local" else "guide",
+            **where,
         )
 
     def certificate(
@@ -94,14 +112,15 @@ class Estimator(NamedTuple):
         """Those of the method."""
         return {name: getattr(self, name) for name in ("method", *OPTIONS[self.method])}
 
-    def evidence(self, result: LogEvidence | AnnealedEvidence) -> dict[str, Any]:
+    def evidence(self, result: Result) -> dict[str, Any]:
         """Mean log p(x), in nats per datum, with its errors and all that says how it was estimated."""
         return {
             "estimate": result.mean,
             "standard_error": result.mean_standard_error,
             "monte_carlo_error": result.mean_monte_carlo_error,
+            "at_least": {"bound": result.certificate(DELTA), "delta": DELTA},
             "method": self.method,
-            **(_drawn(result) if isinstance(result, LogEvidence) else _annealed(result)),
+            **_made_of(result),
             **{name: value for name, value in self.options().items() if name not in _SAID_ELSEWHERE},
             "num_data": len(result.estimate),
         }
@@ -113,36 +132,62 @@ _SAID_ELSEWHERE = ("particles", "simulated")
 #: The options of each method.
 OPTIONS: dict[Method, tuple[str, ...]] = {
     "importance": ("particles", "until_standard_error"),
+    "local": ("particles", "until_standard_error"),
     "annealed": ("chains", "temperatures", "start", "simulated"),
+    "auto": ("particles", "budget"),
 }
 
 
-def _drawn(result: LogEvidence) -> dict[str, int]:
-    few, many = int(result.num_particles.min()), int(result.num_particles.max())
-    return {"particles": many, **({"fewest_particles": few} if few < many else {})}
+def like(vae: JointProgram, part: Split) -> Batch:
+    """Two data by which a method can be chosen, as the model takes them; no random numbers are used up."""
+    with own_randomness(0, vae.device):
+        return vae.place(part.take(slice(0, 2)))
 
 
-def _annealed(result: AnnealedEvidence) -> dict[str, Any]:
-    return {"particles": result.num_chains, "acceptance": float(result.acceptance.mean())}
+#: Draws per datum from which a fit, which costs about as much as a thousand of them, pays.
+ENOUGH = 500
 
 
-def tails(result: LogEvidence | AnnealedEvidence) -> dict[str, Any] | None:
+def usual_method(vae: JointProgram, x: Batch, particles: int) -> Method:
+    """`local` where a proposal can be fitted to a datum, and for 500 draws or more; else `importance`."""
+    enough = particles >= ENOUGH
+    return "local" if enough and can_be_fitted(vae.model, vae.guide, x) else "importance"
+
+
+def _made_of(result: Result) -> dict[str, Any]:
+    """The numbers of draws and chains."""
+    if isinstance(result, LogEvidence):
+        few, many = int(result.num_particles.min()), int(result.num_particles.max())
+        return {"particles": many, **({"fewest_particles": few} if few < many else {})}
+    if isinstance(result, AnnealedEvidence):
+        return {"particles": result.num_chains, "acceptance": float(result.acceptance.mean())}
+    annealed = int(result.annealed.sum())
+    chains = {"chains": result.num_chains, "temperatures": result.num_temperatures} if annealed else {}
+    return {"particles": result.num_particles, "annealed": annealed, **chains}
+
+
+def tails(result: Result) -> dict[str, Any] | None:
     """Pareto k̂ of the weights over the data; None for annealed ones, too few for a fit."""
-    if not isinstance(result, LogEvidence):
+    if isinstance(result, AnnealedEvidence):
         return None
-    known = result.pareto_k[~result.pareto_k.isnan()]
+    drawn = result.pareto_k
+    if isinstance(result, AutoEvidence):
+        drawn = drawn[~result.annealed]
+        if not len(drawn):
+            return None
+    known = drawn[~drawn.isnan()]
     above = int((known > RELIABLE_K).sum())
     return {
         "reliable_up_to": RELIABLE_K,
         "above": above,
-        "share_above": above / len(result.pareto_k),
-        "unknown": len(result.pareto_k) - len(known),
+        "share_above": above / len(drawn),
+        "unknown": len(drawn) - len(known),
         "median": float(known.median()) if len(known) else math.nan,
         "largest": float(known.max()) if len(known) else math.nan,
     }
 
 
-def arrays(result: LogEvidence | AnnealedEvidence) -> dict[str, np.ndarray]:
+def arrays(result: Result) -> dict[str, np.ndarray]:
     """What is known of each datum, (B,) each."""
     found = {
         "log_evidence": result.estimate,
@@ -150,8 +195,10 @@ def arrays(result: LogEvidence | AnnealedEvidence) -> dict[str, np.ndarray]:
         "effective_sample_size": result.effective_sample_size,
         "largest_share": result.largest_share,
     }
-    if isinstance(result, LogEvidence):
-        found |= {"pareto_k": result.pareto_k, "num_particles": result.num_particles}
-    else:
-        found |= {"acceptance": result.acceptance}
+    more: tuple[str, ...] = (
+        ("pareto_k", "num_particles") if isinstance(result, LogEvidence) else ("acceptance",)
+    )
+    if isinstance(result, AutoEvidence):
+        more = ("pareto_k", "pilot_k", "annealed", "acceptance")
+    found |= {name: getattr(result, name) for name in more}
     return {name: array.double().cpu().numpy() for name, array in found.items()}

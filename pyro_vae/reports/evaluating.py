@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, count, draws, seed_number
-from pyro_vae.reports.estimators import Estimator, Method
+from pyro_vae.reports.estimators import Estimator, Method, like, usual_method
 from pyro_vae.reports.facts import held_out, part_of
 from pyro_vae.reports.measuring import Evaluation, evaluation
 from pyro_vae.vae import JointProgram
@@ -28,13 +28,14 @@ def evaluate(
     *,
     split: Literal["train", "valid", "test", "all"] | None = None,
     num_data: int | None = None,
-    method: Method = "importance",
+    method: Method | None = None,
     particles: int = 1000,
     until_standard_error: float | None = None,
     chains: int = 16,
     temperatures: int = 1000,
     start: Literal["prior", "guide"] = "prior",
     simulated: int = 0,
+    budget: float = 60.0,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: bool | None = None,
@@ -48,13 +49,17 @@ def evaluate(
         data: The data; by default those of the run's training.
         split: Which of them; by default test, or validation or training data where there are none.
         num_data: How many data, by a fixed choice; None for all.
-        method: How log p(x) is estimated: by `log_evidence` or by `annealed_log_evidence`.
-        particles: Importance samples per datum; with until_standard_error at the most.
-        until_standard_error: Draw each datum only until its Monte Carlo error is at most this, in nats.
+        method: How log p(x) is estimated: by `log_evidence` from the guide (`importance`) or from a proposal
+            fitted to each datum (`local`, the default from 500 particles on, where one can be fitted), by
+            `annealed_log_evidence` (`annealed`), or by `auto_log_evidence` (`auto`), which anneals those data
+            for which no proposal is good.
+        particles: Draws per datum, but of annealing; with until_standard_error at the most.
+        until_standard_error: Draw each datum as often as it takes for a Monte Carlo error of this, in nats.
         chains: Annealed chains per datum.
         temperatures: Of the annealing.
         start: Where annealing starts, at p(z) or at q(z|x).
         simulated: On how many data drawn from the model annealing is certified; 0 for none.
+        budget: Seconds of annealing by the method auto, about.
         seed: Of all random numbers.
         checkpoint: A file from which the same call goes on where it was interrupted.
         progress: Show a progress bar; by default in a terminal and in a notebook.
@@ -82,7 +87,12 @@ def evaluate(
             raise InputError("expected the data to evaluate a model on, got none: give a Dataset")
         data = run.data()
     split = split or held_out(data)
-    estimator = Estimator(method, particles, until_standard_error, chains, temperatures, start, simulated)
+    if method is None:
+        part = part_of(data, split, num_data)
+        method = "importance" if vae.no_evidence else usual_method(vae, like(vae, part), particles)
+    estimator = Estimator(
+        method, particles, until_standard_error, chains, temperatures, start, simulated, budget
+    )
     certificate = None
     if method == "annealed" and simulated and not vae.no_evidence:
         part = part_of(data, split, num_data)

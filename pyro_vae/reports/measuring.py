@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.annealing import AnnealedEvidence
 from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset, Split
-from pyro_vae.importance import ELBOEstimate, LogEvidence, elbo
+from pyro_vae.importance import ELBOEstimate, elbo
 from pyro_vae.randomness import own_randomness
 from pyro_vae.reports.classifying import classification
-from pyro_vae.reports.estimators import Estimator, arrays, tails
+from pyro_vae.reports.estimators import Estimator, Result, arrays, tails, usual_method
 from pyro_vae.reports.facts import bits, circumstances, is_mass, missing, part_of, units
 from pyro_vae.reports.reconstruction import errors
 from pyro_vae.reports.tables import table
@@ -29,12 +28,12 @@ class Evaluation:
 
     #: Means and circumstances, for JSON.
     content: dict[str, Any]
-    #: elbo, log_evidence, standard_error, effective_sample_size and largest_share, by importance sampling
-    #: pareto_k and num_particles, by annealing acceptance, (B,) float64 each, in the order of the data; with
-    #: the data_hash, method, particles, seed and split that say to which result they belong.
+    #: elbo, log_evidence, standard_error, effective_sample_size and largest_share, with draws pareto_k and
+    #: num_particles, by annealing acceptance, by auto annealed, (B,) float64 each, in the order of the data;
+    #: with the data_hash, method, particles, seed and split that say to which result they belong.
     per_datum: dict[str, Any]
     #: Log p(x) as it was estimated; None where the program has none.
-    evidence: LogEvidence | AnnealedEvidence | None
+    evidence: Result | None
 
     def __repr__(self) -> str:
         return table(self.content)
@@ -60,7 +59,8 @@ def evaluation(
         split: The part to evaluate on.
         num_data: How many of it, by a fixed choice; None for all.
         seed: Of all random numbers.
-        estimator: How log p(x) is estimated; by default by 1000 importance samples per datum.
+        estimator: How log p(x) is estimated; by default by 1000 draws per datum from local proposals, or from
+            the guide where none can be fitted.
         certificate: What `Estimator.certificate` gave, to be reported beside the estimate, with the seconds
             that it took, which count as those of the evaluation.
         checkpoint: A file from which the same call goes on where it was interrupted.
@@ -76,7 +76,7 @@ def evaluation(
         if vae.no_evidence:
             measured = errors(vae.no_evidence)
         else:
-            estimator = estimator or Estimator()
+            estimator = estimator or Estimator(usual_method(vae, x, Estimator().particles))
             result = estimator(vae, x, checkpoint=checkpoint, progress=progress)
             measured = _measured(vae, data, part, x, estimator, result, certificate)
             per_datum = arrays(result)
@@ -105,7 +105,7 @@ def _measured(
     part: Split,
     x: Batch,
     estimator: Estimator,
-    result: LogEvidence | AnnealedEvidence,
+    result: Result,
     certificate: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Log p(x) and its units."""

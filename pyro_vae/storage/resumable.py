@@ -80,14 +80,15 @@ class Resumable:
                 )
         self.state, self._random = content["state"], content["random"]
 
-    def keep(self, state: Callable[[], Mapping[str, Any]]) -> None:
+    def keep(self, state: Callable[[], Mapping[str, Any]], *, now: bool = False) -> None:
         """Write what `state` gives, where the last writing is `interval` seconds ago or Ctrl-C was pressed.
 
-        The state is of tensors, numbers, strings, and lists and dictionaries of these.
+        With `now` it is written in any case. The state is of tensors, numbers, strings, and lists and
+        dictionaries of these.
         """
         if self.path is None:
             return
-        if self._interrupted or time.monotonic() - self._written >= self.interval:
+        if now or self._interrupted or time.monotonic() - self._written >= self.interval:
             content = {"settings": self.settings, "state": dict(state())}
             save_checkpoint(self.path, {**content, "random": random_state(self.device)})
             self._written = time.monotonic()

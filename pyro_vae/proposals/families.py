@@ -1,24 +1,21 @@
 """The distributions of a guide, with free offsets for each datum."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, Self
 
 import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import AffineTransform, biject_to, constraints, transform_to
+from torch.distributions import AffineTransform, biject_to, constraints
 
 from pyro_vae.programs.data_plate import DataPlate
 from pyro_vae.programs.layout import Layout
-from pyro_vae.programs.sites import plain
-
-#: (a parameter, unconstrained; the unit of its offset) → the moved parameter.
-Offset = Callable[[Tensor, Tensor], Tensor]
-
-#: One of the parametrisations, where torch knows several.
-_NAMES = {torch.distributions.MultivariateNormal: ("loc", "scale_tril")}
+from pyro_vae.programs.sites import core
+from pyro_vae.proposals.moving import Unusable, moved, widened
 
 
 class FreeGuide(Messenger):
@@ -39,19 +36,36 @@ class FreeGuide(Messenger):
         super().__init__()
         self.layout, self.plate = layout, plate
         self.sites: dict[str, _Freed] = {}
-        #: Discrete sites, which stay as they are.
-        self.discrete: set[str] = set()
+        #: Sites that stay as they are: discrete ones, angles, and those with nothing to move.
+        self.fixed: set[str] = set()
 
     @property
     def offsets(self) -> list[Tensor]:
         """All offsets; each has an axis for the data, and none for the particles."""
         return [offset for site in self.sites.values() for offset in site.offsets]
 
+    def tensors(self) -> list[Tensor]:
+        """All that tells the data from each other, the axis of the data first: (B, …) each."""
+        return [
+            tensor.detach().movedim(site.place.axis, 0)
+            for site in self.sites.values()
+            for tensor in site.tensors
+        ]
+
+    def at(self, tensors: Sequence[Tensor], widening: float = 1.0) -> Self:
+        """The same for data with these `tensors`, each distribution wider by a factor."""
+        other, rest = copy.copy(self), iter(tensors)
+        other.sites = {
+            name: site.at_data([next(rest).movedim(0, site.place.axis) for _ in site.tensors], widening)
+            for name, site in self.sites.items()
+        }
+        return other
+
     @property
     def whole(self) -> bool:
         """Whether the offsets reach every member of the family that the guide's distributions span."""
         sites = self.sites.values()
-        return not self.discrete and all(
+        return not self.fixed and all(
             isinstance(site, _Parameters) and not site.place.conditional for site in sites
         )
 
@@ -66,17 +80,23 @@ class FreeGuide(Messenger):
         if (
             message["is_observed"]
             or site_is_subsample(message)
-            or isinstance(plain(message["fn"]), dist.Delta)
+            or isinstance(core(message["fn"]), dist.Delta)
         ):
             return
         name, fn = message["name"], message["fn"]
-        if _support(fn).is_discrete:
-            self.discrete.add(name)
+        if _stays(fn):
+            self.fixed.add(name)
+        if name in self.fixed:
             return
         if name not in self.sites:
             frames = {frame.name: frame.dim for frame in message["cond_indep_stack"] if frame.vectorized}
             axis = next((dim for plate, dim in frames.items() if plate in self.plate.names), -1)
-            self.sites[name] = _freed(fn, _Place.of(fn, self.layout, axis, first=not self.sites))
+            try:
+                freed = _freed(fn, _Place.of(fn, self.layout, axis, first=not self.sites))
+            except NotImplementedError:  # of a distribution that has no inverse, or of its support
+                self.fixed.add(name)
+                return
+            self.sites[name] = freed
         message["fn"] = self.sites[name].at(fn)
 
 
@@ -94,15 +114,20 @@ class _Place(NamedTuple):
     size: int
     #: Whether the site may depend on other latents.
     conditional: bool
+    #: The data's axis among the plates, from the right.
+    dim: int
 
     @classmethod
     def of(cls, fn: Any, layout: Layout, dim: int, first: bool) -> "_Place":
         batch = fn.batch_shape
         particles = max(len(batch) - layout.depth, 0)
         conditional = particles > 0 or (layout.repeated and not first)
-        return cls(
-            batch, particles, len(batch) - particles + dim, layout.size if layout.repeated else 0, conditional
-        )
+        size = layout.size if layout.repeated else 0
+        return cls(batch, particles, len(batch) - particles + dim, size, conditional, dim)
+
+    def of_size(self, size: int) -> "_Place":
+        """The same for another number of data."""
+        return self._replace(size=size if self.size else 0)
 
     def one_particle(self, value: Tensor) -> Tensor:
         """A parameter of the site without the axis of particles."""
@@ -120,7 +145,7 @@ class _Place(NamedTuple):
         """An offset for each row of a run."""
         if not self.size:
             return offset
-        rows = fn.batch_shape[self.axis + self.particles]
+        rows = fn.batch_shape[self.dim]
         return offset.repeat(*(rows // self.size if axis == self.axis else 1 for axis in range(offset.ndim)))
 
 
@@ -130,8 +155,15 @@ class _Freed(Protocol):
     offsets: list[Tensor]
     place: _Place
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that tells the data from each other."""
+
     def at(self, fn: Any) -> Any:
         """The distribution `fn` of the site, moved."""
+
+    def at_data(self, tensors: list[Tensor], widening: float) -> "_Freed":
+        """The same site for data with these `tensors`, wider by a factor."""
 
 
 class _Parameters:
@@ -139,23 +171,34 @@ class _Parameters:
 
     def __init__(self, fn: Any, place: _Place) -> None:
         self.offsets: list[Tensor] = []
-        self.place = place
+        self.place, self.widening = place, 1.0
         lead = len(place.batch)
 
         def start(value: Tensor, unit: Tensor) -> Tensor:
             if value.shape[:lead] != place.batch:
-                raise _Unusable("a parameter lacks the axes of the plates")
+                raise Unusable("a parameter lacks the axes of the plates")
             self.offsets.append(torch.zeros_like(place.one_particle(value)).requires_grad_())
             return value
 
         made = moved(fn, start)
         value = fn.sample()
         if not torch.allclose(made.log_prob(value), fn.log_prob(value), rtol=1e-3, atol=1e-3):
-            raise _Unusable("made anew of its parameters, it has another density")
+            raise Unusable("made anew of its parameters, it has another density")
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return self.offsets
 
     def at(self, fn: Any) -> Any:
         offsets = iter(self.offsets)
-        return moved(fn, lambda value, unit: value + unit * self.place.spread(next(offsets), fn))
+        made = moved(fn, lambda value, unit: value + unit * self.place.spread(next(offsets), fn))
+        return made if self.widening == 1 else widened(made, self.widening)
+
+    def at_data(self, tensors: list[Tensor], widening: float) -> "_Parameters":
+        other = copy.copy(self)
+        other.offsets, other.widening = tensors, widening
+        other.place = self.place.of_size(tensors[0].shape[self.place.axis])
+        return other
 
 
 class _Draws:
@@ -168,7 +211,19 @@ class _Draws:
         self.centre, self.unit = raw.mean(0), raw.std(0)
         self.offsets = [torch.zeros_like(self.centre).requires_grad_() for _ in range(2)]
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [*self.offsets, self.centre, self.unit]
+
+    def at_data(self, tensors: list[Tensor], widening: float) -> "_Draws":
+        other, (shift, log_scale, other.centre, other.unit) = copy.copy(self), tensors
+        other.offsets = [shift, log_scale + math.log(widening)]
+        other.place = self.place.of_size(shift.shape[self.place.axis])
+        return other
+
     def at(self, fn: Any) -> Any:
+        if isinstance(fn, dist.MaskedDistribution):
+            return self.at(fn.base_dist).mask(fn._mask)
         shift, log_scale, centre, unit = (
             self.place.spread(each, fn) for each in (*self.offsets, self.centre, self.unit)
         )
@@ -178,7 +233,7 @@ class _Draws:
         to_support = biject_to(support)
         # the caches take a draw back to the very tensor whose density a flow remembers
         move = AffineTransform(loc, scale, event_dim=to_support.domain.event_dim, cache_size=1)
-        real = isinstance(_plain(support), type(constraints.real))
+        real = isinstance(_inner(support), type(constraints.real))
         through = [move] if real else [to_support.with_cache().inv, move, to_support.with_cache()]
         return _MovedDraws(fn, through)
 
@@ -196,56 +251,28 @@ class _MovedDraws(dist.TransformedDistribution):
         return value
 
 
-class _Unusable(Exception):
-    """A distribution that cannot be made anew of its parameters."""
-
-
 def _freed(fn: Any, place: _Place) -> _Freed:
     """The offsets of a site whose distribution is `fn`."""
     with torch.no_grad():
         if fn.has_rsample:
             try:
                 return _Parameters(fn, place)
-            except _Unusable:
+            except Unusable:
                 pass
-        return _Draws(fn, place)
+        draws = _Draws(fn, place)
+        made = draws.at(fn)
+        made.log_prob(made())
+        return draws
 
 
-def moved(fn: Any, offset: Offset) -> Any:
-    """The distribution `fn`, each of its parameters moved; through `Independent` and transforms."""
-    if isinstance(fn, torch.distributions.Independent):
-        return moved(fn.base_dist, offset).to_event(fn.reinterpreted_batch_ndims)
-    if fn.arg_constraints:
-        return _rebuilt(fn, offset)
-    if isinstance(fn, torch.distributions.TransformedDistribution):
-        return dist.TransformedDistribution(moved(fn.base_dist, offset), fn.transforms)
-    raise _Unusable("it has no parameters")
-
-
-def _rebuilt(fn: Any, offset: Offset) -> Any:
-    names = next((names for kind, names in _NAMES.items() if isinstance(fn, kind)), tuple(fn.arg_constraints))
+def _stays(fn: Any) -> bool:
+    """Whether there is nothing to move: a discrete site, an angle, or one of a support that is not known."""
+    if isinstance(core(fn), torch.distributions.VonMises):
+        return True  # an angle is one of all that are a whole turn apart, which a shift does not know
     try:
-        transforms = {name: transform_to(fn.arg_constraints[name]) for name in names}
-        free = {name: transform.inv(getattr(fn, name)) for name, transform in transforms.items()}
-        moves = {name: transforms[name](offset(free[name], _unit(fn, name))) for name in names}
-        return type(fn)(**moves)
-    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-        raise _Unusable(str(error)) from error
-
-
-def _unit(fn: Any, name: str) -> Tensor:
-    """The unit of an offset: of what has the units of z, the standard deviation; else 1."""
-    value = getattr(fn, name)
-    if name not in ("loc", "cov_factor", "scale_tril"):
-        return torch.ones_like(value)
-    spread = fn.stddev.detach()
-    spread = torch.where(spread.isfinite(), spread, 1.0)
-    if name == "loc":
-        return spread
-    unit = spread[..., None].expand(value.shape)
-    if name == "scale_tril":  # whose diagonal is unconstrained as a logarithm
-        return unit.tril(-1) + torch.eye(value.shape[-1]).to(value)
-    return unit
+        return bool(_support(fn).is_discrete)
+    except NotImplementedError:
+        return True
 
 
 def _support(fn: Any) -> Any:
@@ -254,7 +281,7 @@ def _support(fn: Any) -> Any:
     return _support(fn.component_distribution) if mixture else fn.support
 
 
-def _plain(support: Any) -> Any:
+def _inner(support: Any) -> Any:
     """What is inside an independent constraint."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
