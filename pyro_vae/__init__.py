@@ -54,10 +54,14 @@ if TYPE_CHECKING:
         Coverage,
         Diagnosis,
         ExactPosterior,
+        LocalTest,
+        RandomCoverage,
         agreement,
         calibrate,
         diagnose,
         exact_posterior,
+        local_test,
+        tarp,
     )
     from pyro_vae.distributions import (
         Affine,
@@ -209,6 +213,7 @@ __all__ = [
     "Lattice",
     "Levels",
     "Likelihood",
+    "LocalTest",
     "LogConditional",
     "LogEvidence",
     "LogNormalColumns",
@@ -229,6 +234,7 @@ __all__ = [
     "PoissonLikelihood",
     "Posterior",
     "Prior",
+    "RandomCoverage",
     "RawValues",
     "ResidualConvolutional",
     "Schema",
@@ -261,9 +267,11 @@ __all__ = [
     "head",
     "impute",
     "load",
+    "local_test",
     "log_conditional",
     "log_evidence",
     "log_weights",
+    "tarp",
 ]
 
 
