@@ -10,7 +10,7 @@ from pyro_vae.cli.common import estimator_of, stages_of
 from pyro_vae.cli.loading import load
 from pyro_vae.cli.pictures import save_picture
 from pyro_vae.errors import InputError, count, seed_number
-from pyro_vae.reports.diagnosing import calibration_of
+from pyro_vae.reports.diagnosing import calibration_of, coverage_of
 from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
@@ -35,9 +35,9 @@ def diagnose(
 
     Distortion, mutual information, marginal KL, amortisation gap and approximation gap add up to log p(x);
     beside them stand what a better prior would save, the train-test gap, active latent units, and whether
-    q(z|x) is calibrated on data drawn from the model. A verdict in words names the largest loss and what to
-    swap for it. All is kept in diagnosis.json, with pictures in figures/. Ctrl-C or a kill costs the stage in
-    progress at the most: the same command goes on.
+    q(z|x) is calibrated on data drawn from the model, in its margins and jointly. A verdict in words names
+    the largest loss and what to swap for it. All is kept in diagnosis.json, with pictures in figures/. Ctrl-C
+    or a kill costs the stage in progress at the most: the same command goes on.
 
     Args:
         run: Folder of the run.
@@ -102,7 +102,7 @@ def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagn
     save_picture(run, "waterfall", plots.waterfall(**{**found["nats"]["waterfall"], "units": units}))
     save_picture(run, "units", plots.latent_units(**found["nats"]["units"]))
     if "skipped" not in found["calibration"]:
-        ranks = calibration_of(found["calibration"])
+        ranks, points = (part(found["calibration"]) for part in (calibration_of, coverage_of))
         figure = plots.rank_histograms(
             ranks.ranks,
             ranks.names,
@@ -110,6 +110,8 @@ def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagn
             bins=ranks.bins,
             p_values=ranks.p_value.tolist(),
             verdicts=ranks.verdicts,
+            coverage=points.curve(),
+            points=[f"{name}: {words}" for name, words in zip(points.names, points.verdicts, strict=True)],
         )
         save_picture(run, "calibration", figure)
     if "posteriors" in found:

@@ -66,12 +66,12 @@ class RandomCoverage:
         how = f"{len(self.ranks)} data drawn from the model, {self.num_draws} draws each, Holm at 5 %"
         if not any(self.rejected):
             return (
-                f"q(z|x) is not rejected from any of {len(self.names)} kinds of points (smallest p-value "
+                f"q(z|x) is not rejected by any of {len(self.names)} kinds of points (smallest p-value "
                 f"{float(self.p_value.min()):.2g}; {how})"
             )
         wrong = [number for number, rejected in enumerate(self.rejected) if rejected]
         wrong.sort(key=lambda number: -float(self.chi_square[number]))
-        words = ", ".join(f"{self.verdicts[number]} from {self.names[number]}" for number in wrong)
+        words = ", ".join(f"{self.verdicts[number]} by {self.names[number]}" for number in wrong)
         return f"q(z|x) is rejected: {words} ({how})"
 
 

@@ -83,8 +83,8 @@ def local_test(
         statistic(x) = mean over z ~ q(z|x) of (2 P(from p | z, x) − 1)²,
 
     whose null distribution is that of classifiers trained with the two labels of each x swapped at random.
-    p-value = (1 + number of those at least as large) / (1 + `num_null`), exact where q(z|x) is p(z|x) at every
-    x. Where it is wrong at other x only, the classifier may carry that over to near ones. The classifier is a
+    p-value = (1 + number of those at least as large) / (1 + `num_null`), exact where q(z|x) is p(z|x) at
+    every x. Where it is wrong at other x only, the classifier may carry that over to near ones. It is a
     kernel ridge regression on the unconstrained latents in standard deviations of q(z|x), and on the first
     principal components of x, what is given beside it and the mean of q(z|x); all permutations share one
     factorisation, so that they cost next to nothing. Linhart, Gramfort & Rodrigues (2023), "L-C2ST: local

@@ -19,7 +19,7 @@ _DISTANCE = 3.0
 #: Data on which the rules are learned, draws of q(z|x) on each, and what keeps them from fitting noise.
 _PILOT, _DRAWS, _RIDGE, _JITTER = 300, 4, 10.0, 0.05
 #: Between the seeds of the data that are ranked and of those from which the rules are learned.
-_APART = 2**32 + 1
+_APART = 1_540_483_477
 
 
 class References(Quantities):

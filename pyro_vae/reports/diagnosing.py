@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pyro_vae.data import Dataset
-from pyro_vae.diagnosis import Calibration, agreement, calibrate
+from pyro_vae.diagnosis import Calibration, RandomCoverage, agreement, calibrate_and_cover
 from pyro_vae.diagnosis import diagnose as account
 from pyro_vae.diagnosis.diagnose import MOST_TRAIN
 from pyro_vae.errors import InputError, count
@@ -105,15 +105,15 @@ class Diagnosing:
         }
 
     def calibration(self) -> dict[str, Any]:
-        """Ranks on simulated data, or why there are none."""
+        """Ranks on simulated data, in the margins and by distances from points, or why there are none."""
         try:
-            found = calibrate(
-                self.vae.model, self.vae.guide, like=self.x, seed=self.seed, progress=self.progress
+            found, points = calibrate_and_cover(
+                self.vae.model, self.vae.guide, self.x, seed=self.seed, progress=self.progress
             )
         except InputError as error:
             warnings.warn(f"no calibration on simulated data: {error}", stacklevel=2)
             return {"skipped": str(error)}
-        return {**vars(found), "words": repr(found)}
+        return {**vars(found), "words": repr(found), "points": {**vars(points), "words": repr(points)}}
 
     def posteriors(self, num_data: int) -> dict[str, Any]:
         """Draws from q(z|x) and by NUTS, on the first data."""
@@ -139,6 +139,7 @@ class Diagnosing:
             **nats["content"],
             "evidence": {**evidence["log_evidence"], "pareto_k": evidence["pareto_k"]},
             "calibration": _calibration(stages["calibration"]),
+            "coverage": _coverage(stages["calibration"]),
             "posteriors": exact
             and {name: exact[name] for name in ("num_data", "agrees", "converged", "words")},
             "units": units(self.data, is_mass(self.vae, self.x), self.vae),
@@ -169,6 +170,23 @@ def _calibration(stage: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "words": stage["words"], "quantities": quantities}
 
 
+def coverage_of(stage: Mapping[str, Any]) -> RandomCoverage:
+    """The result that the same stage kept, by distances from points."""
+    return RandomCoverage(**{each.name: stage["points"][each.name] for each in fields(RandomCoverage)})
+
+
+def _coverage(stage: Mapping[str, Any]) -> dict[str, Any]:
+    if "skipped" in stage:
+        return dict(stage)
+    found = coverage_of(stage)
+    points = {
+        name: {"p_value": p, "verdict": verdict}
+        for name, p, verdict in zip(found.names, found.p_value.tolist(), found.verdicts, strict=True)
+    }
+    facts = {"num_data": len(found.ranks), "num_draws": found.num_draws, "rejected": any(found.rejected)}
+    return {**facts, "words": stage["points"]["words"], "points": points}
+
+
 def diagnosis_table(content: Mapping[str, Any], table: str, folder: object) -> str:
     """What a person reads: the table of nats, what else was found, and last the verdict.
 
@@ -181,6 +199,8 @@ def diagnosis_table(content: Mapping[str, Any], table: str, folder: object) -> s
     rows = {"log p(x) by": f"{draws_in_words(found)} (Monte Carlo error {found['monte_carlo_error']:.3f})"}
     rows |= belief(found, found["pareto_k"], folder)
     rows["calibration"] = calibration.get("words") or f"none: {calibration['skipped']}"
+    if "words" in content["coverage"]:
+        rows["coverage"] = content["coverage"]["words"]
     if content["posteriors"]:
         rows["posteriors"] = content["posteriors"]["words"]
     if content["units"] != "nats per datum":
