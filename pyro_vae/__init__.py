@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pyro_vae.annealing import (
         AnnealedEvidence,
         BidirectionalGap,
+        InformationBounds,
+        RateDistortion,
         annealed_log_evidence,
         bidirectional_gap,
     )
@@ -205,6 +207,7 @@ __all__ = [
     "ImageFolder",
     "ImportanceWeightedELBO",
     "Imputation",
+    "InformationBounds",
     "InputError",
     "JointProgram",
     "KLWeight",
@@ -235,6 +238,7 @@ __all__ = [
     "Posterior",
     "Prior",
     "RandomCoverage",
+    "RateDistortion",
     "RawValues",
     "ResidualConvolutional",
     "Schema",

@@ -2,5 +2,13 @@
 
 from pyro_vae.annealing.bidirectional import BidirectionalGap, bidirectional_gap
 from pyro_vae.annealing.evidence import AnnealedEvidence, annealed_log_evidence
+from pyro_vae.annealing.rate_distortion import InformationBounds, RateDistortion
 
-__all__ = ["AnnealedEvidence", "BidirectionalGap", "annealed_log_evidence", "bidirectional_gap"]
+__all__ = [
+    "AnnealedEvidence",
+    "BidirectionalGap",
+    "InformationBounds",
+    "RateDistortion",
+    "annealed_log_evidence",
+    "bidirectional_gap",
+]

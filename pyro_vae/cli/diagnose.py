@@ -26,6 +26,7 @@ def diagnose(
     chains: int = 16,
     temperatures: int = 200,
     start: Literal["prior", "guide"] = "guide",
+    simulated: int = 0,
     num_steps: int = 500,
     nuts: int = 0,
     seed: int = 0,
@@ -47,7 +48,9 @@ def diagnose(
         particles: Importance samples per datum, by that method.
         chains: Annealed chains per datum, by that method.
         temperatures: Of the annealing.
-        start: Where annealing starts, at p(z) or at q(z|x).
+        start: Where annealing starts, at p(z) or at q(z|x). From p(z) there is a rate-distortion curve, too.
+        simulated: Data drawn from the model on which annealing is certified, and the mutual information
+            bounded from both sides; 0 for none.
         num_steps: Steps of the search for the best q(z|x) of each datum, on which the gaps stand.
         nuts: On how many data q(z|x) is held against exact draws by NUTS; half a minute each, or more.
         seed: Of all random numbers.
@@ -60,6 +63,7 @@ def diagnose(
         chains=chains,
         temperatures=temperatures,
         start=start,
+        simulated=simulated,
     )
     options = {"split": split, "num_steps": count("num_steps", num_steps), "seed": seed_number(seed)}
     if nuts:
@@ -88,7 +92,10 @@ def _found(
     """All stages, those that were finished before as they were kept."""
     checkpoint = stages.within("log_evidence")
     found = {"evidence": stages("evidence", lambda: parts.evidence(estimator, checkpoint))}
-    found["nats"] = stages("nats", lambda: parts.nats(found["evidence"], num_steps))
+    if estimator.simulated:
+        within = stages.within("simulated data")
+        found["simulated"] = stages("simulated", lambda: parts.simulated(estimator, within))
+    found["nats"] = stages("nats", lambda: parts.nats(found["evidence"], num_steps, found.get("simulated")))
     found["calibration"] = stages("calibration", parts.calibration)
     if nuts:
         found["posteriors"] = stages(f"posteriors of {nuts}", lambda: parts.posteriors(nuts))
@@ -97,12 +104,16 @@ def _found(
 
 def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagnosing, units: str) -> None:
     """The pictures; those of an earlier diagnosis do not stay beside them."""
-    for name in ("calibration", "posteriors"):
+    for name in ("calibration", "posteriors", "rate_distortion"):
         (run.figures / f"{name}.png").unlink(missing_ok=True)
     save_picture(run, "waterfall", plots.waterfall(**{**found["nats"]["waterfall"], "units": units}))
     save_picture(run, "units", plots.latent_units(**found["nats"]["units"]))
+    if curve := found["evidence"]["rate_distortion"]:
+        own = (found["nats"]["content"][name]["mean"] for name in ("distortion", "rate"))
+        figure = plots.rate_distortion(curve["distortion"], curve["rate"], guide=tuple(own), units=units)
+        save_picture(run, "rate_distortion", figure)
     if "skipped" not in found["calibration"]:
-        ranks, points = (part(found["calibration"]) for part in (calibration_of, coverage_of))
+        ranks, points = calibration_of(found["calibration"]), coverage_of(found["calibration"])
         figure = plots.rank_histograms(
             ranks.ranks,
             ranks.names,
