@@ -30,3 +30,31 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 def own_draws(device: torch.device) -> AbstractContextManager[None]:
     """Draws after which the random numbers go on as if there had been none."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+class OwnStream:
+    """Random numbers of their own, which go on from one use to the next and leave all others as they are.
+
+    >>> stream, other = (OwnStream(3, torch.device("cpu")) for _ in range(2))
+    >>> with stream():
+    ...     first = torch.rand(1)
+    >>> with stream():
+    ...     second = torch.rand(1)
+    >>> with other():
+    ...     both = torch.rand(1), torch.rand(1)
+    >>> both == (first, second)
+    True
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.device = device
+        with own_randomness(seed, device):
+            self._state = random_state(device)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Torch's global generators where this stream has left them, and given back as they were found."""
+        with own_draws(self.device):
+            set_random_state(self._state, self.device)
+            yield
+            self._state = random_state(self.device)

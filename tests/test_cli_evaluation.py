@@ -376,6 +376,10 @@ def test_diagnose(pyro_vae: Run, trained: Path) -> None:
     assert f"\n\n{direct.verdict}\n\n" in out
     assert out.startswith("nats per datum, means of 20 data")
     assert f"calibration         {calibration!r}\n" in out
+    coverage = content["coverage"]
+    assert f"coverage            {coverage['words']}\n" in out
+    assert coverage["rejected"] == ("is rejected" in coverage["words"])
+    assert list(coverage["points"]) == ["a draw", "the shift", "the spread"]
     pictures = ["calibration", "units", "waterfall"]
     assert sorted(path.stem for path in (trained / "figures").iterdir()) == pictures
     for name in pictures:
@@ -443,16 +447,17 @@ def test_without_simulated_data_the_rest_is_found(
     def refuse(*_: object, **__: object) -> None:
         raise pv.InputError("expected a model that observes one site")
 
-    monkeypatch.setattr(diagnosing, "calibrate", refuse)
+    monkeypatch.setattr(diagnosing, "calibrate_and_cover", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE)
     note = "pyro-vae: note: no calibration on simulated data: expected a model that observes one site\n"
     assert (status, err) == (0, note)
     assert "calibration         none: expected a model that observes one site\n" in out
-    assert read(trained / "diagnosis.json")["calibration"] == {
-        "skipped": "expected a model that observes one site"
-    }
+    assert "\ncoverage " not in out
+    for name in ("calibration", "coverage"):
+        skipped = {"skipped": "expected a model that observes one site"}
+        assert read(trained / "diagnosis.json")[name] == skipped
     assert not (trained / "figures" / "calibration.png").exists()
 
 

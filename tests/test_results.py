@@ -10,7 +10,15 @@ from pyro_vae.diagnosis import Information, LocalOptimum, Mean, PriorGap, Units
 
 RESULTS = (
     *(pv.Agreement, pv.AnnealedEvidence, pv.BidirectionalGap, pv.BoundCurve, pv.Calibration, pv.Comparison),
-    *(pv.Coverage, pv.Diagnosis, pv.ELBOEstimate, pv.ExactPosterior, pv.LogEvidence),
+    *(
+        pv.Coverage,
+        pv.LocalTest,
+        pv.RandomCoverage,
+        pv.Diagnosis,
+        pv.ELBOEstimate,
+        pv.ExactPosterior,
+        pv.LogEvidence,
+    ),
     *(ComparedRun, Information, LocalOptimum, Mean, PriorGap, Units),
 )
 

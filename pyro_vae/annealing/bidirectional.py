@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pyro_vae.annealing.evidence import estimate_of
 from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
+from pyro_vae.annealing.rate_distortion import InformationBounds
 from pyro_vae.annealing.runner import Runner, resumable
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
@@ -33,6 +35,8 @@ class BidirectionalGap:
     acceptance: Tensor
     #: The data, drawn from the model, (B, *data_shape).
     x: Tensor
+    #: log p(x|z) at the z from which x was drawn, (B,).
+    log_likelihood: Tensor
     #: C.
     num_chains: int
     #: T.
@@ -47,6 +51,15 @@ class BidirectionalGap:
     def mean_standard_error(self) -> float:
         """Its standard error, by the spread over the data; NaN for one datum."""
         return float(self.gap.std() / math.sqrt(len(self.gap))) if len(self.gap) > 1 else math.nan
+
+    @property
+    def information(self) -> InformationBounds:
+        """Mutual information I(x; z) of the model between two bounds.
+
+        Brekelmans, Huang, Ghassemi, Ver Steeg, Grosse & Makhzani (2022), "Improving mutual information
+        estimation with annealed and energy-based bounds".
+        """
+        return InformationBounds(self.log_likelihood - self.upper, self.log_likelihood - self.lower)
 
     def __repr__(self) -> str:
         return (
@@ -88,7 +101,8 @@ def bidirectional_gap(
     The gap is how far annealing with these options can be off, on data of the model. For real data there
     is no exact draw: the forward estimate stays a lower bound in expectation, and the gap is evidence that it
     is tight, the better the more the data look like those of the model, but no proof. The upper bound needs
-    p(x|z) > 0 for every z to become tight: chains in reverse never reach where it is 0.
+    p(x|z) > 0 for every z to become tight: chains in reverse never reach where it is 0. The same bounds hold
+    the model's mutual information I(x; z) = E log p(x|z) − E log p(x) between two numbers, `.information`.
 
     Args:
         model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size; it observes
@@ -148,6 +162,16 @@ def bidirectional_gap(
         upper.standard_error,
         (forward.acceptance + reverse.acceptance) / 2,
         drawn.batch.x,
+        _log_likelihood(latents, drawn),
         options.num_chains,
         options.num_temperatures,
     )
+
+
+@torch.no_grad()
+def _log_likelihood(latents: Latents, drawn: Simulated) -> Tensor:
+    """Log p(x|z) of data at the latents that they were drawn from: (B,)."""
+    rows = latents.pair.rows
+    parts = zip(drawn.batch.split(rows), drawn.u.split(rows), strict=True)
+    found = [latents.log_probs(batch, u[None], guide=False).log_px[0] for batch, u in parts]
+    return torch.cat(found).double()

@@ -13,6 +13,7 @@ from pyro_vae.annealing.chains import Chains, anneal, begin
 from pyro_vae.annealing.kernels import Kernels, pilot_transitions, tune
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.annealing.path import AnnealingPath
+from pyro_vae.annealing.rate_distortion import RECORDED, recorded_steps
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents
@@ -31,7 +32,7 @@ def resumable(
     **more: object,
 ) -> Resumable:
     """Where the state of a run is kept, for the same estimate, options, data and programs only."""
-    settings = {"estimate": what, **options._asdict(), **more}
+    settings = {"estimate": what, "looks": RECORDED, **options._asdict(), **more}
     if path is not None:
         with own_randomness(0, batch.device), torch.no_grad():
             settings["log weights"] = latents.pair.log_weights(latents.pair.ends(batch), 1, validate=False)
@@ -48,6 +49,8 @@ class Weights(NamedTuple):
 
     log_weights: Tensor
     acceptance: Tensor
+    #: What was seen of the chains on their way, (G, 5, N).
+    record: Tensor
 
 
 @dataclass
@@ -60,8 +63,8 @@ class _Progress:
     chains: Chains | None = None
     #: The state of the random numbers before the pilot run.
     random: list[Tensor] = field(default_factory=list)
-    #: By way, the log weights (C, B) and acceptance (B,) of each finished batch.
-    done: list[list[tuple[Tensor, Tensor]]] = field(default_factory=list)
+    #: By way, the log weights (C, B), acceptance (B,) and record (G, 5, B) of each finished batch.
+    done: list[list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=list)
 
     def state(self, data: Batch, ends: Tensor | None) -> dict[str, Any]:
         """All of it as tensors and numbers, with simulated data, which no later call would draw again."""
@@ -145,14 +148,19 @@ class Runner:
         for way in range(now.way, self.ways):
             now.way = way
             if now.chains is None:
-                now.chains = begin(self._first(path))
+                now.chains = begin(self._first(path), self._looks(way))
             chains = anneal(path, now.kernels, now.chains, reverse=way == 1, after=self._advance)
             self._refuse(chains.log_weights)
             # NaN for one temperature, where there are no transitions
             acceptance = chains.acceptance / (options.num_temperatures - 1)
-            now.done[way].append((chains.log_weights, acceptance))
+            now.done[way].append((chains.log_weights, acceptance, chains.record))
             now.chains = None
         now.way, now.kernels = 0, None
+
+    def _looks(self, way: int) -> int:
+        """How often chains are looked at: only from the prior have they a rate and a distortion."""
+        options = self.options
+        return len(recorded_steps(options.num_temperatures)) if options.start == "prior" and way == 0 else 0
 
     def _first(self, path: AnnealingPath) -> Tensor:
         """Where the chains of the batch and way at work start: (C, B, n)."""

@@ -10,7 +10,7 @@ from pyro_vae.cli.common import estimator_of, stages_of
 from pyro_vae.cli.loading import load
 from pyro_vae.cli.pictures import save_picture
 from pyro_vae.errors import InputError, count, seed_number
-from pyro_vae.reports.diagnosing import calibration_of
+from pyro_vae.reports.diagnosing import calibration_of, coverage_of
 from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
@@ -26,6 +26,7 @@ def diagnose(
     chains: int = 16,
     temperatures: int = 200,
     start: Literal["prior", "guide"] = "guide",
+    simulated: int = 0,
     num_steps: int = 500,
     nuts: int = 0,
     seed: int = 0,
@@ -35,9 +36,9 @@ def diagnose(
 
     Distortion, mutual information, marginal KL, amortisation gap and approximation gap add up to log p(x);
     beside them stand what a better prior would save, the train-test gap, active latent units, and whether
-    q(z|x) is calibrated on data drawn from the model. A verdict in words names the largest loss and what to
-    swap for it. All is kept in diagnosis.json, with pictures in figures/. Ctrl-C or a kill costs the stage in
-    progress at the most: the same command goes on.
+    q(z|x) is calibrated on data drawn from the model, in its margins and jointly. A verdict in words names
+    the largest loss and what to swap for it. All is kept in diagnosis.json, with pictures in figures/. Ctrl-C
+    or a kill costs the stage in progress at the most: the same command goes on.
 
     Args:
         run: Folder of the run.
@@ -47,7 +48,9 @@ def diagnose(
         particles: Importance samples per datum, by that method.
         chains: Annealed chains per datum, by that method.
         temperatures: Of the annealing.
-        start: Where annealing starts, at p(z) or at q(z|x).
+        start: Where annealing starts, at p(z) or at q(z|x). From p(z) there is a rate-distortion curve, too.
+        simulated: Data drawn from the model on which annealing is certified, and the mutual information
+            bounded from both sides; 0 for none.
         num_steps: Steps of the search for the best q(z|x) of each datum, on which the gaps stand.
         nuts: On how many data q(z|x) is held against exact draws by NUTS; half a minute each, or more.
         seed: Of all random numbers.
@@ -60,6 +63,7 @@ def diagnose(
         chains=chains,
         temperatures=temperatures,
         start=start,
+        simulated=simulated,
     )
     options = {"split": split, "num_steps": count("num_steps", num_steps), "seed": seed_number(seed)}
     if nuts:
@@ -88,7 +92,10 @@ def _found(
     """All stages, those that were finished before as they were kept."""
     checkpoint = stages.within("log_evidence")
     found = {"evidence": stages("evidence", lambda: parts.evidence(estimator, checkpoint))}
-    found["nats"] = stages("nats", lambda: parts.nats(found["evidence"], num_steps))
+    if estimator.simulated:
+        within = stages.within("simulated data")
+        found["simulated"] = stages("simulated", lambda: parts.simulated(estimator, within))
+    found["nats"] = stages("nats", lambda: parts.nats(found["evidence"], num_steps, found.get("simulated")))
     found["calibration"] = stages("calibration", parts.calibration)
     if nuts:
         found["posteriors"] = stages(f"posteriors of {nuts}", lambda: parts.posteriors(nuts))
@@ -97,12 +104,16 @@ def _found(
 
 def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagnosing, units: str) -> None:
     """The pictures; those of an earlier diagnosis do not stay beside them."""
-    for name in ("calibration", "posteriors"):
+    for name in ("calibration", "posteriors", "rate_distortion"):
         (run.figures / f"{name}.png").unlink(missing_ok=True)
     save_picture(run, "waterfall", plots.waterfall(**{**found["nats"]["waterfall"], "units": units}))
     save_picture(run, "units", plots.latent_units(**found["nats"]["units"]))
+    if curve := found["evidence"]["rate_distortion"]:
+        own = (found["nats"]["content"][name]["mean"] for name in ("distortion", "rate"))
+        figure = plots.rate_distortion(curve["distortion"], curve["rate"], guide=tuple(own), units=units)
+        save_picture(run, "rate_distortion", figure)
     if "skipped" not in found["calibration"]:
-        ranks = calibration_of(found["calibration"])
+        ranks, points = calibration_of(found["calibration"]), coverage_of(found["calibration"])
         figure = plots.rank_histograms(
             ranks.ranks,
             ranks.names,
@@ -110,6 +121,8 @@ def _draw(run: Run, found: Mapping[str, Mapping[str, Any]], parts: reports.Diagn
             bins=ranks.bins,
             p_values=ranks.p_value.tolist(),
             verdicts=ranks.verdicts,
+            coverage=points.curve(),
+            points=[f"{name}: {words}" for name, words in zip(points.names, points.verdicts, strict=True)],
         )
         save_picture(run, "calibration", figure)
     if "posteriors" in found:

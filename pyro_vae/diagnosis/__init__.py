@@ -2,9 +2,11 @@
 
 from pyro_vae.diagnosis.agreement import Agreement, agreement
 from pyro_vae.diagnosis.calibration import Calibration, Coverage, calibrate
+from pyro_vae.diagnosis.coverage import RandomCoverage, calibrate_and_cover, tarp
 from pyro_vae.diagnosis.diagnose import diagnose
 from pyro_vae.diagnosis.exact import ExactPosterior, exact_posterior
 from pyro_vae.diagnosis.local import LocalOptimum, optimise_locally
+from pyro_vae.diagnosis.local_test import LocalTest, local_test
 from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.prior import PriorGap, prior_gap
 from pyro_vae.diagnosis.rate import Information, mutual_information
@@ -20,15 +22,20 @@ __all__ = [
     "ExactPosterior",
     "Information",
     "LocalOptimum",
+    "LocalTest",
     "Mean",
     "PriorGap",
+    "RandomCoverage",
     "Units",
     "agreement",
     "calibrate",
+    "calibrate_and_cover",
     "diagnose",
     "exact_posterior",
     "latent_units",
+    "local_test",
     "mutual_information",
     "optimise_locally",
     "prior_gap",
+    "tarp",
 ]

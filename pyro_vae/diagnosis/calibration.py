@@ -1,6 +1,7 @@
 """Simulation-based calibration of q(z|x)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,13 +9,10 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.diagnosis.common import JOINT, holm, quantities, store_as_found, unusable
+from pyro_vae.diagnosis.ranking import Quantities, Ranking, chi_square, mean_z, number_of_bins, variance_z
 from pyro_vae.errors import InputError, count, seed_number
-from pyro_vae.programs import Latents, Program, one_at_a_time, simulate
-from pyro_vae.progress import progress_bar
+from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
-
-#: More bins than this see no more of a shape that matters, fewer than four no U.
-_BINS = (4, 20)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +71,12 @@ class Calibration:
     @property
     def mean_z(self) -> Tensor:
         """Mean of the ranks against L/2, in standard errors: positive where the truth lies high, (Q,)."""
-        size = self.num_draws + 1
-        variance = (size**2 - 1) / 12
-        return (self.ranks.double().mean(0) - self.num_draws / 2) / math.sqrt(variance / len(self.ranks))
+        return mean_z(self.ranks, self.num_draws)
 
     @property
     def variance_z(self) -> Tensor:
         """Variance of the ranks against ((L+1)² − 1)/12, in standard errors: positive for a U, (Q,)."""
-        size = self.num_draws + 1
-        variance = (size**2 - 1) / 12
-        fourth = (size**2 - 1) * (3 * size**2 - 7) / 240
-        error = math.sqrt((fourth - variance**2) / len(self.ranks))
-        return (self.ranks.double().var(0, correction=0) - variance) / error
+        return variance_z(self.ranks, self.num_draws)
 
     @property
     def verdicts(self) -> tuple[str, ...]:
@@ -183,67 +175,36 @@ def calibrate(
     >>> found.names, found.ranks.shape
     (('z[0]', 'z[1]', 'log p(x, z)'), torch.Size([100, 3]))
     """
-    bins = _number_of_bins(count("num_data", num_data), count("num_draws", num_draws))
+    bins = number_of_bins(count("num_data", num_data), count("num_draws", num_draws))
     shown = Batch.of(like, given)
     with own_randomness(seed_number(seed), shown.device), store_as_found():
         latents = Latents(model, guide, shown, data_plate=data_plate)
-        rows = count("rows", latents.pair.rows if rows is None else rows)
-        size = max(rows // num_draws, 1)
-        parts = []
-        with progress_bar(progress, total=num_data, unit="datum") as bar:
-            for start in range(0, num_data, size):
-                number = min(size, num_data - start)
-                parts.append(_ranks(latents, shown, number, num_draws, max(rows // number, 1)).cpu())
-                bar.update(number)
-    return _tested(torch.cat(parts), (*latents.columns(), JOINT), num_draws, bins)
+        ranking = Ranking(latents, shown, num_data, num_draws, rows, progress)
+        (ranks,) = ranking.run([Coordinates(latents)])
+    return _tested(ranks, (*latents.columns(), JOINT), num_draws, bins)
 
 
-def _ranks(latents: Latents, like: Batch, number: int, num_draws: int, chunk: int) -> Tensor:
-    """Ranks on `number` new data, `chunk` draws of each at a time: (number, Q)."""
-    batch, truth = simulate(latents, like, number)
-    true = _numbers(latents, batch, truth[None])
-    below, ties = 2 * [torch.zeros(true.shape[1:], dtype=torch.int64, device=like.device)]
-    for start in range(0, num_draws, chunk):
-        draws = _numbers(latents, batch, latents.from_guide(batch, min(chunk, num_draws - start)))
-        below = below + (draws < true).sum(0)
-        ties = ties + (draws == true).sum(0)
-    # in float64, so that the product stays below ties + 1
-    return below + (torch.rand(ties.shape, dtype=torch.float64, device=like.device) * (ties + 1)).long()
+class Coordinates(Quantities):
+    """The unconstrained latent coordinates, and last log p(x, z)."""
 
+    def __init__(self, latents: Latents) -> None:
+        self.latents = latents
 
-def _numbers(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
-    """The quantities, refused where one is NaN."""
-    found = quantities(latents, batch, u)
-    if found.isnan().any():
-        raise unusable(found.isnan().any(0), (*latents.columns(), JOINT))
-    return found
+    def of(self, batch: Batch) -> Callable[[Tensor], Tensor]:
+        """Of draws u (K, B, n): (K, B, n + 1)."""
+        return lambda u: self._numbers(batch, u)
+
+    def _numbers(self, batch: Batch, u: Tensor) -> Tensor:
+        """The quantities, refused where one is NaN."""
+        found = quantities(self.latents, batch, u)
+        if found.isnan().any():
+            raise unusable(found.isnan().any(0), (*self.latents.columns(), JOINT))
+        return found
 
 
 def _tested(ranks: Tensor, names: tuple[str, ...], num_draws: int, bins: int) -> Calibration:
     """With the χ² test of each quantity."""
-    from scipy import stats  # slow to import
-
-    width = (num_draws + 1) // bins
-    counts = torch.stack([(ranks // width == number).sum(0) for number in range(bins)])
-    statistic, p_value = stats.chisquare(counts.numpy())
-    return Calibration(ranks, names, num_draws, bins, torch.as_tensor(statistic), torch.as_tensor(p_value))
-
-
-def _number_of_bins(num_data: int, num_draws: int) -> int:
-    """The largest number of equal bins of the ranks that leaves five data to each."""
-    low, high = _BINS
-    divisors = [bins for bins in range(low, high + 1) if (num_draws + 1) % bins == 0]
-    if not divisors:
-        raise InputError(
-            f"num_draws + 1 expects a divisor from {low} to {high}, to cut the ranks into equal bins, got "
-            f"num_draws {num_draws}: take {-(-(num_draws + 1) // high) * high - 1}"
-        )
-    fitting = [bins for bins in divisors if 5 * bins <= num_data]
-    if not fitting:
-        raise InputError(
-            f"num_data expects at least {5 * divisors[0]}, five in each of {divisors[0]} bins, got {num_data}"
-        )
-    return fitting[-1]
+    return Calibration(ranks, names, num_draws, bins, *chi_square(ranks, num_draws, bins))
 
 
 def _verdict(name: str, rejected: bool, mean: float, variance: float) -> str:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from pyro_vae.annealing import InformationBounds
 from pyro_vae.batch import Batch, Given
 from pyro_vae.diagnosis.local import LocalOptimum, optimise_locally
 from pyro_vae.diagnosis.means import Mean, mean_of
@@ -37,6 +38,7 @@ def diagnose(
     given: Given | None = None,
     train: Tensor | Batch | None = None,
     evidence: Evidence | None = None,
+    bounds: InformationBounds | None = None,
     num_steps: int = 500,
     num_particles: int = 1000,
     data_plate: str | None = None,
@@ -59,6 +61,10 @@ def diagnose(
             2000, as many evenly spread ones count. A `Batch` where something lies beside them.
         evidence: log p(x) of these very data, any result with `estimate` and `standard_error` (B,); by
             default `log_evidence` with 5 · `num_particles`.
+        bounds: The `.information` of a `bidirectional_gap` on data drawn from the model. Where I(x; z) of
+            these data is near its limit, the logarithm of their number, and the lower bound lies between it
+            and the rate, that bound splits the rate: the model's own data have no such limit. It holds for
+            these data as far as they look like those.
         num_steps: Steps of the search for each datum's best q.
         num_particles: Draws per datum of the ELBOs.
         data_plate: Name of the plate of the data; by default "data", or the one of their size.
@@ -94,7 +100,7 @@ def diagnose(
         evidence = log_evidence(
             model, guide, data, num_particles=5 * num_particles, data_plate=data_plate, progress=progress
         )
-    terms = _terms(local, information, evidence)
+    terms = _terms(local, information, evidence, bounds)
     terms["prior_gap"] = mean_of(prior.gap, prior.standard_error)
     difference = None if others is None else _train_test_gap(model, guide, others, local, data_plate)
     approximation = evidence.estimate.to(local.elbo) - local.elbo
@@ -107,7 +113,10 @@ def diagnose(
     collapse = _collapse(units, information)
     # a full collapse comes first, since it explains the rest
     first = [sentence, collapse] if collapse.startswith("Partial") else [collapse, sentence]
-    said = [*first, *notes(evidence, local.whole, terms["approximation"], information)]
+    said = [
+        *first,
+        *notes(evidence, local.whole, terms["approximation"], information, bounds, terms["rate"].mean),
+    ]
     verdict = "\n".join(text for text in [*said, *generalisation(difference), *beside_x(data)] if text)
     return Diagnosis(
         **terms,
@@ -120,6 +129,7 @@ def diagnose(
         collapse=collapse,
         largest=largest,
         verdict=verdict,
+        bounds=bounds,
     )
 
 
@@ -138,21 +148,37 @@ def _check(data: Batch, train: Batch | None, evidence: Evidence | None) -> None:
             )
 
 
-def _terms(local: LocalOptimum, information: Information, evidence: Evidence) -> dict[str, Mean]:
+def _terms(
+    local: LocalOptimum, information: Information, evidence: Evidence, bounds: InformationBounds | None
+) -> dict[str, Mean]:
     """The means over the data, by their fields."""
     amortised, elbo_error = local.amortised, local.errors.amortised
     log_px, log_px_error = evidence.estimate.to(local.elbo), evidence.standard_error.to(local.elbo)
-    marginal = amortised.kl - information.information
+    rate = mean_of(amortised.kl, local.errors.rate)
     return {
         "distortion": mean_of(-amortised.reconstruction, local.errors.distortion),
-        "rate": mean_of(amortised.kl, local.errors.rate),
-        "mutual_information": mean_of(information.information, information.standard_error),
-        "marginal_kl": mean_of(marginal, local.errors.rate.hypot(information.standard_error)),
+        "rate": rate,
+        **_split(rate, local, information, bounds),
         "elbo": mean_of(amortised.elbo, elbo_error),
         "amortisation": mean_of(local.gap, local.errors.gap),
         "approximation": mean_of(log_px - local.elbo, log_px_error.hypot(local.errors.elbo)),
         "log_evidence": mean_of(log_px, log_px_error),
     }
+
+
+def _split(
+    rate: Mean, local: LocalOptimum, information: Information, bounds: InformationBounds | None
+) -> dict[str, Mean]:
+    """The rate's two parts, by the mutual information of the data or the lower bound of the model's."""
+    if bounds is None or not information.exceeded_by(bounds, rate.mean):
+        marginal = local.amortised.kl - information.information
+        errors = local.errors.rate.hypot(information.standard_error)
+        mutual = mean_of(information.information, information.standard_error)
+        return {"mutual_information": mutual, "marginal_kl": mean_of(marginal, errors)}
+    error = bounds.standard_errors[0]
+    mutual = Mean(bounds.mean_lower, error, error)  # over other data of the model, which are the draws
+    rest = [math.hypot(getattr(rate, name), error) for name in ("standard_error", "monte_carlo_error")]
+    return {"mutual_information": mutual, "marginal_kl": Mean(rate.mean - mutual.mean, *rest)}
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_vae.annealing import InformationBounds
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
 from pyro_vae.importance.bound import chunks_of
@@ -33,6 +34,19 @@ class Information:
         """Log B, which it cannot exceed."""
         return math.log(len(self.information))
 
+    @property
+    def saturated(self) -> bool:
+        """Whether it is near its limit, so that more data would have more."""
+        return self.mean > 0.9 * self.limit
+
+    def exceeded_by(self, bounds: InformationBounds | None, rate: float) -> bool:
+        """Whether bounds by annealing take its place.
+
+        So it is where this is near its limit, and the lower one lies above it and within the rate, which no
+        mutual information exceeds.
+        """
+        return bounds is not None and self.saturated and self.mean < bounds.mean_lower <= rate
+
     def __repr__(self) -> str:
         return (
             f"mutual information = {self.mean:.3f} nats of at most log {len(self.information)} = "
@@ -55,7 +69,8 @@ def mutual_information(
     """Mutual information of index and code: 1/B Σ_b KL(q(z|x_b) ‖ q(z)) with q(z) = 1/B Σ_b q(z|x_b).
 
     The rate splits into it and KL(q(z) ‖ p(z)). Both are those of the data given: the information is at most
-    log B, so the more data, the more of the rate it can hold. Every draw's density under every datum's guide
+    log B, so the more data, the more of the rate it can hold; that of the model's own data has no such limit
+    (`bidirectional_gap(...).information`). Every draw's density under every datum's guide
     is computed, B² · `num_draws` densities, though the guide's network runs once per chunk.
     Hoffman & Johnson, "ELBO surgery: yet another way to carve up the variational evidence lower bound"
     (2016).

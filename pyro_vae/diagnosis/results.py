@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pyro_vae.annealing import InformationBounds
 from pyro_vae.diagnosis.local import LocalOptimum
 from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.prior import PriorGap
@@ -40,7 +41,8 @@ class Diagnosis:
     distortion: Mean
     #: KL(q(z|x) ‖ p(z)), the KL of the ELBO.
     rate: Mean
-    #: The rate's part that tells the data given apart, at most the logarithm of their number.
+    #: The rate's part that tells the data apart: of those given, at most the logarithm of their number, or
+    #: the lower one of `bounds` where these hold more.
     mutual_information: Mean
     #: The rest of the rate, KL(q(z) ‖ p(z)), q(z) being the mean of q(z|x) over the data given.
     marginal_kl: Mean
@@ -69,6 +71,8 @@ class Diagnosis:
     largest: str
     #: What follows, in sentences.
     verdict: str
+    #: Of the model's mutual information, where they were given.
+    bounds: InformationBounds | None = None
 
     @property
     def num_data(self) -> int:
@@ -123,15 +127,25 @@ class Diagnosis:
             "active": units.active.tolist(),
             "kl": None if units.kl is None else [_finite(value) for value in units.kl.tolist()],
         }
+        if self.bounds is not None:
+            ends = {"lower": self.bounds.mean_lower, "upper": self.bounds.mean_upper}
+            used = self.information.exceeded_by(self.bounds, self.rate.mean)
+            found["information_bounds"] = {**ends, "num_data": len(self.bounds.lower), "used": used}
         facts = {"units": UNITS, "num_data": self.num_data, "whole_family": self.local.whole}
         words = {"largest": self.largest, "collapse": self.collapse, "verdict": self.verdict}
         return {**found, **facts, **words}
+
+    def _kind_of_information(self) -> str:
+        limit = f"at most {self.information.limit:.2f}"
+        if self.bounds is None or not self.information.exceeded_by(self.bounds, self.rate.mean):
+            return f"I, {limit}"
+        return f"I of the model's data, at most {self.bounds.mean_upper:.2f}; of these {limit}"
 
     def __repr__(self) -> str:
         whole = "" if self.local.whole else ", at least"
         rows: list[tuple[str, str, Mean | None]] = [
             ("distortion", "−E log p(x|z)", self.distortion),
-            ("mutual information", f"I, at most {self.information.limit:.2f}", self.mutual_information),
+            ("mutual information", self._kind_of_information(), self.mutual_information),
             ("marginal KL", "KL(q(z) ‖ p(z)), the rest of the rate", self.marginal_kl),
             ("ELBO", "minus these three", self.elbo),
             ("amortisation gap", f"encoder{whole}", self.amortisation),

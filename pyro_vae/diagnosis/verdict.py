@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pyro_vae.annealing import InformationBounds
 from pyro_vae.batch import Batch, is_per_datum
 from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.rate import Information
@@ -76,7 +77,14 @@ def largest_loss(losses: dict[str, Loss]) -> tuple[str, str]:
     )
 
 
-def notes(evidence: object, whole: bool, approximation: Mean, information: Information) -> list[str]:
+def notes(
+    evidence: object,
+    whole: bool,
+    approximation: Mean,
+    information: Information,
+    bounds: InformationBounds | None = None,
+    rate: float = math.inf,
+) -> list[str]:
     """What the numbers cannot say."""
     found = []
     pareto_k = getattr(evidence, "pareto_k", None)
@@ -98,10 +106,18 @@ def notes(evidence: object, whole: bool, approximation: Mean, information: Infor
             "Only a part of the posterior's family was searched, so the amortisation gap is a lower bound, "
             "and the approximation gap an upper bound."
         )
-    if information.mean > 0.9 * information.limit:
+    if bounds is not None and information.exceeded_by(bounds, rate):
+        found.append(
+            f"The mutual information is the lower bound of the model's, {bounds.mean_lower:.2f} to "
+            f"{bounds.mean_upper:.2f} nats by annealing on {len(bounds.lower)} simulated data: that of these "
+            f"data is near its limit, {information.limit:.2f}. It is theirs as far as they look like the "
+            "model's."
+        )
+    elif information.saturated:
         found.append(
             "The mutual information is near its limit, the logarithm of the number of data, so the marginal "
             "KL is too large, and more data would move nats from it: trust the prior gap."
+            + ("" if bounds is None else f" {bounds!r}, which is not between it and the rate.")
         )
     return found
 

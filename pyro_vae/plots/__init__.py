@@ -9,6 +9,7 @@ from pyro_vae.plots.densities import density_contours
 from pyro_vae.plots.diagnosis import latent_units, waterfall
 from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters, strips
+from pyro_vae.plots.rate_distortion import rate_distortion
 from pyro_vae.plots.reliability import reliability
 from pyro_vae.plots.saving import save
 from pyro_vae.plots.tables import marginals, pairs
@@ -29,6 +30,7 @@ __all__ = [
     "points",
     "posterior_contours",
     "rank_histograms",
+    "rate_distortion",
     "ratios",
     "reconstructions",
     "reliability",

@@ -17,6 +17,8 @@ from pyro_vae.plots.pictures import _tile, _unit
 
 #: Blue and vermilion of Okabe & Ito (2008), told apart by the colour-blind.
 _BLUE, _VERMILION = "#0072B2", "#D55E00"
+#: Of the points from which coverage is seen, by the same.
+_POINTS = ("#009E73", "#CC79A7", "black")
 
 
 def rank_histograms(
@@ -28,6 +30,8 @@ def rank_histograms(
     p_values: Sequence[float],
     verdicts: Sequence[str],
     panels: int = 12,
+    coverage: tuple[Tensor, Tensor] | None = None,
+    points: Sequence[str] = (),
 ) -> Figure:
     """Ranks of the truth among draws, a panel for each quantity: flat where the draws are calibrated.
 
@@ -41,12 +45,14 @@ def rank_histograms(
         bins: Bars in a panel, a divisor of L + 1.
         p_values: Of the quantities.
         verdicts: Of the quantities, "calibrated" where not rejected.
-        panels: Panels at the most.
+        panels: Panels of ranks at the most.
+        coverage: Of a `RandomCoverage`, its `curve()`, drawn in one more panel.
+        points: Of the same, a word for each of its points.
     """
     from scipy.stats import binom  # slow to import
 
     shown = sorted(np.argsort(np.asarray(p_values), kind="stable")[:panels].tolist())
-    figure, grid = _panels(len(shown), width=2.5, height=1.95)
+    figure, grid = _panels(len(shown) + (coverage is not None), width=2.5, height=1.95)
     counts = [
         np.bincount(ranks[:, number].numpy() * bins // (num_draws + 1), minlength=bins) for number in shown
     ]
@@ -64,6 +70,8 @@ def rank_histograms(
         axes.set(xlim=(edges[0], edges[-1]), ylim=(0, top))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.tick_params(labelsize=7)
+    if coverage is not None:
+        _coverage(grid[-1], *coverage, points, len(ranks))
     number = f" (the worst {len(shown)} of {len(names)} quantities)" if len(shown) < len(names) else ""
     figure.supxlabel(f"rank of the truth among {num_draws} draws from q(z|x){number}", fontsize=9)
     figure.supylabel("simulated data", fontsize=9)
@@ -74,6 +82,27 @@ def rank_histograms(
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=8)
     return figure
+
+
+def _coverage(axes: Axes, masses: Tensor, found: Tensor, points: Sequence[str], num_data: int) -> None:
+    """Coverage of balls around points less their mass under q, with the 99 % band of one mass by chance."""
+    from scipy.stats import binom  # slow to import
+
+    mass = masses.numpy()
+    low, high = (end / num_data - mass for end in binom.interval(0.99, num_data, mass))
+    axes.fill_between(mass, low, high, color="0.85", linewidth=0)
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    for number, name in enumerate(points):
+        line = (found[:, number] - masses).numpy()
+        axes.plot(mass, line, color=_POINTS[number % len(_POINTS)], linewidth=1.3, label=name)
+    axes.set_title("coverage − mass of balls\naround points", fontsize=8)
+    axes.set(xlim=(0, 1))
+    # room for the legend below the curves
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom - 0.5 * (top - bottom), top)
+    axes.legend(loc="lower left", frameon=False, fontsize=6, borderaxespad=0.2, labelspacing=0.2)
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel("mass under q(z|x)", fontsize=7)
 
 
 def posterior_contours(

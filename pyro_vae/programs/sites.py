@@ -10,9 +10,22 @@ from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Independent, biject_to
+from torch.distributions import Independent, Transform, biject_to
+from torch.distributions.constraints import MixtureSameFamilyConstraint
 
 from pyro_vae.errors import InputError
+
+
+@biject_to.register(MixtureSameFamilyConstraint)
+def _of_mixture(constraint: Any) -> Transform:
+    """That of the components, which torch does not know, where their support is one and the same."""
+    base = constraint.base_constraint
+    inner = base
+    while hasattr(inner, "base_constraint"):
+        inner = inner.base_constraint
+    if any(isinstance(bound, Tensor) and bound.ndim for bound in vars(inner).values()):
+        raise NotImplementedError("components of a mixture with supports of their own")
+    return biject_to(base)
 
 
 def sites(trace: Trace, *, observed: bool | None = None) -> list[str]:

@@ -1,5 +1,6 @@
 """A diagnosis in stages, each of which can be kept in a file."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,8 +9,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from pyro_vae.annealing import InformationBounds, RateDistortion
 from pyro_vae.data import Dataset
-from pyro_vae.diagnosis import Calibration, agreement, calibrate
+from pyro_vae.diagnosis import Calibration, RandomCoverage, agreement, calibrate_and_cover
 from pyro_vae.diagnosis import diagnose as account
 from pyro_vae.diagnosis.diagnose import MOST_TRAIN
 from pyro_vae.errors import InputError, count
@@ -78,10 +80,26 @@ class Diagnosing:
             "log_evidence": estimator.evidence(result),
             "pareto_k": tails(result),
             "per_datum": [None if each is None else each.cpu() for each in found],
+            "rate_distortion": _curve(getattr(result, "rate_distortion", None)),
         }
 
-    def nats(self, evidence: Mapping[str, Any], num_steps: int) -> dict[str, Any]:
-        """Where the nats go."""
+    def simulated(self, estimator: Estimator, checkpoint: Path) -> dict[str, Any]:
+        """Bounds on data drawn from the model: how far annealing may be off, and of I(x; z)."""
+        found = estimator.bidirectional(
+            self.vae, self.part, self.seed, checkpoint=checkpoint, progress=self.progress
+        )
+        information = found.information
+        return {
+            "gap": found.mean,
+            "standard_error": found.mean_standard_error,
+            "information": [information.lower.cpu(), information.upper.cpu()],
+            "words": repr(information),
+        }
+
+    def nats(
+        self, evidence: Mapping[str, Any], num_steps: int, simulated: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Where the nats go, with what `simulated` found where it was asked for."""
         with own_randomness(self.seed, self.vae.device):
             found = account(
                 self.vae.model,
@@ -89,6 +107,7 @@ class Diagnosing:
                 self.x,
                 train=self.train,
                 evidence=_Evidence(*evidence["per_datum"]),
+                bounds=None if simulated is None else InformationBounds(*simulated["information"]),
                 num_steps=count("num_steps", num_steps),
                 progress=self.progress,
             )
@@ -106,15 +125,15 @@ class Diagnosing:
         }
 
     def calibration(self) -> dict[str, Any]:
-        """Ranks on simulated data, or why there are none."""
+        """Ranks on simulated data, in the margins and by distances from points, or why there are none."""
         try:
-            found = calibrate(
-                self.vae.model, self.vae.guide, like=self.x, seed=self.seed, progress=self.progress
+            found, points = calibrate_and_cover(
+                self.vae.model, self.vae.guide, self.x, seed=self.seed, progress=self.progress
             )
         except InputError as error:
             warnings.warn(f"no calibration on simulated data: {error}", stacklevel=2)
             return {"skipped": str(error)}
-        return {**vars(found), "words": repr(found)}
+        return {**vars(found), "words": repr(found), "points": {**vars(points), "words": repr(points)}}
 
     def posteriors(self, num_data: int) -> dict[str, Any]:
         """Draws from q(z|x) and by NUTS, on the first data."""
@@ -139,7 +158,9 @@ class Diagnosing:
             "split": self.split,
             **nats["content"],
             "evidence": {**evidence["log_evidence"], "pareto_k": evidence["pareto_k"]},
+            **_of_chains(stages),
             "calibration": _calibration(stages["calibration"]),
+            "coverage": _coverage(stages["calibration"]),
             "posteriors": exact
             and {name: exact[name] for name in ("num_data", "agrees", "converged", "words")},
             "units": units(self.data, is_mass(self.vae, self.x), self.vae),
@@ -150,6 +171,31 @@ class Diagnosing:
             "seconds": seconds,
             **circumstances(self.vae),
         }
+
+
+def _curve(found: RateDistortion | None) -> dict[str, list[float]] | None:
+    """Means over the data, as numbers."""
+    if found is None:
+        return None
+    errors = dict(zip(("distortion_error", "rate_error"), found.mean_monte_carlo_errors, strict=True))
+    means = {"betas": found.betas, "distortion": found.mean_distortion, "rate": found.mean_rate}
+    return {name: values.tolist() for name, values in {**means, **errors}.items()}
+
+
+def _of_chains(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What chains of annealing tell besides log p(x)."""
+    found: dict[str, Any] = {}
+    if curve := stages["evidence"]["rate_distortion"]:
+        # an error of few chains is not known
+        found["rate_distortion"] = {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in curve.items()
+        }
+    if simulated := stages.get("simulated"):
+        gap = {name: simulated[name] for name in ("gap", "standard_error")}
+        found["certificate"] = {**gap, "num_data": len(simulated["information"][0])}
+        found["model_information"] = simulated["words"]
+    return found
 
 
 def calibration_of(stage: Mapping[str, Any]) -> Calibration:
@@ -170,6 +216,42 @@ def _calibration(stage: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "words": stage["words"], "quantities": quantities}
 
 
+def coverage_of(stage: Mapping[str, Any]) -> RandomCoverage:
+    """The result that the same stage kept, by distances from points."""
+    return RandomCoverage(**{each.name: stage["points"][each.name] for each in fields(RandomCoverage)})
+
+
+def _coverage(stage: Mapping[str, Any]) -> dict[str, Any]:
+    if "skipped" in stage:
+        return dict(stage)
+    found = coverage_of(stage)
+    points = {
+        name: {"p_value": p, "verdict": verdict}
+        for name, p, verdict in zip(found.names, found.p_value.tolist(), found.verdicts, strict=True)
+    }
+    facts = {"num_data": len(found.ranks), "num_draws": found.num_draws, "rejected": any(found.rejected)}
+    return {**facts, "words": stage["points"]["words"], "points": points}
+
+
+def _chain_rows(content: Mapping[str, Any]) -> dict[str, str]:
+    """What chains of annealing tell besides log p(x), in words."""
+    rows = {}
+    if curve := content.get("rate_distortion"):
+        rate, distortion = (content[name]["mean"] for name in ("rate", "distortion"))
+        rows["rate-distortion"] = (
+            f"p(z|x) has a rate of {curve['rate'][-1]:.2f} and a distortion of "
+            f"{curve['distortion'][-1]:.2f}, q(z|x) {rate:.2f} and {distortion:.2f}"
+        )
+    if "certificate" in content:
+        certificate = content["certificate"]
+        rows["bounds"] = (
+            f"{certificate['gap']:.3f} ± {certificate['standard_error']:.3f} nats apart on "
+            f"{certificate['num_data']} simulated data"
+        )
+        rows["information"] = content["model_information"]
+    return rows
+
+
 def diagnosis_table(content: Mapping[str, Any], table: str, folder: object) -> str:
     """What a person reads: the table of nats, what else was found, and last the verdict.
 
@@ -181,7 +263,10 @@ def diagnosis_table(content: Mapping[str, Any], table: str, folder: object) -> s
     found, calibration = content["evidence"], content["calibration"]
     rows = {"log p(x) by": f"{draws_in_words(found)} (Monte Carlo error {found['monte_carlo_error']:.3f})"}
     rows |= belief(found, found["pareto_k"], folder)
+    rows |= _chain_rows(content)
     rows["calibration"] = calibration.get("words") or f"none: {calibration['skipped']}"
+    if "words" in content["coverage"]:
+        rows["coverage"] = content["coverage"]["words"]
     if content["posteriors"]:
         rows["posteriors"] = content["posteriors"]["words"]
     if content["units"] != "nats per datum":

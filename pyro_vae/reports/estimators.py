@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_vae.annealing import (
     AnnealedEvidence,
     AutoEvidence,
+    BidirectionalGap,
     annealed_log_evidence,
     auto_log_evidence,
     bidirectional_gap,
@@ -91,8 +92,23 @@ class Estimator(NamedTuple):
         progress: bool | None = None,
     ) -> dict[str, float | int]:
         """The bidirectional gap of annealing by these options, on data drawn like `part`, in nats."""
+        found = self.bidirectional(vae, part, seed, checkpoint=checkpoint, progress=progress)
+        bounds = {"lower": float(found.lower.mean()), "upper": float(found.upper.mean())}
+        gap = {"gap": found.mean, "standard_error": found.mean_standard_error}
+        return {**bounds, **gap, "num_data": self.simulated}
+
+    def bidirectional(
+        self,
+        vae: JointProgram,
+        part: Split,
+        seed: int,
+        *,
+        checkpoint: Path | None = None,
+        progress: bool | None = None,
+    ) -> BidirectionalGap:
+        """Bounds of log p(x) from both sides on `simulated` data drawn like `part`."""
         with own_randomness(seed, vae.device):
-            found = bidirectional_gap(
+            return bidirectional_gap(
                 vae.model,
                 vae.guide,
                 self.simulated,
@@ -104,9 +120,6 @@ class Estimator(NamedTuple):
                 checkpoint=checkpoint,
                 progress=progress,
             )
-        bounds = {"lower": float(found.lower.mean()), "upper": float(found.upper.mean())}
-        gap = {"gap": found.mean, "standard_error": found.mean_standard_error}
-        return {**bounds, **gap, "num_data": self.simulated}
 
     def options(self) -> dict[str, Any]:
         """Those of the method."""
