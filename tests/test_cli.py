@@ -479,7 +479,7 @@ REFUSED: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "wrong type": (lambda: ("train", "--epochs", "many"), "--epochs: expected int, got many"),
     "wrong choice": (
         lambda: ("train", "--data.form", "soft"),
-        "--data.form: .*soft",
+        "--data.form: .*soft: choose among AsGiven, .*Dynamic.*, or give an import path",
     ),
     "bad number": (lambda: ("train", "--epochs", 0), "epochs expects a positive whole number, got 0"),
     "bad weight": (

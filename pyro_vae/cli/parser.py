@@ -16,7 +16,7 @@ from pyro.infer import ELBO
 from pyro_vae.cli.messages import Refusal, hint, subclasses
 from pyro_vae.cli.trust import check_classes, consented, named_in, only_trusted
 from pyro_vae.comparison import Reference
-from pyro_vae.data import Dataset, Table
+from pyro_vae.data import Dataset, Form, Table
 from pyro_vae.errors import InputError, one_line, shortened
 from pyro_vae.likelihoods import ColumnsLikelihood, Likelihood
 from pyro_vae.networks import Architecture
@@ -143,6 +143,7 @@ def train_parser() -> Parser:
     # default classes made the types; from here on `with_defaults` names them
     parser.set_defaults(dict.fromkeys(DEFAULTS))
     parser.bases |= {"optimiser": torch.optim.Optimizer, "schedule": torch.optim.lr_scheduler.LRScheduler}
+    parser.bases["data.form"] = Form
     group = parser.add_argument_group("Evaluation and output")
     group.add_argument("--particles", type=int, default=1000, help="Draws of z per test datum, for log p(x).")
     group.add_argument(

@@ -52,10 +52,12 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
 def _announce(data: Dataset, settings: Namespace) -> None:
     """Say which form the likelihood has chosen."""
     low, high = data.raw.ends
+    bits = data.form.name == "Dynamic" and data.raw.whole
+    others = ", and --likelihood PoissonLikelihood or DiscretizedLogisticLikelihood takes them as they are"
     name = settings.likelihood.class_path.rpartition(".")[2]
     print(
         f"pyro-vae: note: values from {low:g} to {high:g} become x in the form {data.form.name}, for {name} "
-        f"({data.form.protocol(data.raw)}); --data.form names another",
+        f"({data.form.protocol(data.raw)}); --data.form names another{others if bits else ''}",
         file=sys.stderr,
     )
 
