@@ -71,6 +71,7 @@ def test_an_interrupted_call_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: None
 ) -> None:
     monkeypatch.setattr("pyro_vae.annealing.automatic._FEWEST", 4)  # temperatures of 75 transitions
+    monkeypatch.setattr("pyro_vae.annealing.kernels._FIRST", 5)
     keep, calls, path = Resumable.keep, 0, tmp_path / "auto.pt"
     options = {**NONE, "num_chains": 2, "rows": 2000, "budget": 0.01 * 75 * 2}
     ppca = PPCA()

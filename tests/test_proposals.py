@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,8 @@ def test_the_estimate_of_p_is_unbiased(float64: None, proposal: pv.LocalProposal
     """The mean of p̂/p over 2100 copies of few draws each is 1, within its error."""
     ppca = PPCA()
     x = ppca.x[:3].repeat(700, 1)
-    found = pv.log_evidence(ppca.model, narrow(ppca, 0.5), x, num_particles=4, proposal=proposal, rows=9000)
+    short = replace(proposal, steps=30)
+    found = pv.log_evidence(ppca.model, narrow(ppca, 0.5), x, num_particles=4, proposal=short, rows=9000)
     ratio = (found.estimate - ppca.evidence()[:3].repeat(700)).exp()
     assert ratio.mean().item() == pytest.approx(1, abs=3 * ratio.std().item() / math.sqrt(len(ratio)))
     assert ratio.std() < 1

@@ -37,8 +37,8 @@ def log_evidence(
     """Log p(x) of each datum by importance sampling from the guide or a fitted proposal, with its diagnosis.
 
     log p̂(x) = log 1/K Σ_k w_k with w_k = p(x, z_k) / r(z_k), z_k ~ r(z). r is q(z|x); with
-    `proposal="local"` it is fitted to each datum, as `LocalProposal` says, which costs as much as two to
-    three thousand draws and gives what a hundred times as many from q(z|x) may not. Exactly K draws of each,
+    `proposal="local"` it is fitted to each datum, as `LocalProposal` says, which costs as much as
+    some 1500 draws and gives what a hundred times as many from q(z|x) may not. Exactly K draws of each,
     made `rows` at a time into running sums of w and w² and the at most 1000 largest weights, so memory
     does not depend on K. The standard error is √(K/(K−1) · (Σw²/(Σw)² − 1/K)). It is honest only while the
     weights have a finite variance, which their tail has for k below 0.5; up to 0.7 it is too small, above it
