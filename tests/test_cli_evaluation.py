@@ -388,6 +388,27 @@ def test_diagnose(pyro_vae: Run, trained: Path) -> None:
             assert np.asarray(picture).std() > 10
 
 
+def test_chains_from_the_prior_tell_rates_and_both_bounds(pyro_vae: Run, trained: Path) -> None:
+    status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE, "--start", "prior", "--simulated", 9)
+    assert (status, err) == (0, "")
+    content = read(trained / "diagnosis.json")
+    curve = content["rate_distortion"]
+    assert (curve["betas"][0], curve["betas"][-1], curve["rate"][0]) == (0, 1, 0)
+    total = curve["rate"][-1] + curve["distortion"][-1]
+    assert total == pytest.approx(-content["log_evidence"]["mean"], abs=1e-9)
+    assert f"p(z|x) has a rate of {curve['rate'][-1]:.2f} and a distortion of" in out
+    assert content["certificate"]["num_data"] == 9
+    assert re.search(r"^bounds +\S+ ± \S+ nats apart on 9 simulated data$", out, re.M)
+    bounds = content["information_bounds"]
+    assert re.search(rf"^information +I\(x; z\) of the model is at least {bounds['lower']:.3f} ± ", out, re.M)
+    assert bounds["upper"] - bounds["lower"] == pytest.approx(content["certificate"]["gap"], abs=1e-6)
+    assert (trained / "figures" / "rate_distortion.png").is_file()
+    pyro_vae("diagnose", trained, *DIAGNOSE)
+    assert not (trained / "figures" / "rate_distortion.png").exists()
+    refused = pyro_vae("diagnose", trained, "--method", "importance", "--simulated", 9)
+    assert refused[0] == 2 and "--simulated is an option of --method annealed" in refused[2]
+
+
 def test_an_interrupted_diagnosis_goes_on_with_the_next_stage(
     pyro_vae: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,8 +46,11 @@ def sections(records: Records) -> dict[str, str]:
         where = f"`tarp` {covered} of {passed}, `local_test` {found} of {passed}"
         rows.append([plant, str(len(trials)), *map(str, counts), where])
     seconds = torch.tensor([record["seconds"] for record in records.values()]).median(0).values.tolist()
-    facts = f"Median seconds of a trial on one core: calibration with `tarp` {seconds[0]:.1f}, `local_test` "
-    return {"trials": markdown(rows), "facts": f"{facts}{seconds[1]:.1f}."}
+    facts = (
+        "Median seconds of a trial on one core, beside other work: calibration with `tarp` "
+        f"{seconds[0]:.1f}, `local_test` {seconds[1]:.1f}."
+    )
+    return {"trials": markdown(rows), "facts": facts}
 
 
 def summary(records: Records) -> dict[str, Any]:

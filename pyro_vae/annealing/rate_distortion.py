@@ -104,7 +104,7 @@ class InformationBounds:
     def __repr__(self) -> str:
         errors = self.standard_errors
         return (
-            f"I(x; z) of the model lies between {self.mean_lower:.3f} ± {errors[0]:.3f} and "
+            f"I(x; z) of the model is at least {self.mean_lower:.3f} ± {errors[0]:.3f} and at most "
             f"{self.mean_upper:.3f} ± {errors[1]:.3f} nats, by {len(self.lower)} simulated data"
         )
 

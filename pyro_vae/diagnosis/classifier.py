@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 #: Widths of the kernel in the standardised latents and in the features of x, per square root of their number.
-_WIDTH, _NEAR, _FAR = 0.6, 0.5, 2.0
+_WIDTH, _NEAR, _FAR = 0.6, 0.8, 2.0
 #: What of the kernel does not depend on x, and the ridge.
-_EVERYWHERE, _RIDGE = 0.1, 10.0
+_EVERYWHERE, _RIDGE = 0.3, 30.0
 #: Standardised latents count within this.
 _MOST = 5.0
 

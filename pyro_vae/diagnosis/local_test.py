@@ -42,7 +42,10 @@ class LocalTest:
 
     @property
     def rejected_anywhere(self) -> bool:
-        """Whether it is at any x, by Holm's (1979) test at 5 % over all of them together."""
+        """Whether it is at any x, by Holm's (1979) test at 5 % over all of them together.
+
+        For B data it needs H of 20 B − 1 at least, since no p-value is below 1 / (H + 1).
+        """
         return any(holm(self.p_value))
 
     def __repr__(self) -> str:

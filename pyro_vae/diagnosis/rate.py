@@ -37,7 +37,7 @@ class Information:
     @property
     def saturated(self) -> bool:
         """Whether it is near its limit, so that more data would have more."""
-        return self.mean > 0.9 * self.limit
+        return self.mean > 0.8 * self.limit
 
     def exceeded_by(self, bounds: InformationBounds | None, rate: float) -> bool:
         """Whether bounds by annealing take its place.
