@@ -234,7 +234,7 @@ def test_training_data_binarised_anew_are_other_data(pyro_vae: Run, trained: Pat
     status, _, err = pyro_vae("compare", trained, "same")
     assert status == 2
     remedy = "pyro-vae evaluate same --split train --num_data 50 --seed 0"
-    assert f"expected binarisation seed 0, got 2: use {remedy}\n" in err
+    assert f"expected binarisation seed 0, got 2: use {remedy}" in err
     assert pyro_vae(*remedy.split()[1:], "--particles", 5)[0] == 0
     assert "+0.000 [+0.000, +0.000]  within noise" in pyro_vae("compare", trained, "same")[1]
 

@@ -346,7 +346,7 @@ def test_methods_are_not_compared_with_each_other(pyro_vae: Run, trained: Path) 
     assert pyro_vae(*remedy.split())[0] == 0
     status, out, _ = pyro_vae("compare", trained, "other")
     assert status == 0
-    assert re.search(r"^other +\S+ +\S+ +\S+ ± \S+ +3x6 ", out, re.M)
+    assert re.search(r" +2 +\S+ +\S+ sd \S+ +3x6 +reference$", out, re.M)
 
 
 @pytest.mark.fine_pictures

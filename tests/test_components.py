@@ -202,10 +202,8 @@ def test_the_support_says_whether_p_is_a_mass(name: str) -> None:
 #: posterior, and an objective has the KL in closed form or by draws. A likelihood takes no part but by its
 #: log p(x|z), so there is one for each of these, in turn: each meets every other component.
 TOGETHER = [
-    (*others, likelihood)
-    for others, likelihood in zip(
-        itertools.product(PRIORS, POSTERIORS, OBJECTIVES), itertools.cycle(LIKELIHOODS), strict=False
-    )
+    (*others, [*LIKELIHOODS][(number + number // len(LIKELIHOODS)) % len(LIKELIHOODS)])
+    for number, others in enumerate(itertools.product(PRIORS, POSTERIORS, OBJECTIVES))
 ]
 
 

@@ -76,7 +76,7 @@ def test_folders_named_as_splits_are_the_splits(tmp_path: Path, names: tuple[str
             "cats": list(range(start, start + 12)),
             "dogs": list(range(start + 20, start + 33)),
         }
-    assert data.protocol == "divided by 255, not binarised"
+    assert data.protocol == "256 levels, divided by 255"
 
 
 def test_splits_may_hold_their_pictures_directly(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_missing_validation_split_is_cut_from_train_by_the_seed(tmp_path: Path
     assert data.valid.labels is not None
     assert data.valid.labels.tolist() == [int(i >= 15) for i in order[27:]]
     assert greys(data.test) == [200, 201]
-    assert data.protocol == "divided by 255, not binarised, valid cut from train by seed 4"
+    assert data.protocol == "256 levels, divided by 255, valid cut from train by seed 4"
 
 
 def test_a_missing_test_split_is_empty(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_train_alone_is_split_by_the_seed_as_its_own_folder(tmp_path: Path) -> N
     assert whole.sizes == (32, 4, 4)
     assert whole.classes == ["cats", "dogs"]
     assert whole.test.hash() == inside.test.hash()
-    assert whole.protocol == "divided by 255, not binarised, split by seed 3"
+    assert whole.protocol == "256 levels, divided by 255, split by seed 3"
 
 
 def test_a_class_may_be_named_train(tmp_path: Path) -> None:

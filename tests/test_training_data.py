@@ -173,6 +173,9 @@ def test_data_far_from_unit_scale_are_warned_of_before_training() -> None:
         r"bring the data to about unit scale, as by \(x - x.mean\(0\)\) / x.std\(0\), or choose a likelihood "
         r"for their range$"
     )
-    with pytest.warns(UserWarning, match=text):
+    with (
+        pytest.warns(UserWarning, match=text),
+        pytest.warns(UserWarning, match="starts about 0 .*--data.form Standardised"),
+    ):
         pv.fit(vae, x, batch_size=10, steps=1)
     pv.fit(vae, (x - x.mean(0)) / x.std(0), batch_size=10, steps=1)

@@ -37,13 +37,17 @@ SMOKE_TEMPERATURES, SMOKE_PARTICLES = (5, 20), 100
 Work = Callable[[Path], Any]
 
 
+#: Of a result: the simulated data, and what is no number of each datum.
+_LEFT_OUT = ("x", "rate_distortion", "information")
+
+
 def estimate(name: str, work: Work, seed: int, device: torch.device, checkpoint: Path) -> dict[str, Any]:
     """What `work` finds, each of its tensors as a list, with the seconds that it took."""
     start = time.perf_counter()
     with own_randomness(seed, device):
         found = work(checkpoint)
     print(f"{name}: {found!r}", flush=True)
-    fields = {field: _plain(value) for field, value in vars(found).items() if field != "x"}
+    fields = {field: _plain(value) for field, value in vars(found).items() if field not in _LEFT_OUT}
     return {**fields, "seconds": round(time.perf_counter() - start, 1)}
 
 

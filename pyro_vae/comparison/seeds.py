@@ -45,7 +45,7 @@ def difference_over_seeds(
         reference: (S′, B), of the same data in the same order.
         spread: Over the seeds of other models.
 
-    >>> random = np.random.RandomState(0)
+    >>> random = np.random.RandomState(1)
     >>> hard = random.normal(-100, 10, 500)
     >>> found = difference_over_seeds(hard + random.randn(5, 1), hard + random.randn(4, 1))
     >>> found.over_seeds, found.interval[0] < 0 < found.interval[1]
