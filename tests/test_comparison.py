@@ -125,6 +125,7 @@ def test_runs_that_differ_in_their_seed_only_are_one_row(make: Make) -> None:
     assert (a.name, b.name, found.reference) == ("a0 +2", "b0 +1", a.name)
     assert a.members == ("a0", "a1", "a2") and a.of_members == pytest.approx(one.mean(1))
     assert a.options == {"prior": "VampPrior", "seed": "[0,1,2]"}
+    assert (a.difference, a.interval, a.seeds_needed) == (0, (0, 0), None)
     assert a.log_evidence == pytest.approx(one.mean()) and a.seed_deviation == pytest.approx(
         one.mean(1).std(ddof=1)
     )

@@ -184,7 +184,7 @@ def _compared(
         first.particles,
         first.temperatures,
         difference.mean,
-        difference.interval,
+        (0.0, 0.0) if group is base else difference.interval,
         "reference" if group is base else _verdict(difference),
         tuple(result.name for result in group),
         tuple(float(mean) for mean in means),
