@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch, Given, is_per_datum
 from pyro_vae.errors import InputError, count, draws
-from pyro_vae.importance.pareto import pareto_k
+from pyro_vae.importance.summary import summary_of_weights
 from pyro_vae.programs import Drawn, Pair, Program, one_at_a_time, rows_of, sites
 
 if TYPE_CHECKING:
@@ -92,10 +92,9 @@ def _arviz() -> Any:
 def _drawn(pair: Pair, batch: Batch, num_particles: int, num_draws: int) -> Mapping[str, dict[str, Tensor]]:
     """By group and name, of a few data: (M, B, …) of draws, (B,) of the evidence."""
     drawn = pair.draw(batch, num_particles, validate=True)
-    log_w = pair.log_weights_of(drawn).double()
-    if not bool(log_w.logsumexp(0).isfinite().all()):
-        raise InputError("expected weights that are numbers, some above 0, got others: see log_weights")
-    chosen = log_w.softmax(0).T.multinomial(num_draws, replacement=True).T  # (M, B)
+    log_w = pair.log_weights_of(drawn)
+    evidence = dict(summary_of_weights(log_w, torch.finfo(log_w.dtype).eps))
+    chosen = log_w.double().softmax(0).T.multinomial(num_draws, replacement=True).T  # (M, B)
     data = torch.arange(len(batch), device=batch.device)
     names = sites(drawn.model, observed=True)
     latents = {name: drawn.guide.nodes[name]["value"] for name in sites(drawn.guide, observed=False)}
@@ -103,20 +102,11 @@ def _drawn(pair: Pair, batch: Batch, num_particles: int, num_draws: int) -> Mapp
     predicted = {name: rows_of(pair, drawn, name, drawn.model.nodes[name]["fn"].sample()) for name in names}
     if len(names) == 1 and predicted[names[0]][0].numel() == batch.x.numel():
         predicted = {"x": predicted[names[0]].reshape(-1, *batch.x.shape)}
-    total = log_w.logsumexp(0)
-    ordered = log_w.sort(0, descending=True).values.T.cpu()
-    rounding = torch.finfo(pair.log_weights_of(drawn).dtype).eps
     return {
         "posterior": {name: _kept(pair, drawn, name, value)[chosen, data] for name, value in latents.items()},
         "log_likelihood": {"x": log_px[chosen, data]},
         "posterior_predictive": {name: value[chosen, data] for name, value in predicted.items()},
-        "evidence_data": {
-            "log_evidence": total - torch.tensor(num_particles).log(),
-            "effective_sample_size": (2 * total - (2 * log_w).logsumexp(0)).exp(),
-            "pareto_k": total.new_tensor(
-                [pareto_k(each, num_particles, rounding=rounding) for each in ordered]
-            ),
-        },
+        "evidence_data": evidence,
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pyro_vae.errors import InputError
+from pyro_vae.importance.pareto import pareto_k
 from pyro_vae.importance.results import BoundCurve, LogEvidence
 
 
@@ -30,3 +32,29 @@ def log_evidence_of(found: Mapping[str, Tensor], levels: tuple[int, ...], propos
         curve=BoundCurve(levels, found["bound"]),
         proposal=proposal,
     )
+
+
+def summary_of_weights(log_w: Tensor, rounding: float) -> Mapping[str, Tensor]:
+    """Log p(x), the effective sample size and k̂ of each datum, by all its log weights (K, B): (B,) each.
+
+    Args:
+        log_w: Log weights.
+        rounding: Relative rounding of the type in which they were computed.
+
+    Raises:
+        InputError: where one is NaN or infinite, or all of a datum are zero.
+    """
+    exact = log_w.double()
+    total = exact.logsumexp(0)
+    bad = int((~total.isfinite()).sum())
+    if bad:
+        raise InputError(
+            f"expected log weights that are numbers, got NaN, +inf or only −inf for {bad} of {len(total)} "
+            "data drawn together: see where log_weights(model, guide, x, 100) comes from"
+        )
+    ordered = exact.sort(0, descending=True).values.T.cpu()
+    return {
+        "log_evidence": total - math.log(len(log_w)),
+        "effective_sample_size": (2 * total - (2 * exact).logsumexp(0)).exp(),
+        "pareto_k": total.new_tensor([pareto_k(each, len(log_w), rounding=rounding) for each in ordered]),
+    }

@@ -1,6 +1,5 @@
 """Imputation by importance sampling."""
 
-import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -11,7 +10,7 @@ from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.importance.bound import chunks_of
 from pyro_vae.importance.halving import Halving
-from pyro_vae.importance.pareto import pareto_k
+from pyro_vae.importance.summary import summary_of_weights
 from pyro_vae.imputation.drawing import Drawing
 from pyro_vae.imputation.moments import Resampled, WeightedMoments
 from pyro_vae.imputation.results import Imputation
@@ -141,7 +140,7 @@ class _Found:
             "standard_error": self._whole(self.moments.standard_error, nothing),
             "quantiles": self._whole(_quantiles(values, missing, levels), x),
             "draws": self._whole(values[:num_draws], x),
-            **_of_weights(torch.cat(self.log_weights), self.drawing.rounding),
+            **summary_of_weights(torch.cat(self.log_weights), self.drawing.rounding),
         }
 
     def _whole(self, found: Tensor, observed: Tensor) -> Tensor:
@@ -160,26 +159,3 @@ def _quantiles(values: Tensor, missing: Tensor, levels: tuple[float, ...]) -> Te
         draws = values[:, missing].T.contiguous().double()  # (missing, M), which sorts fast
         found[:, missing] = draws.quantile(draws.new_tensor(levels), dim=1)
     return found
-
-
-def _of_weights(log_w: Tensor, rounding: float) -> Mapping[str, Tensor]:
-    """What log weights (K, B) say of each datum."""
-    _refuse_non_finite(log_w)
-    exact = log_w.double()
-    total = exact.logsumexp(0)
-    ordered = exact.sort(0, descending=True).values.T.cpu()
-    return {
-        "log_evidence": total - math.log(len(log_w)),
-        "effective_sample_size": (2 * total - (2 * exact).logsumexp(0)).exp(),
-        "pareto_k": total.new_tensor([pareto_k(each, len(log_w), rounding=rounding) for each in ordered]),
-    }
-
-
-def _refuse_non_finite(log_w: Tensor) -> None:
-    total = log_w.logsumexp(0)
-    bad = int((~total.isfinite()).sum())
-    if bad:
-        raise InputError(
-            f"expected log weights that are numbers, got NaN, +inf or only −inf for {bad} of {len(total)} "
-            "data drawn together: see where log_weights(model, guide, x, 100) comes from"
-        )
