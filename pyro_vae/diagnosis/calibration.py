@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
-from pyro_vae.diagnosis.common import JOINT, holm, quantities, store_as_found, unusable
-from pyro_vae.diagnosis.ranking import Quantities, Ranking, chi_square, mean_z, number_of_bins, variance_z
+from pyro_vae.diagnosis.common import JOINT, quantities, store_as_found, unusable
+from pyro_vae.diagnosis.ranking import (
+    Quantities,
+    Ranking,
+    Ranks,
+    chi_square,
+    mean_z,
+    number_of_bins,
+    variance_z,
+)
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
@@ -39,29 +47,12 @@ class Coverage:
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Calibration(Ranks):
     """Ranks of the true latents among draws from q(z|x), on data drawn from the model; on the CPU.
 
-    Uniform on 0 … L for the exact posterior, in every quantity.
+    Uniform on 0 … L for the exact posterior, in every quantity: the unconstrained latent coordinates, and
+    last "log p(x, z)".
     """
-
-    #: Number of draws that lie below the truth, (num_data, Q), whole numbers from 0 to L.
-    ranks: Tensor
-    #: The Q quantities: the unconstrained latent coordinates, and last "log p(x, z)".
-    names: tuple[str, ...]
-    #: L, draws per datum.
-    num_draws: int
-    #: Bins of equal numbers of ranks, for the χ² test.
-    bins: int
-    #: Pearson's χ² of the ranks against the uniform distribution, `bins` − 1 degrees of freedom, (Q,).
-    chi_square: Tensor
-    #: Probability of a χ² at least as large for the exact posterior, (Q,).
-    p_value: Tensor
-
-    @property
-    def rejected(self) -> tuple[bool, ...]:
-        """Whether each quantity's ranks are not uniform, by Holm's (1979) test at 5 % over all of them."""
-        return holm(self.p_value)
 
     @property
     def calibrated(self) -> bool:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch, Given
 from pyro_vae.diagnosis.calibration import Calibration, Coordinates, _tested
-from pyro_vae.diagnosis.common import JOINT, holm, store_as_found
-from pyro_vae.diagnosis.ranking import Ranking, chi_square, mean_z, number_of_bins, variance_z
+from pyro_vae.diagnosis.common import JOINT, store_as_found
+from pyro_vae.diagnosis.ranking import Ranking, Ranks, chi_square, mean_z, number_of_bins, variance_z
 from pyro_vae.diagnosis.references import REFERENCES, References
 from pyro_vae.errors import count, seed_number
 from pyro_vae.programs import Latents, Program, one_at_a_time
@@ -16,29 +16,11 @@ from pyro_vae.randomness import own_randomness
 
 
 @dataclass(frozen=True, eq=False)
-class RandomCoverage:
+class RandomCoverage(Ranks):
     """Ranks of the true latents by their distance from points, among draws from q(z|x); on the CPU.
 
-    Uniform on 0 … L for the exact posterior, from every point.
+    A quantity is the distance from the point of one rule; a draw lies below the truth where it is nearer.
     """
-
-    #: Number of draws that lie nearer to the point than the truth, (num_data, R), whole numbers from 0 to L.
-    ranks: Tensor
-    #: The R rules by which a point is chosen.
-    names: tuple[str, ...]
-    #: L, draws per datum.
-    num_draws: int
-    #: Bins of equal numbers of ranks, for the χ² test.
-    bins: int
-    #: Pearson's χ² of the ranks against the uniform distribution, `bins` − 1 degrees of freedom, (R,).
-    chi_square: Tensor
-    #: Probability of a χ² at least as large for the exact posterior, (R,).
-    p_value: Tensor
-
-    @property
-    def rejected(self) -> tuple[bool, ...]:
-        """Whether each point's ranks are not uniform, by Holm's (1979) test at 5 % over all of them."""
-        return holm(self.p_value)
 
     @property
     def verdicts(self) -> tuple[str, ...]:

@@ -4,17 +4,45 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pyro_vae.batch import Batch
+from pyro_vae.diagnosis.common import holm
 from pyro_vae.errors import InputError, count
 from pyro_vae.programs import Latents, simulate
 from pyro_vae.progress import progress_bar
 
 #: More bins than this see no more of a shape that matters, fewer than four no U.
 _BINS = (4, 20)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Ranks of the truth among draws from q(z|x), on data drawn from the model; on the CPU.
+
+    Uniform on 0 … L for the exact posterior, in each of Q quantities.
+    """
+
+    #: Number of draws that lie below the truth, (num_data, Q), whole numbers from 0 to L.
+    ranks: Tensor
+    #: The Q quantities.
+    names: tuple[str, ...]
+    #: L, draws per datum.
+    num_draws: int
+    #: Bins of equal numbers of ranks, for the χ² test.
+    bins: int
+    #: Pearson's χ² of the ranks against the uniform distribution, `bins` − 1 degrees of freedom, (Q,).
+    chi_square: Tensor
+    #: Probability of a χ² at least as large for the exact posterior, (Q,).
+    p_value: Tensor
+
+    @property
+    def rejected(self) -> tuple[bool, ...]:
+        """Whether each quantity's ranks are not uniform, by Holm's (1979) test at 5 % over all of them."""
+        return holm(self.p_value)
 
 
 class Quantities(ABC):
