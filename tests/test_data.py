@@ -23,7 +23,7 @@ from pyro_vae.data import (
     batches,
     splits,
 )
-from pyro_vae.data import forms as forms_module
+from pyro_vae.data import noise as noise_module
 from pyro_vae.errors import InputError
 
 GREY = np.random.RandomState(7).randint(0, 256, (50, 3, 4)).astype(np.uint8)
@@ -126,7 +126,7 @@ def test_static_training_data_are_one_fixed_draw() -> None:
 
 def test_draws_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made(form=Static()).train
-    monkeypatch.setattr(forms_module, "_DRAWN_AT_ONCE", 25)
+    monkeypatch.setattr(noise_module, "_DRAWN_AT_ONCE", 25)
     assert made(form=Static()).train.hash() == whole.hash()
 
 

@@ -30,12 +30,12 @@ from pyro_vae.data.forms import (
     Dynamic,
     Form,
     Levels,
-    RawValues,
     Standardised,
     Static,
     Threshold,
 )
 from pyro_vae.data.images import MNIST, Digits, FashionMNIST, FreyFaces, Omniglot, StaticMNIST
+from pyro_vae.data.raw import RawValues
 from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
 from pyro_vae.data.table_files import filled_cells, is_table, rows_in

@@ -21,8 +21,9 @@ from pyro_vae.data.fields import (
     checked_given,
     masked,
 )
-from pyro_vae.data.forms import FORMS, Form, RawValues, usual_form
+from pyro_vae.data.forms import FORMS, Form, usual_form
 from pyro_vae.data.labelled import labels_kept
+from pyro_vae.data.raw import RawValues
 from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.data.stored import Rows, Values
 from pyro_vae.errors import InputError

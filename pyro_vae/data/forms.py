@@ -1,100 +1,16 @@
 """Forms: how raw values become x, so that they are what a likelihood is a density of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from pyro_vae.data.noise import bits_above, drawn_bits, with_noise
+from pyro_vae.data.raw import RawValues
 from pyro_vae.data.splits import Split
-from pyro_vae.data.stored import Values, blocks, extremes
+from pyro_vae.data.stored import Values, extremes
 from pyro_vae.errors import InputError
-
-_DRAWN_AT_ONCE = 2**22  # values per block of a fixed draw: 32 MiB of noise
-
-
-@dataclass(frozen=True, eq=False)
-class RawValues:
-    """The values of a data set before they take a form, as `Likelihood.form_for` sees them.
-
-    Attributes:
-        by_split: (N, *data_shape) by the name of the split, of uint8, int32 or float32.
-        named_maximum: The value that means 1, where the data set or the user says so.
-        missing: Whether NaN stands for entries that were not observed.
-        seed: Seed of fixed draws.
-
-    >>> raw = RawValues({"train": torch.tensor([[0, 3], [16, 1]], dtype=torch.uint8)}, 16.0)
-    >>> raw.whole, raw.bits, raw.levels
-    (True, False, 17)
-    """
-
-    by_split: Mapping[str, Values]
-    named_maximum: float | None = None
-    missing: bool = False
-    seed: int = 0
-
-    @cached_property
-    def ends(self) -> tuple[float, float]:
-        """The lowest and the highest value of all splits."""
-        low, high = zip(*(extremes(values) for values in self._parts), strict=True)
-        return min(low), max(high)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """As they are stored."""
-        return self.by_split["train"].dtype
-
-    @property
-    def data_shape(self) -> torch.Size:
-        """Shape of one datum."""
-        return self.by_split["train"].shape[1:]
-
-    @cached_property
-    def whole(self) -> bool:
-        """Whether they are whole numbers from 0: by their type, or by value where NaN needs floats."""
-        if self.dtype.is_floating_point and not self.missing:
-            return False
-        return self.ends[0] >= 0 and self.all_whole
-
-    @cached_property
-    def all_whole(self) -> bool:
-        """Whether all values are whole numbers, by value."""
-        if not self.dtype.is_floating_point:
-            return True
-        return all(
-            bool((block.isnan() | (block == block.round())).all())
-            for values in self._parts
-            for block in blocks(values)
-        )
-
-    @cached_property
-    def bits(self) -> bool:
-        """Whether there is nothing but 0 and 1, of what type ever."""
-        return self.ends[0] >= 0 and self.ends[1] <= 1 and self.all_whole
-
-    @cached_property
-    def maximum(self) -> float:
-        """The value that means 1: 255 of bytes, the highest of other whole numbers, 1 of bits and floats."""
-        if self.named_maximum is not None:
-            return float(self.named_maximum)
-        if self.dtype.is_floating_point or self.bits:
-            return 1.0  # bytes that are bits would as grey levels be all but black
-        return 255.0 if self.dtype == torch.uint8 else self.ends[1]
-
-    @cached_property
-    def levels(self) -> int | None:
-        """Number of levels 0 … maximum of whole numbers; None where they are others."""
-        fits = self.maximum == int(self.maximum) and self.whole and self.ends[1] <= self.maximum
-        return int(self.maximum) + 1 if fits else None
-
-    @property
-    def _parts(self) -> list[Values]:
-        return [values for values in self.by_split.values() if len(values)]
 
 
 class Form(ABC):
@@ -152,6 +68,7 @@ class Form(ABC):
 class AsGiven(Form):
     """x = value, divided by the data's `maximum` where one is named.
 
+    >>> import numpy as np
     >>> from pyro_vae import Dataset
     >>> data = Dataset(np.array([[3, 400], [7, 0]]), form=AsGiven())
     >>> data.train.batch()
@@ -185,6 +102,7 @@ class Standardised(AsGiven):
     each entry of a vector and of each channel of a picture, over what is observed; s is 1 where an entry does
     not vary. `assemble` puts `StandardisedLikelihood` and `StandardisedPosterior` around the parts.
 
+    >>> import numpy as np
     >>> from pyro_vae import Dataset, NormalLikelihood, assemble
     >>> data = Dataset(np.array([[52_000.0, 1.6], [31_000.0, 1.8]]), form=Standardised())
     >>> vae = assemble(data, latent_dim=1, likelihood=NormalLikelihood)
@@ -202,6 +120,7 @@ class Standardised(AsGiven):
 class Counts(Form):
     """x = value, which is a whole number from 0, as 3 words or 57 molecules.
 
+    >>> import numpy as np
     >>> from pyro_vae import Dataset
     >>> Dataset(np.array([[3, 400], [7, 0]])).form
     Counts()
@@ -279,7 +198,7 @@ class Dequantised(Form):
 
     def evaluated(self, raw: RawValues, values: Values, stream: int) -> Split:
         """The one fixed draw of the noise."""
-        drawn = _with_noise(
+        drawn = with_noise(
             values,
             [raw.seed, stream],
             torch.float32,
@@ -338,7 +257,7 @@ class Dynamic(Binarised):
 
     def evaluated(self, raw: RawValues, values: Values, stream: int) -> Split:
         """The one fixed draw of the bits."""
-        return _drawn_bits(raw, values, stream)
+        return Split(drawn_bits(raw, values, stream), missing=raw.missing)
 
     def protocol(self, raw: RawValues) -> str:
         """With the seed."""
@@ -357,7 +276,7 @@ class Static(Binarised):
 
     def evaluated(self, raw: RawValues, values: Values, stream: int) -> Split:
         """The one fixed draw of the bits."""
-        return _drawn_bits(raw, values, stream)
+        return Split(drawn_bits(raw, values, stream), missing=raw.missing)
 
     def protocol(self, raw: RawValues) -> str:
         """With the seed."""
@@ -374,8 +293,7 @@ class Threshold(Binarised):
 
     def evaluated(self, raw: RawValues, values: Values, stream: int) -> Split:
         """The bits."""
-        above = _bits(lambda block: block > raw.maximum / 2, raw.missing)
-        return Split(_in_blocks(values, _type_of_bits(values, raw.missing), above), missing=raw.missing)
+        return Split(bits_above(raw, values), missing=raw.missing)
 
     def protocol(self, raw: RawValues) -> str:
         """The threshold."""
@@ -440,52 +358,3 @@ def _check_levels(raw: RawValues, form: str) -> None:
             f"to {high:g} with a maximum of {raw.maximum:g}: convert them, as with .astype('uint8'), and "
             "give the `maximum` that means 1, or use the form AsGiven"
         )
-
-
-def _type_of_bits(values: Values, missing: bool) -> torch.dtype:
-    return torch.float32 if missing and values.dtype.is_floating_point else torch.uint8
-
-
-def _bits(make: Callable[[Tensor], Tensor], missing: bool) -> Callable[[Tensor], Tensor]:
-    """Return `make`, with NaN left where it is."""
-    if not missing:
-        return make
-    return lambda block: torch.where(block.isnan(), torch.nan, make(block).to(torch.float32))
-
-
-def _drawn_bits(raw: RawValues, values: Values, stream: int) -> Split:
-    """Bits (N, *data_shape) drawn from RandomState([seed, stream])."""
-    if values.dtype == torch.uint8 and raw.maximum == 1:
-        return Split(values, missing=raw.missing)  # bits are their own draw
-    dtype = _type_of_bits(values, raw.missing)
-
-    def draw(stored: NDArray[Any], noise: NDArray[Any]) -> NDArray[Any]:
-        drawn = noise < stored / raw.maximum
-        return drawn if dtype == torch.uint8 else np.where(np.isnan(stored), np.nan, drawn)
-
-    return Split(_with_noise(values, [raw.seed, stream], dtype, draw), missing=raw.missing)
-
-
-def _with_noise(
-    values: Values,
-    seed: list[int],
-    dtype: torch.dtype,
-    draw: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
-) -> Tensor:
-    """Return `draw(values, noise)` in float64, stored as `dtype`; made in blocks, which keep the stream."""
-    random = np.random.RandomState(seed)
-
-    def make(block: Tensor) -> Tensor:
-        stored = block.numpy().astype(np.float64)
-        return torch.from_numpy(draw(stored, random.random_sample(stored.shape)))
-
-    return _in_blocks(values, dtype, make)
-
-
-def _in_blocks(values: Values, dtype: torch.dtype, make: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return `make(values)`, one after the other for a few rows."""
-    made = torch.empty(values.shape, dtype=dtype)
-    rows = max(1, _DRAWN_AT_ONCE // values.shape[1:].numel())
-    for start in range(0, len(values), rows):
-        made[start : start + rows] = make(values[start : start + rows])
-    return made

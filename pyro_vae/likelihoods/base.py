@@ -9,7 +9,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_vae.data.forms import Form, RawValues
+from pyro_vae.data.forms import Form
+from pyro_vae.data.raw import RawValues
 from pyro_vae.errors import InputError, counts
 from pyro_vae.networks import Shape, head
 

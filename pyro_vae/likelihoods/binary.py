@@ -6,7 +6,8 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.data.forms import AsGiven, Dynamic, Form, RawValues
+from pyro_vae.data.forms import AsGiven, Dynamic, Form
+from pyro_vae.data.raw import RawValues
 from pyro_vae.likelihoods.base import Likelihood
 from pyro_vae.networks import head
 

@@ -10,7 +10,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.data.forms import AsGiven, Dequantised, Form, RawValues, Standardised
+from pyro_vae.data.forms import AsGiven, Dequantised, Form, Standardised
+from pyro_vae.data.raw import RawValues
 from pyro_vae.distributions import ContinuousBernoulli
 from pyro_vae.errors import InputError, warn
 from pyro_vae.likelihoods.base import Likelihood

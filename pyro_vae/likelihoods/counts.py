@@ -8,7 +8,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.data.forms import Counts, Form, RawValues
+from pyro_vae.data.forms import Counts, Form
+from pyro_vae.data.raw import RawValues
 from pyro_vae.distributions import Lattice
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood

@@ -7,7 +7,8 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.data.forms import Form, Levels, RawValues
+from pyro_vae.data.forms import Form, Levels
+from pyro_vae.data.raw import RawValues
 from pyro_vae.distributions import DiscretizedLogistic, Lattice
 from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods.base import Likelihood, PixelHead

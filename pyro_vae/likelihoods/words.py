@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_vae.data.forms import Counts, Form, RawValues
+from pyro_vae.data.forms import Counts, Form
+from pyro_vae.data.raw import RawValues
 from pyro_vae.distributions import BagOfWords
 from pyro_vae.errors import count
 from pyro_vae.likelihoods.base import Likelihood
