@@ -106,6 +106,7 @@ def assemble(
     p(x|z) and q(z|x) are put into `StandardisedLikelihood` and `StandardisedPosterior`, so that log p(x) is a
     density of x in its own units. For others nothing is changed.
 
+    >>> from functools import partial
     >>> from pyro_vae import Digits, VampPrior
     >>> vae = assemble(Digits(), latent_dim=2, prior=partial(VampPrior, components=50))
     >>> vae.prior.pseudo_inputs.shape
