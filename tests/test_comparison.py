@@ -51,7 +51,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         run = Run(name) if Path(name).exists() else Run.create(name, yaml.safe_dump(DEFAULT | (config or {})))
         values = np.asarray(values, dtype=np.float64)
         mean, particles = float(values.mean()), given.pop("particles", 10)
-        how: dict[str, Any] = {name: given.pop(name) for name in ("method", "temperatures") if name in given}
+        of_log_evidence = ("method", "temperatures", "at_least", "certificate")
+        how: dict[str, Any] = {name: given.pop(name) for name in of_log_evidence if name in given}
         content = {
             "data": "Digits",
             "split": "test",
@@ -68,7 +69,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
             name: content[name]
             for name in ("data_hash", "seed", "split", "format", "configuration", "parameters")
         }
-        if how:
+        if "method" in how:
             labels["method"] = how["method"]
         arrays = {"elbo": values - 1, "log_evidence": values, "particles": particles, **labels}
         run.write_arrays("per_datum.npz", {**arrays, **(per_datum or {})})
@@ -193,6 +194,35 @@ def test_tables_for_papers(make: Make) -> None:
     latex = found.latex()
     assert latex.count(r"\\") == 3 and r"b\_1 & 1,234" in latex and r"$\log p(x)$" in latex
     assert latex.startswith(r"\begin{tabular}{lrrrrrrl}") and "$-$10" in latex and "$+$8.850 [" in latex
+
+
+def test_one_side_of_a_difference_is_certified_and_the_other_rests_on_estimates(make: Make) -> None:
+    """Markov's bound of each run with a share of δ; of a model of several seeds the mean of theirs."""
+    sure: dict[str, Any] = {"at_least": {"bound": -1.0, "delta": 0.05}}
+    heavy = {"pareto_k": {"above": 3, "unknown": 1}}
+    low = [make(f"a{seed}", VALUES + seed, config={"seed": seed}, **sure, **heavy) for seed in range(2)]
+    prior = {"prior": {"class_path": "pyro_vae.VampPrior"}}
+    found = pv.compare([*low, make("b", VALUES + 9, config=prior, **sure)])
+    short = np.log(3 / 0.05) / 200
+    bounds = [run.belief.at_least for run in found.runs]
+    assert bounds == pytest.approx([VALUES.mean() + 0.5 - short, VALUES.mean() + 9 - short])
+    text = " ".join(repr(found).split())
+    assert f"at least {bounds[0]:.3f} for a0 +1, {bounds[1]:.3f} for b, all with probability 0.95" in text
+    assert "of a0 +1, k-hat is above 0.7 or unknown for 8 of 400 data, whose estimates are likely" in text
+    assert "of b," not in text  # the higher one has its lower bound
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert [float(row["at_least"]) for row in rows] == bounds
+    gap = {"gap": 0.25, "standard_error": 0.125}
+    chains = {"method": "annealed", "temperatures": 5, "certificate": gap, **sure}
+    annealed = pv.compare([make("c", VALUES, **chains), make("d", VALUES + 1, **chains)])
+    assert "of c, bounds on simulated data are 0.250 ± 0.125 apart" in " ".join(repr(annealed).split())
+
+
+def test_estimates_that_may_be_biased_are_not_certified(make: Make) -> None:
+    """As those written before fresh draws followed a pilot."""
+    found = pv.compare([make("a", VALUES), make("b", VALUES + 1)])
+    assert [run.belief.at_least for run in found.runs] == [None, None]
+    assert "certified" not in repr(found)
 
 
 def test_equal_runs_are_within_noise(make: Make) -> None:

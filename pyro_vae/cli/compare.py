@@ -20,7 +20,8 @@ def compare(runs: list[Path], *, reference: comparison.Reference, format: Format
     within noise where the interval contains 0. Runs that differ in their seed only are one row, whose
     interval holds the spread over seeds, too; without such runs, an interval is of these trained parameters,
     and says higher or lower, not better or worse. Intervals are per pair, not simultaneous. Of each run the
-    latest evaluation counts. The table is kept as comparison.csv, its picture as comparison.png.
+    latest evaluation counts. Lower bounds that are certain are given for all runs together, and what the
+    estimates of the lower ones rest on. The table is kept as comparison.csv, its picture as comparison.png.
 
     Args:
         runs: Folders of the runs.

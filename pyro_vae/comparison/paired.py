@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from pyro_vae.comparison.believing import Belief, belief_in
 from pyro_vae.comparison.options import differing
 from pyro_vae.comparison.reading import SAME, Result, read
 from pyro_vae.comparison.seeds import Difference, Spread, difference_over_seeds
@@ -31,6 +32,9 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
     not better or worse. Intervals are per pair, not simultaneous: among twenty equal models expect one
     outside of noise; and the best of many, taken as the reference, looks better than it is.
 
+    Of a difference one side is certain: that log p(x) is at least so much (`belief.at_least`). That the
+    lower model is not higher than its estimate is not; k̂ and bounds on simulated data speak for it.
+
     Args:
         folders: Folders of two runs or more.
         reference: The model to compare with: that of the `first` run, or the `best` by log p(x).
@@ -50,7 +54,8 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
     spread = Spread.of([_log_evidence(group) for group in groups])
     options = differing([_with_seeds(group) for group in groups])
     runs = tuple(
-        _compared(group, base, spread, chosen) for group, chosen in zip(groups, options, strict=True)
+        _compared(group, base, spread, chosen, belief_in(group, len(results)))
+        for group, chosen in zip(groups, options, strict=True)
     )
     facts = {each.name: base[0].facts[each.name] for each in fields(Comparison) if each.name in SAME}
     return Comparison(runs, name_of([each.name for each in base]), **facts)
@@ -167,7 +172,7 @@ def _method(first: Result) -> str:
 
 
 def _compared(
-    group: list[Result], base: list[Result], spread: Spread | None, options: dict[str, str]
+    group: list[Result], base: list[Result], spread: Spread | None, options: dict[str, str], belief: Belief
 ) -> ComparedRun:
     values = _log_evidence(group)
     difference = difference_over_seeds(values, _log_evidence(base), spread)
@@ -191,6 +196,7 @@ def _compared(
         float(means.std(ddof=1)) if len(group) > 1 else None,
         float(np.mean(bits)) if len(bits) == len(group) else None,
         None if group is base else difference.seeds_needed,
+        belief,
     )
 
 

@@ -43,6 +43,12 @@ class Result(NamedTuple):
     log_evidence: np.ndarray
     #: By the mean of log p(x); None where it has no such unit.
     bits_per_dim: float | None
+    #: Whether the estimates of p(x) are known to be unbiased, as those of results before `at_least` are not.
+    unbiased: bool
+    #: Data whose k̂ is above 0.7 or unknown; None where none was fitted.
+    heavy: int | None
+    #: How far the bounds on simulated data are apart, and the error of that; None where there are none.
+    gap: tuple[float, float] | None
 
 
 def read(folder: Path) -> Result:
@@ -69,7 +75,8 @@ def read(folder: Path) -> Result:
             f"expected the results of a run in {folder}, got some without {one_line(error)}: {_anew(folder)}"
         ) from error
     _check_configuration(run, content)
-    bits = content["log_evidence"].get("bits_per_dim")
+    bits, tails = content["log_evidence"].get("bits_per_dim"), content.get("pareto_k")
+    simulated = content["log_evidence"].get("certificate")
     return Result(
         str(folder),
         _config(run),
@@ -80,6 +87,9 @@ def read(folder: Path) -> Result:
         arrays["elbo"],
         _finite(arrays["log_evidence"], folder),
         None if bits is None else float(bits),
+        "at_least" in content["log_evidence"],
+        None if tails is None else int(tails["above"]) + int(tails["unknown"]),
+        None if simulated is None else (float(simulated["gap"]), float(simulated["standard_error"])),
     )
 
 

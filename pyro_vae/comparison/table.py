@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Literal
 
+from pyro_vae.comparison.believing import DELTA, Belief
 from pyro_vae.comparison.options import options_in_words
 
 #: Of the models, where the spread over seeds is known; else "higher" or "lower", of the trained parameters.
@@ -53,6 +54,8 @@ class ComparedRun:
     bits_per_dim: float | None
     #: Seeds of either model that would settle it; 0 where it is, None where no number is known to.
     seeds_needed: int | None
+    #: What of its log p(x) is certain.
+    belief: Belief
 
     @property
     def draws(self) -> str:
@@ -101,11 +104,14 @@ class Comparison:
         }
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["run", *options, *numbers, "lower", "upper", "verdict", "seeds", *more, *common])
+        writer.writerow(
+            ["run", *options, *numbers, "lower", "upper", "verdict", "seeds", *more, "at_least", *common]
+        )
         for run in self.runs:
             chosen = [run.options.get(name, "") for name in options]
             found, others = ([getattr(run, name) for name in names] for names in (numbers, more))
             cells = [run.name, *chosen, *found, *run.interval, run.verdict, len(run.members), *others]
+            cells.append(run.belief.at_least)
             writer.writerow([*cells, *common.values()])
         return text.getvalue()
 
@@ -202,7 +208,33 @@ class Comparison:
                 f"{draws[0]} to {draws[-1]}: the fewer, the lower the estimate of log p(x) in expectation, "
                 "so a part of the differences may be bias"
             )
-        return notes
+        return notes | self._certain()
+
+    def _certain(self) -> dict[str, str]:
+        """Which side of the differences is certain, and what the other one rests on."""
+        bounds = [(run.name, run.belief.at_least) for run in self.runs]
+        known = [f"{bound:.3f} for {name}" for name, bound in bounds if bound is not None]
+        lower = [run for run in self.runs if run.log_evidence < max(each.log_evidence for each in self.runs)]
+        if len(known) < len(bounds) or not lower:
+            return {}
+        certified = f"log p(x) is at least {', '.join(known)}, all with probability {1 - DELTA:g}"
+        return {
+            "certified": f"{certified}, whatever the weights",
+            "estimated": f"how far above that the lower ones are; {'; '.join(map(_rests, lower))}",
+        }
+
+
+def _rests(run: ComparedRun) -> str:
+    """What speaks for or against an estimate's not being too low."""
+    found = []
+    if run.belief.heavy is not None:
+        heavy, number = run.belief.heavy
+        likely = ", whose estimates are likely too low" if heavy else ""
+        found.append(f"k-hat is above 0.7 or unknown for {heavy} of {number} data{likely}")
+    if run.belief.gap is not None:
+        gap, error = run.belief.gap
+        found.append(f"bounds on simulated data are {gap:.3f} ± {error:.3f} apart")
+    return f"of {run.name}, {' and '.join(found) or 'nothing speaks for it (evaluate has --simulated 100)'}"
 
 
 def _latex(cell: str) -> str:
