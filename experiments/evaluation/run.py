@@ -8,56 +8,28 @@ that are not there, and within one from its checkpoint. Tables and pictures are 
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.command import run_script
+from experiments.estimating import Work, estimate
 from experiments.evaluation.report import picture, sections, summary
 from experiments.records import Records, publish
 from pyro_vae import plots
 from pyro_vae.cli.loading import load
 from pyro_vae.programs import Program
-from pyro_vae.randomness import own_randomness
 from pyro_vae.reports import circumstances
 
 HERE = Path(__file__).parent
 #: Temperatures of annealing, and particles of importance sampling at the most.
 TEMPERATURES, PARTICLES = (100, 1000, 10_000), 100_000
 SMOKE_TEMPERATURES, SMOKE_PARTICLES = (5, 20), 100
-
-Work = Callable[[Path], Any]
-
-
-#: Of a result: the simulated data, and what is no number of each datum.
-_LEFT_OUT = ("x", "rate_distortion", "information")
-
-
-def estimate(name: str, work: Work, seed: int, device: torch.device, checkpoint: Path) -> dict[str, Any]:
-    """What `work` finds, each of its tensors as a list, with the seconds that it took."""
-    start = time.perf_counter()
-    with own_randomness(seed, device):
-        found = work(checkpoint)
-    print(f"{name}: {found!r}", flush=True)
-    fields = {field: _plain(value) for field, value in vars(found).items() if field not in _LEFT_OUT}
-    return {**fields, "seconds": round(time.perf_counter() - start, 1)}
-
-
-def _plain(value: Any) -> Any:
-    """Tensors, tuples of them and a curve as lists of numbers with six digits after the point."""
-    if isinstance(value, pv.BoundCurve):
-        value = value.num_particles, value.bound
-    if isinstance(value, Tensor):
-        return [round(number, 6) for number in value.double().flatten().tolist()]
-    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def works(

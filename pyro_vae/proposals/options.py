@@ -42,7 +42,7 @@ class LocalProposal:
 
     family: FamilyName = "auto"
     steps: int = 100
-    draws: int = 5
+    draws: int = 3
     learning_rate: float = 0.1
     widening: float = 1.15
     defence: float = 0.1
