@@ -349,6 +349,24 @@ def test_methods_are_not_compared_with_each_other(pyro_vae: Run, trained: Path) 
     assert re.search(r" +2 +\S+ +\S+ sd \S+ +3x6 +reference$", out, re.M)
 
 
+def test_tables_for_documents_have_the_screen_to_themselves(pyro_vae: Run, trained: Path) -> None:
+    status, out, err = pyro_vae("evaluate", trained, "--particles", 9, "--num_data", 5, "--format", "csv")
+    found = read(trained / "evaluation.json")
+    elbo, log_px = found["elbo"]["test"], found["log_evidence"]
+    numbers = [f"{elbo[name]:.3f}" for name in ("elbo", "reconstruction", "kl")]
+    estimate = f"{log_px['estimate']:.3f} ± {log_px['standard_error']:.3f}"
+    row = ["test", *numbers, estimate, f"{log_px['at_least']['bound']:.3f}", "5"]
+    heading = "nats per datum,ELBO,reconstruction,KL,log p(x),at least,data"
+    assert (status, out.splitlines()) == (0, [heading, ",".join(row)])
+    assert "bound_curve.png" in err
+    status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE, "--format", "latex")
+    distortion = read(trained / "diagnosis.json")["distortion"]
+    assert status == 0 and "waterfall.png" in err
+    assert out.startswith("\\begin{tabular}{lrr}\n") and out.endswith("\\end{tabular}\n")
+    numbers = [f"{distortion[name]:.3f}" for name in ("mean", "standard_error")]
+    assert f"\ndistortion & {numbers[0]} & {numbers[1]} \\\\\n" in out
+
+
 @pytest.mark.fine_pictures
 def test_diagnose(pyro_vae: Run, trained: Path) -> None:
     status, out, err = pyro_vae("diagnose", trained, *DIAGNOSE, "--seed", 2)

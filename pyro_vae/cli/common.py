@@ -1,11 +1,11 @@
-"""What `evaluate` and `diagnose` share: the options of log p(x), and how an interrupted command goes on."""
+"""What commands share: the options of log p(x), how an interrupted one goes on, and tables for documents."""
 
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, count, draws
@@ -13,6 +13,7 @@ from pyro_vae.reports import Estimator, Method
 from pyro_vae.reports.estimators import OPTIONS
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.stages import Stages
+from pyro_vae.tabular import Format
 from pyro_vae.vae import JointProgram
 
 
@@ -35,6 +36,14 @@ def estimator_of(command: Callable[..., None], *, method: Method, **options: Any
     if options.get("simulated"):
         count("simulated", options["simulated"])
     return Estimator(method, **options)
+
+
+@contextmanager
+def table_alone(format: Format) -> Iterator[TextIO]:
+    """The screen, for a table; where that is for a document, all else goes to the stream of messages."""
+    screen = sys.stdout
+    with redirect_stdout(screen if format == "text" else sys.stderr):
+        yield screen
 
 
 @contextmanager

@@ -1,15 +1,14 @@
 """`pyro-vae compare`."""
 
 from pathlib import Path
-from typing import Literal
 
 from matplotlib.figure import Figure
 
 from pyro_vae import comparison, plots
+from pyro_vae.cli.common import table_alone
 from pyro_vae.errors import InputError
 from pyro_vae.storage.files import write
-
-Format = Literal["text", "markdown", "latex", "csv"]
+from pyro_vae.tabular import Format
 
 
 def compare(runs: list[Path], *, reference: comparison.Reference, format: Format, out: Path) -> None:
@@ -32,16 +31,17 @@ def compare(runs: list[Path], *, reference: comparison.Reference, format: Format
     found = comparison.compare(runs, reference=reference)
     if out.exists() and not out.is_dir():
         raise InputError(f"expected a folder to write into, got the file {out}: choose another with --out")
-    if format == "text":
-        print(f"{found}\n")
-    else:
-        print(getattr(found, format)())
-    for name in ("comparison.csv", "comparison.png"):
-        if (out / name).exists():
-            print(f"replacing the earlier {out / name}")
-    write(out / "comparison.csv", found.csv().encode())
-    plots.save(_picture(found), out / "comparison.png")
-    print(out / "comparison.csv", out / "comparison.png", sep="\n")
+    with table_alone(format) as screen:
+        if format == "text":
+            print(f"{found}\n")
+        else:
+            print(getattr(found, format)(), end="", file=screen)
+        for name in ("comparison.csv", "comparison.png"):
+            if (out / name).exists():
+                print(f"replacing the earlier {out / name}")
+        write(out / "comparison.csv", found.csv().encode())
+        plots.save(_picture(found), out / "comparison.png")
+        print(out / "comparison.csv", out / "comparison.png", sep="\n")
 
 
 def _picture(found: comparison.Comparison) -> Figure:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyro_vae import plots, reports
-from pyro_vae.cli.common import estimator_of, stages_of
+from pyro_vae.cli.common import estimator_of, stages_of, table_alone
 from pyro_vae.cli.loading import load
 from pyro_vae.cli.pictures import save_picture
 from pyro_vae.errors import InputError, count, seed_number
@@ -14,6 +14,7 @@ from pyro_vae.reports.diagnosing import calibration_of, coverage_of
 from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
+from pyro_vae.tabular import Format, formatted
 
 
 def diagnose(
@@ -31,6 +32,7 @@ def diagnose(
     nuts: int = 0,
     seed: int = 0,
     device: str = "auto",
+    format: Format = "text",
 ) -> None:
     """Where the nats go: every nat between the data and log p(x), and which part of the model to swap.
 
@@ -55,6 +57,7 @@ def diagnose(
         nuts: On how many data q(z|x) is held against exact draws by NUTS; half a minute each, or more.
         seed: Of all random numbers.
         device: Where to compute; `auto` takes a GPU where there is one.
+        format: Of the table of nats on the screen: text, or markdown, latex or csv to be copied.
     """
     estimator = estimator_of(
         diagnose,
@@ -75,6 +78,7 @@ def diagnose(
     with (
         locked(opened.run.folder, shared=True),
         stages_of(place, vae, parts.part, estimator, options) as stages,
+        table_alone(format) as screen,
     ):
         found = _found(stages, parts, estimator, num_steps, nuts)
         content = parts.content(found, sum(stages.seconds.values()))
@@ -82,7 +86,10 @@ def diagnose(
         if path.exists():
             print(f"replacing the earlier {path}")
         opened.run.write_json(path.name, {**content, **opened.identity})
-        print(reports.diagnosis_table(content, found["nats"]["table"], opened.run.folder), end="\n\n")
+        if format == "text":
+            print(reports.diagnosis_table(content, found["nats"]["table"], opened.run.folder), end="\n\n")
+        else:
+            print(formatted(reports.diagnosis_rows(content), format), end="", file=screen)
         _draw(opened.run, found, parts, content["units"])
 
 

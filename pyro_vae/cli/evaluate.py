@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyro_vae import plots, reports
-from pyro_vae.cli.common import estimator_of, stages_of
+from pyro_vae.cli.common import estimator_of, stages_of, table_alone
 from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.cli.pictures import save_picture
 from pyro_vae.data import Dataset, Split
@@ -14,6 +14,7 @@ from pyro_vae.importance import LogEvidence
 from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
+from pyro_vae.tabular import Format, formatted
 from pyro_vae.vae import JointProgram
 
 #: Pictures of importance sampling.
@@ -36,6 +37,7 @@ def evaluate(
     data: Dataset | None = None,
     seed: int = 0,
     device: str = "auto",
+    format: Format = "text",
 ) -> None:
     """ELBO and log p(x) of a trained run, into its evaluation.json, and of each datum into per_datum.npz.
 
@@ -68,6 +70,7 @@ def evaluate(
         data: New data, a class and its options as in `train`; by default those of the training.
         seed: Of all random numbers.
         device: Where to compute; `auto` takes a GPU where there is one.
+        format: Of the table on the screen: text, or markdown, latex or csv to be copied.
     """
     estimator = estimator_of(
         evaluate,
@@ -89,7 +92,11 @@ def evaluate(
     if method is None and not vae.no_evidence:
         estimator = estimator._replace(method=reports.usual_method(vae, reports.like(vae, part), particles))
     place = opened.run.checkpoints / ("evaluation of new data" if new else "evaluation")
-    with locked(opened.run.folder, shared=True), stages_of(place, vae, part, estimator, options) as stages:
+    with (
+        locked(opened.run.folder, shared=True),
+        stages_of(place, vae, part, estimator, options) as stages,
+        table_alone(format) as screen,
+    ):
         found = reports.evaluation(
             vae,
             data,
@@ -102,7 +109,10 @@ def evaluate(
         )
         if not new:
             _keep(opened, found)
-        print(reports.table(found.content, None if new else opened.run.folder))
+        if format == "text":
+            print(reports.table(found.content, None if new else opened.run.folder))
+        else:
+            print(formatted(reports.table_rows(found.content), format), end="", file=screen)
         if not new:
             _draw(opened.run, found)
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pyro_vae.comparison.believing import DELTA, Belief
 from pyro_vae.comparison.options import options_in_words
+from pyro_vae.tabular import formatted
 
 #: Of the models, where the spread over seeds is known; else "higher" or "lower", of the trained parameters.
 Verdict = Literal["reference", "better", "worse", "higher", "lower", "within noise"]
@@ -117,25 +118,14 @@ class Comparison:
 
     def markdown(self) -> str:
         """The table in Markdown."""
-        heading, *rows = (
-            [cell.replace("|", "\\|") for cell in row]
-            for row in (self._heading, *map(self._cells, self.runs))
-        )
-        rule = ["---", *["---:"] * (len(heading) - 2), "---"]
-        return "\n".join(f"| {' | '.join(row)} |" for row in (heading, rule, *rows)) + "\n"
+        return formatted(self._rows, "markdown")
 
     def latex(self) -> str:
         """The table in LaTeX, for the package booktabs."""
-        heading, *rows = (
-            [_latex(cell) for cell in row] for row in (self._heading, *map(self._cells, self.runs))
-        )
-        lines = [" & ".join(row) + r" \\" for row in (heading, *rows)]
-        columns = "l" + "r" * (len(heading) - 2) + "l"
-        body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
-        return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+        return formatted(self._rows, "latex")
 
     def __repr__(self) -> str:
-        rows = _aligned([self._heading, *map(self._cells, self.runs)])
+        rows = _aligned(self._rows)
         # \xa0 keeps an option and its value in one line
         options = {run.name: re.sub("(?<!,) ", "\xa0", options_in_words(run.options)) for run in self.runs}
         notes = self._notes()
@@ -156,6 +146,11 @@ class Comparison:
     @property
     def _has_bits(self) -> bool:
         return all(run.bits_per_dim is not None for run in self.runs)
+
+    @property
+    def _rows(self) -> list[list[str]]:
+        """The heading, and a row for each model."""
+        return [self._heading, *map(self._cells, self.runs)]
 
     @property
     def _heading(self) -> list[str]:
@@ -235,16 +230,6 @@ def _rests(run: ComparedRun) -> str:
         gap, error = run.belief.gap
         found.append(f"bounds on simulated data are {gap:.3f} ± {error:.3f} apart")
     return f"of {run.name}, {' and '.join(found) or 'nothing speaks for it (evaluate has --simulated 100)'}"
-
-
-def _latex(cell: str) -> str:
-    """A cell with the signs of LaTeX escaped, and numbers in its mathematics."""
-    for sign in "&%$#_{}":
-        cell = cell.replace(sign, f"\\{sign}")
-    cell = cell.replace("±", r"$\pm$").replace("log p(x)", r"$\log p(x)$")
-    return re.sub(
-        r"(?<![\w$-])([+\u2212-])(?=\d)", lambda found: "$-$" if found[1] in "-\u2212" else "$+$", cell
-    )
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

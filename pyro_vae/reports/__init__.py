@@ -1,11 +1,11 @@
 """The numbers of a run, as dictionaries for JSON and as tables for a person."""
 
-from pyro_vae.reports.diagnosing import Diagnosing, diagnosis_table
+from pyro_vae.reports.diagnosing import Diagnosing, diagnosis_rows, diagnosis_table
 from pyro_vae.reports.estimators import Estimator, Method, like, usual_method
 from pyro_vae.reports.evaluating import evaluate
 from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, units
 from pyro_vae.reports.measuring import ELBO_PARTICLES, Evaluation, evaluation, summary
-from pyro_vae.reports.tables import table
+from pyro_vae.reports.tables import table, table_rows
 
 __all__ = [
     "ELBO_PARTICLES",
@@ -15,6 +15,7 @@ __all__ = [
     "Method",
     "bits",
     "circumstances",
+    "diagnosis_rows",
     "diagnosis_table",
     "evaluate",
     "evaluation",
@@ -24,6 +25,7 @@ __all__ = [
     "part_of",
     "summary",
     "table",
+    "table_rows",
     "units",
     "usual_method",
 ]

@@ -252,6 +252,30 @@ def _chain_rows(content: Mapping[str, Any]) -> dict[str, str]:
     return rows
 
 
+#: The rows of a table of nats, by their names in the content.
+_NATS = {
+    "distortion": "distortion",
+    "mutual_information": "mutual information",
+    "marginal_kl": "marginal KL",
+    "elbo": "ELBO",
+    "amortisation": "amortisation gap",
+    "approximation": "approximation gap",
+    "log_evidence": "log p(x)",
+    "prior_gap": "prior gap",
+    "train_test_gap": "train-test gap",
+}
+
+
+def diagnosis_rows(content: Mapping[str, Any]) -> list[list[str]]:
+    """The table of nats for a document: a heading, and a row for each term."""
+    rows = [["nats per datum", "mean", "standard error"]]
+    for name, words in _NATS.items():
+        if found := content.get(name):
+            numbers = (found["mean"], found["standard_error"])
+            rows.append([words, *("" if value is None else f"{value:.3f}" for value in numbers)])
+    return rows
+
+
 def diagnosis_table(content: Mapping[str, Any], table: str, folder: object) -> str:
     """What a person reads: the table of nats, what else was found, and last the verdict.
 

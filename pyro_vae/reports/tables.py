@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from pyro_vae.errors import InputError
 from pyro_vae.reports.classifying import classification_rows
 from pyro_vae.reports.reconstruction import error_lines
 
@@ -28,6 +29,30 @@ def table(content: Mapping[str, Any], folder: object = None) -> str:
         seconds = f"{training['seconds']:.1f} s training, {seconds}"
     rows |= {"time": seconds, **({} if folder is None else {"folder": str(folder)})}
     return "\n".join(lines + [f"{name:<15}{value}" for name, value in rows.items()])
+
+
+def table_rows(content: Mapping[str, Any]) -> list[list[str]]:
+    """The numbers of what `summary` or `evaluation` gave, for a document: a heading, and the splits.
+
+    Raises:
+        InputError: where there is no log p(x).
+    """
+    found = content["log_evidence"]
+    if not found:
+        raise InputError(f"a table expects a model with a log p(x), got none: {content['no_log_evidence']}")
+    of_split = {
+        "log p(x)": f"{found['estimate']:.3f} ± {found['standard_error']:.3f}",
+        "at least": f"{found['at_least']['bound']:.3f}",
+        **({"bits/dim": f"{found['bits_per_dim']:.4f}"} if "bits_per_dim" in found else {}),
+        "data": str(found["num_data"]),
+    }
+    rows = [[content["units"], "ELBO", "reconstruction", "KL", *of_split]]
+    for name, part in content["elbo"].items():
+        same = name == content["split"]
+        numbers = [f"{part[each]:.3f}" for each in ("elbo", "reconstruction", "kl")]
+        rest = list(of_split.values()) if same else [""] * (len(of_split) - 1) + [str(part["num_data"])]
+        rows.append([name, *numbers, *rest])
+    return rows
 
 
 def _measured(content: Mapping[str, Any], folder: object) -> list[str]:
