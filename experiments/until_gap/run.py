@@ -98,7 +98,7 @@ def _hindsight(
 
 def main(arguments: list[str] | None = None) -> int:
     options = options_of(__doc__, HERE, arguments)
-    size: dict[str, Any] = {"num_data": 400, "gap": 0.1, "most": 4096}
+    size: dict[str, Any] = {"num_data": 600, "gap": 0.1, "most": 4096}
     if options.smoke:
         size = {"num_data": 20, "gap": 0.5, "most": 64}
     records = Records(options.out / "pairs.jsonl", size)

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
+from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start, usual_temperatures
 from pyro_vae.annealing.rate_distortion import RateDistortion, curve_of
 from pyro_vae.annealing.rounds import GapSearch
 from pyro_vae.annealing.runner import Runner, Weights, resumable
-from pyro_vae.annealing.search import MOST, Search, Wanted, check_simulated, warn_of_gap
+from pyro_vae.annealing.search import Search, Wanted, check_simulated, warn_of_gap
 from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
@@ -166,7 +166,7 @@ def annealed_log_evidence(
     (True, 32)
     """
     if num_temperatures is None:
-        num_temperatures = 1000 if until_gap is None else MOST
+        num_temperatures = usual_temperatures(until_gap)
     options = AnnealingOptions(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     ).checked()

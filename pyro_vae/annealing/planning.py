@@ -8,8 +8,8 @@ from torch import Tensor
 
 #: The largest standard deviation of a log weight that is told from others, in nats.
 _WIDEST = 6.0
-#: What counts has at most so many times the temperatures of the last pilot, and a pilot of the one before.
-_GROWTH, _STRIDE = 2.5, 4
+#: What counts has at most so many times the temperatures of the last pilot.
+_GROWTH = 2.5
 
 
 def temperatures_for(
@@ -81,16 +81,16 @@ def _lognormal(num_chains: int) -> tuple[Tensor, Tensor]:
 def next_round(last: int, needed: int, most: int) -> tuple[int, bool]:
     """The temperatures of the round after one of `last`, and whether they are those that are needed.
 
-    The last pilot has about half of what is needed; on the way there, where chains of few temperatures say
-    little of what that is, each has four times those of the one before.
+    Each has twice those of the one before, or fewer for the last pilot to have half of what is needed: chains
+    of far too few temperatures say little of what that is.
 
-    >>> next_round(16, 300, 1000), next_round(64, 300, 1000), next_round(150, 310, 1000)
-    ((64, False), (150, False), (310, True))
+    >>> next_round(16, 300, 1000), next_round(64, 200, 1000), next_round(100, 210, 1000)
+    ((32, False), (100, False), (210, True))
     """
     aim = min(max(needed, 2 * last), most)
     if aim <= _GROWTH * last:
         return aim, True
-    return min(aim // 2, _STRIDE * last), False
+    return min(aim // 2, 2 * last), False
 
 
 def chains_barrier(log_weights: Tensor, barrier: Tensor, num_temperatures: int) -> Tensor:

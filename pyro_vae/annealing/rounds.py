@@ -24,7 +24,7 @@ class Round(NamedTuple):
     gradients: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GapSearch:
     """How annealing came to its number of temperatures."""
 

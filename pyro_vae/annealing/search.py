@@ -20,8 +20,6 @@ from pyro_vae.storage.resumable import Resumable
 
 #: Temperatures of the first pilot.
 FIRST = 16
-#: Temperatures at the most, by default.
-MOST = 10_000
 #: Data of the pilots, and simulated data by default, at the most.
 DATA = 100
 #: How many times as many simulated data are added once where a gap is above the wanted one by chance.
