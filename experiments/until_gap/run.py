@@ -102,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.smoke:
         size = {"num_data": 20, "gap": 0.5, "most": 64}
     records = Records(options.out / "pairs.jsonl", size)
-    for name, spread in product([*CASES][-1:] if options.smoke else CASES, SPREADS):
+    pairs = [("wave, prior", 1.0)] if options.smoke else [*product(CASES, SPREADS)]
+    for name, spread in pairs:
         if f"{name}, {spread}" not in records.found:
             with in_float64():
                 found = pair(CASES[name](), spread, **size)

@@ -143,9 +143,9 @@ def annealed_log_evidence(
         checkpoint: A file that keeps the state every few seconds, and from which the same call goes on to
             the very same result; it is gone at the end.
         until_gap: Find the T for which the mean of log p̂(x) is within so many nats, with two chains at least.
-        num_simulated: Data drawn from the model on which the gap is looked at, once more on three times as
-            many where it is above the wanted one by less than its standard error; by default as many as there
-            are, 100 at most, and 0 for none. They cost twice as much as data, and decide more surely.
+        num_simulated: Data drawn from the model on which the gap is looked at, and on as many again where it
+            is above the wanted one by less than its standard error; by default as many as there are data, 100
+            at most; 0 for none. Each costs twice as much as a datum; with more of them T may be lower.
 
     Raises:
         InputError: as `log_weights`; where a latent site is discrete and not marked, or an angle, a weight is
@@ -180,19 +180,19 @@ def annealed_log_evidence(
     latents = Latents(model, guide, data, data_plate=data_plate, masked=True)
     if not latents.size:
         return _exact(latents, data, options)
-    search, what = None, "annealed_log_evidence"
-    if wanted is None:
-        with resumable(checkpoint, what, options, latents, data) as kept:
+    drawn = None
+    if wanted is not None and wanted.num_simulated:
+        drawn = Latents(model, guide, data, data_plate=data_plate), data[: wanted.num_simulated]
+        check_simulated(*drawn)
+    asked: dict[str, float] = {} if wanted is None else wanted.settings
+    search = None
+    with resumable(checkpoint, "annealed_log_evidence", options, latents, data, **asked) as kept:
+        if wanted is None:
             (weights,) = Runner(latents, options, data, None, progress=progress, resumable=kept).run()
-    else:
-        drawn = None
-        if wanted.num_simulated:
-            drawn = Latents(model, guide, data, data_plate=data_plate), data[: wanted.num_simulated]
-            check_simulated(*drawn)
-        asked = {"until_gap": wanted.gap, "num_simulated": wanted.num_simulated}
-        with resumable(checkpoint, what, options, latents, data, **asked) as kept:
+        else:
             work = Search(latents, data, options, wanted, drawn=drawn, progress=progress, kept=kept)
             weights, search = work.run()
+    if search is not None:
         warn_of_gap(search, options)
     result = _result(weights, options, search)
     warn_of_zeros(result.estimate, "chains")

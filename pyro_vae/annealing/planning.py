@@ -94,15 +94,17 @@ def next_round(last: int, needed: int, most: int) -> tuple[int, bool]:
 
 
 def chains_barrier(log_weights: Tensor, barrier: Tensor, num_temperatures: int) -> Tensor:
-    """T var log w, which Λ² would be if chains mixed at once, but Λ² where that is more: (B,).
+    """T log(1 + var w / (E w)²), which Λ² would be if chains mixed at once, but Λ² where that is more: (B,).
+
+    Of log-normal weights this is T var log w; where chains lag, log w has a long tail to the left, which
+    makes its variance larger and the mean of the weights no worse.
 
     Args:
-        log_weights: Of T temperatures, (C, B); chains of weight 0 do not count.
+        log_weights: Of T temperatures, (C, B).
         barrier: Λ, (B,).
         num_temperatures: T.
     """
-    counted = log_weights.isfinite()
-    number = counted.sum(0).clamp(min=2)
-    mean = torch.where(counted, log_weights, 0.0).sum(0) / number
-    rest = torch.where(counted, log_weights - mean, 0.0).square().sum(0) / (number - 1)
-    return torch.maximum(num_temperatures * rest, barrier.square())
+    num = len(log_weights)
+    relative = (num * log_weights.softmax(0).square().sum(0) - 1) * num / (num - 1)
+    found = num_temperatures * relative.clamp(min=0).log1p()
+    return torch.maximum(found.nan_to_num(0.0), barrier.square())

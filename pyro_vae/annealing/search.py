@@ -22,8 +22,6 @@ from pyro_vae.storage.resumable import Resumable
 FIRST = 16
 #: Data of the pilots, and simulated data by default, at the most.
 DATA = 100
-#: How many times as many simulated data are added once where a gap is above the wanted one by chance.
-_ADDED = 3
 
 
 class Wanted(NamedTuple):
@@ -34,6 +32,11 @@ class Wanted(NamedTuple):
     most: int
     #: Data drawn from the model in each look at the gap; 0 for none.
     num_simulated: int
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What a checkpoint must agree with, beside the options."""
+        return {"until_gap": self.gap, "num_simulated": self.num_simulated}
 
     @classmethod
     def of(cls, gap: float, options: AnnealingOptions, num_simulated: int | None, num_data: int) -> "Wanted":
@@ -67,7 +70,9 @@ def check_simulated(latents: Latents, like: Batch) -> None:
         with own_draws(like.device):
             simulate(latents, like, min(len(like), 2))
     except InputError as error:
-        raise InputError(f"{error}; num_simulated=0 goes by the change on these data alone") from error
+        raise InputError(
+            f"{error}; num_simulated=0 (--simulated 0) goes by the change on these data alone"
+        ) from error
 
 
 class _Part(NamedTuple):
@@ -143,7 +148,8 @@ class Search:
             weights, last = self._counted(size, last, gap)
             needed = self._needed(last)
             search = GapSearch(self.wanted.gap, tuple(self.rounds), gap.num_simulated, needed)
-            if search.reached or size >= self.wanted.most:
+            # where all weights of a datum are 0 there is no change to go by
+            if search.reached or size >= self.wanted.most or not math.isfinite(search.change):
                 return weights, search
 
     def _pilot(self, size: int, last: _Seen | None = None, gap: "_Gap | None" = None) -> _Seen:
@@ -186,12 +192,16 @@ class Search:
         )
 
     def _gap(self, size: int) -> "_Gap":
-        """The bounds on simulated data, and on more of them where it is not clear if they are near enough."""
+        """The bounds on simulated data, and on as many again where it is not clear if they are near.
+
+        That a second look is taken only at what seems too large makes the gap a little small on average.
+        """
         if self.drawn is None:
             return _NO_GAP
         found = torch.zeros(0, dtype=torch.float64)
-        for number in (self.wanted.num_simulated, _ADDED * self.wanted.num_simulated):
-            forward, reverse = self._weights(f"{number} simulated, {size} temperatures", size, number)
+        number = self.wanted.num_simulated
+        for look in ("simulated data", "more of them"):
+            forward, reverse = self._weights(f"{look}, {size} temperatures", size, number)
             lower, upper = (estimate_of(w) for w in (forward.log_weights, -reverse.log_weights))
             found = torch.cat([found, (-upper.estimate - lower.estimate).cpu()])
             error = float(found.std() / math.sqrt(len(found))) if len(found) > 1 else math.nan
@@ -254,10 +264,10 @@ def warn_of_gap(search: GapSearch, options: AnnealingOptions) -> None:
     more = number / size * search.gradients
     remedy = (
         f"by the spread of the chains it takes about {number} temperatures, and {more:.2g} gradients instead "
-        f"of {search.gradients:.2g}: give num_temperatures={number}, or more chains"
+        f"of {search.gradients:.2g}: give num_temperatures={number} (--temperatures {number}), or more chains"
     )
     if search.gap > search.wanted and search.needed <= size:
-        other = 'start="prior"' if options.start == "guide" else "more leapfrog_steps"
+        other = 'start="prior" (--start prior)' if options.start == "guide" else "more leapfrog_steps"
         remedy = (
             f"chains never came to parts of p(z|x), since by their spread {search.needed} temperatures are "
             f"enough: try {other}, or num_temperatures={number} for {more:.2g} gradients instead of "
