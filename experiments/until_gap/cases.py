@@ -82,12 +82,12 @@ def wave(start: Any) -> Case:
     """X = z + 2 sin 2z + 0.3 ε: up to three modes of unequal size; the guide is the prior, wider."""
 
     def mean(z: Tensor) -> Tensor:
-        return z + 2 * (2 * z).sin()
+        return z + (2 * z).sin()
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.5))
-            pyro.sample("x", dist.Normal(mean(z), 0.3), obs=x)
+            pyro.sample("x", dist.Normal(mean(z), 0.4), obs=x)
 
     def guide(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -95,11 +95,11 @@ def wave(start: Any) -> Case:
 
     def evidence(x: Tensor) -> Tensor:
         return _in_one_dimension(
-            x, lambda z: dist.Normal(0.0, 1.5).log_prob(z) + dist.Normal(mean(z), 0.3).log_prob(x)
+            x, lambda z: dist.Normal(0.0, 1.5).log_prob(z) + dist.Normal(mean(z), 0.4).log_prob(x)
         )
 
     def draw(num: int) -> Tensor:
-        return mean(1.5 * torch.randn(num)) + 0.3 * torch.randn(num)
+        return mean(1.5 * torch.randn(num)) + 0.4 * torch.randn(num)
 
     return Case(model, guide, evidence, draw, start)
 

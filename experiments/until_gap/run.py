@@ -100,9 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = options_of(__doc__, HERE, arguments)
     size: dict[str, Any] = {"num_data": 600, "gap": 0.1, "most": 4096}
     if options.smoke:
-        size = {"num_data": 20, "gap": 0.5, "most": 64}
+        size = {"num_data": 10, "gap": 2.0, "most": 64}
     records = Records(options.out / "pairs.jsonl", size)
-    pairs = [("wave, prior", 1.0)] if options.smoke else [*product(CASES, SPREADS)]
+    pairs = [("linear, 2 in 5, noise 0.5, prior", 1.0)] if options.smoke else [*product(CASES, SPREADS)]
     for name, spread in pairs:
         if f"{name}, {spread}" not in records.found:
             with in_float64():
