@@ -14,12 +14,12 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae.annealing.chains import anneal, begin
-from pyro_vae.annealing.evidence import estimate_of
 from pyro_vae.annealing.hmc import transition
 from pyro_vae.annealing.kernels import scales, tune
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.annealing.schedules import equal_steps, interpolate, schedule
+from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.programs import Latents, simulate
 from tests.components import PRIORS, refused, vae
 from tests.test_importance import PPCA, two_sites, two_sites_guide

@@ -298,6 +298,11 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
             ("evaluate", "--method", "annealed", "--chains", 0),
             "chains expects a positive whole number, got 0",
         ),
+        (("evaluate", "--until_gap", 1), "--until_gap is an option of --method annealed, got --method local"),
+        (
+            ("evaluate", "--method", "annealed", "--until_gap", 0),
+            "until_gap expects a positive number of nats",
+        ),
         (("evaluate", "--until_standard_error", 0), "until_standard_error expects a positive number of nats"),
         (
             ("evaluate", "--method", "annealing"),
@@ -519,3 +524,32 @@ def test_overwriting_removes_what_was_found(pyro_vae: Run) -> None:
     assert names <= found
     assert pyro_vae("train", "--epochs", 1, *SMALL, "--out", "run", "--overwrite", "true")[0] == 0
     assert not names & {path.name for path in Path("run").rglob("*")}
+
+
+def test_annealing_finds_its_temperatures(pyro_vae: Run, trained: Path) -> None:
+    options = ("--method", "annealed", "--until_gap", 0.5, "--start", "guide", "--chains", 8, "--num_data", 8)
+    status, out, err = pyro_vae("evaluate", trained, *options, "--simulated", 4)
+    assert (status, err) == (0, "")
+    opened = load(trained)
+    x, vae = opened.data().test.subset(8).batch(), opened.vae
+    with own_randomness(0, vae.device):
+        pv.elbo(vae.model, vae.guide, x, num_particles=10)
+        result = pv.annealed_log_evidence(
+            vae.model, vae.guide, x, num_chains=8, start="guide", until_gap=0.5, num_simulated=4
+        )
+    found, arrays = read(trained / "evaluation.json"), load_arrays(trained / "per_datum.npz", ())
+    assert np.array_equal(arrays["log_evidence"], result.estimate.numpy())
+    found, search = found["log_evidence"], result.search
+    assert search is not None and search.reached and result.barrier is not None
+    assert found["temperatures"] == result.num_temperatures == search.rounds[-1].num_temperatures
+    assert (found["until_gap"], found["at_least"]["bound"]) == (0.5, result.certificate(0.05))
+    assert found["search"]["rounds"][-1]["mean"] == pytest.approx(result.mean)
+    assert found["search"]["gap"] == search.gap and found["search"]["barrier"] == result.barrier.mean()
+    assert "certificate" not in found
+    sizes = ", ".join(str(each.num_temperatures) for each in search.rounds)
+    assert f"until gap      0.5 nats reached: {search.found}; rounds of {sizes} temperatures\n" in out
+    content = pv.evaluate(
+        vae, opened.data(), num_data=8, method="annealed", until_gap=0.5, start="guide", chains=8, simulated=4
+    ).content
+    assert content["log_evidence"]["estimate"] == found["estimate"]
+    assert {**content["log_evidence"]["search"], "rounds": []} == {**found["search"], "rounds": []}

@@ -9,7 +9,7 @@ from pyro_vae.comparison import ComparedRun
 from pyro_vae.diagnosis import Information, LocalOptimum, Mean, PriorGap, Units
 
 RESULTS = (
-    *(pv.InformationBounds, pv.RateDistortion),
+    *(pv.GapSearch, pv.InformationBounds, pv.RateDistortion),
     *(pv.Agreement, pv.AnnealedEvidence, pv.BidirectionalGap, pv.BoundCurve, pv.Calibration, pv.Comparison),
     *(
         pv.Coverage,

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.evidence import estimate_of
 from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
 from pyro_vae.annealing.rate_distortion import InformationBounds
-from pyro_vae.annealing.runner import Runner, resumable
+from pyro_vae.annealing.runner import Runner, resumable, simulated
+from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
 from pyro_vae.errors import count
-from pyro_vae.programs import Latents, Program, Simulated, one_at_a_time, simulate
+from pyro_vae.programs import Latents, Program, Simulated, one_at_a_time
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +145,7 @@ def bidirectional_gap(
     latents = Latents(model, guide, shown, data_plate=data_plate)
     what = "bidirectional_gap"
     with resumable(checkpoint, what, options, latents, shown, num_data=num_data) as kept:
-        if kept.state is None:
-            drawn = simulate(latents, shown, num_data)
-        else:
-            *tensors, u = (part.to(shown.device) for part in kept.state["drawn"])
-            template = shown.repeat(-(-num_data // len(shown)))[:num_data]
-            drawn = Simulated(template.with_tensors(tensors), u)
+        drawn = simulated(latents, shown, num_data, kept)
         runner = Runner(latents, options, drawn.batch, drawn.u, progress=progress, resumable=kept)
         forward, reverse = runner.run()
     lower, upper = estimate_of(forward.log_weights), estimate_of(-reverse.log_weights)

@@ -3,16 +3,19 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
+from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start, usual_temperatures
 from pyro_vae.annealing.rate_distortion import RateDistortion, curve_of
-from pyro_vae.annealing.runner import Runner, resumable
+from pyro_vae.annealing.rounds import GapSearch
+from pyro_vae.annealing.runner import Runner, Weights, resumable
+from pyro_vae.annealing.search import Search, Wanted, check_simulated, warn_of_gap
+from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
+from pyro_vae.errors import InputError, count
 from pyro_vae.importance.results import OverData, warn_of_zeros
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
@@ -32,6 +35,28 @@ class AnnealedEvidence(OverData):
     num_temperatures: int
     #: Rate and distortion on the way from the prior; None where the chains start at the guide.
     rate_distortion: RateDistortion | None = None
+    #: Λ = ∫ sd_β dβ, the thermodynamic length of the way from β = 0 to 1, sd_β being the standard deviation
+    #: at β of the log ratio of joint density to start: by the pilot, NaN where there is none, (B,).
+    barrier: Tensor | None = None
+    #: How T was found; None where it was given.
+    search: GapSearch | None = None
+
+    def certificate(self, delta: float = 0.05, *, shared_by: int = 1) -> float:
+        """A lower bound on the mean log p(x) of these very data, in nats: mean − log(m/δ) / N.
+
+        As of all results; with `until_gap` − log(2^k m/δ) / N, the estimate being that of the k-th round that
+        counted: whether it is the last one was decided by its own chains, and each round that might have been
+        reported has its share of δ, δ/2 + δ/4 + … = δ.
+
+        Args:
+            delta: δ, from 0 to 1.
+            shared_by: m, the number of estimates of which this is one.
+
+        Raises:
+            InputError: where δ or m is out of its range.
+        """
+        attempts = 0 if self.search is None else self.search.attempts
+        return super().certificate(delta, shared_by=2**attempts * count("shared_by", shared_by))
 
     def __repr__(self) -> str:
         moved = self.num_temperatures > 1
@@ -42,6 +67,7 @@ class AnnealedEvidence(OverData):
             f"data by annealing (chains each: {self.num_chains}, temperatures: {self.num_temperatures}; "
             f"Monte Carlo error {self.mean_monte_carlo_error:.3f}{acceptance}); a lower bound in "
             f"expectation, with less than two effective chains for {poor} of the data"
+            + ("" if self.search is None else f"; {self.search}")
         )
 
 
@@ -53,7 +79,7 @@ def annealed_log_evidence(
     *,
     given: Given | None = None,
     num_chains: int = 16,
-    num_temperatures: int = 1000,
+    num_temperatures: int | None = None,
     start: Start = "prior",
     schedule: Schedule = "sigmoid",
     leapfrog_steps: int = 10,
@@ -63,6 +89,8 @@ def annealed_log_evidence(
     data_plate: str | None = None,
     progress: bool | None = None,
     checkpoint: Path | str | None = None,
+    until_gap: float | None = None,
+    num_simulated: int | None = None,
 ) -> AnnealedEvidence:
     """Log p(x) of each datum by annealed importance sampling (Neal 2001), for any continuous latents.
 
@@ -84,17 +112,26 @@ def annealed_log_evidence(
     Salakhutdinov & Grosse, "On the quantitative analysis of decoder-based generative models" (2017), who had
     T = 10,000.
 
+    With `until_gap` T is found: pilots of about doubled T, on a hundred data at most, place the temperatures
+    at equal thermodynamic length Λ, and the variance of their log weights, Λ²/T where chains mix at once,
+    foretells the T that is needed (Syed, Bouchard-Côté, Chern & Doucet, "Optimised annealed sequential Monte
+    Carlo samplers", 2024). The bounds of `bidirectional_gap` on data drawn from the model must be within the
+    gap with that T, before *fresh* chains with frozen steps, over all data, give the estimate. It is the
+    result where the mean has changed by no more than the gap since the last pilot, of half as many
+    temperatures or so; else T is doubled once more. `result.search` has all rounds and what they took. The
+    gap is one of the mean over the data, not of each datum.
+
     Args:
         model: Pyro program of p(x, z), called as `model(x, **given)` with batches of any size.
         guide: Pyro program of q(z|x), called likewise.
         x: Data (B, *data_shape), on the device of the programs.
         given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         num_chains: C, chains per datum.
-        num_temperatures: T, steps from β = 0 to 1.
+        num_temperatures: T, steps from β = 0 to 1, by default 1000; with until_gap at the most, 10,000.
         start: `prior` starts at p(z), so that the guide gives masses only; `guide` starts at q(z|x), which
             takes fewer temperatures where q is good, and may miss what q misses.
         schedule: `sigmoid`; `linear`; `adaptive`, at equal lengths by the spread of the log ratio of joint
-            density to start in the pilot, which takes two chains at least.
+            density to start in the pilot, which takes two chains at least, and what until_gap takes.
         leapfrog_steps: Gradients per transition.
         target_acceptance: What the step sizes are adapted to.
         rows: Data times chains handled at once, the chains of a datum never apart; by default as with
@@ -105,10 +142,17 @@ def annealed_log_evidence(
         progress: Show a progress bar; by default in a terminal and in a notebook.
         checkpoint: A file that keeps the state every few seconds, and from which the same call goes on to
             the very same result; it is gone at the end.
+        until_gap: Find the T for which the mean of log p̂(x) is within so many nats, with two chains at least.
+        num_simulated: Data drawn from the model on which the gap is looked at, and on as many again where it
+            is above the wanted one by less than its standard error; by default as many as there are data, 100
+            at most; 0 for none. Each costs twice as much as a datum; with more of them T may be lower.
 
     Raises:
         InputError: as `log_weights`; where a latent site is discrete and not marked, or an angle, a weight is
-            NaN or +∞, or an option is none.
+            NaN or +∞, or an option is none; and with until_gap as `bidirectional_gap`, but for 0 simulated.
+
+    Warns:
+        UserWarning: where the gap is not reached with the most temperatures: what was, and what it takes.
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -117,25 +161,54 @@ def annealed_log_evidence(
     >>> result = annealed_log_evidence(vae.model, vae.guide, x, num_chains=4, num_temperatures=5)
     >>> result.estimate.shape
     torch.Size([4])
+    >>> found = annealed_log_evidence(vae.model, vae.guide, x, until_gap=0.5, start="guide", leapfrog_steps=3)
+    >>> found.search.reached, found.num_temperatures
+    (True, 32)
     """
+    if num_temperatures is None:
+        num_temperatures = usual_temperatures(until_gap)
     options = AnnealingOptions(
         num_chains, num_temperatures, start, schedule, leapfrog_steps, target_acceptance, rows, compile
     ).checked()
     data = Batch.of(x, given)
+    wanted = None
+    if until_gap is not None:
+        wanted = Wanted.of(until_gap, options, num_simulated, len(data))
+        options = options._replace(schedule="adaptive")
+    elif num_simulated is not None:
+        raise InputError(f"num_simulated is an option of until_gap, got {num_simulated}: leave it out")
     latents = Latents(model, guide, data, data_plate=data_plate, masked=True)
     if not latents.size:
         return _exact(latents, data, options)
-    with resumable(checkpoint, "annealed_log_evidence", options, latents, data) as kept:
-        (weights,) = Runner(latents, options, data, None, progress=progress, resumable=kept).run()
-    result = AnnealedEvidence(
+    drawn = None
+    if wanted is not None and wanted.num_simulated:
+        drawn = Latents(model, guide, data, data_plate=data_plate), data[: wanted.num_simulated]
+        check_simulated(*drawn)
+    asked: dict[str, float] = {} if wanted is None else wanted.settings
+    search = None
+    with resumable(checkpoint, "annealed_log_evidence", options, latents, data, **asked) as kept:
+        if wanted is None:
+            (weights,) = Runner(latents, options, data, None, progress=progress, resumable=kept).run()
+        else:
+            work = Search(latents, data, options, wanted, drawn=drawn, progress=progress, kept=kept)
+            weights, search = work.run()
+    if search is not None:
+        warn_of_gap(search, options)
+    result = _result(weights, options, search)
+    warn_of_zeros(result.estimate, "chains")
+    return result
+
+
+def _result(weights: Weights, options: AnnealingOptions, search: GapSearch | None) -> AnnealedEvidence:
+    return AnnealedEvidence(
         *estimate_of(weights.log_weights),
         weights.acceptance,
         options.num_chains,
-        options.num_temperatures,
+        options.num_temperatures if search is None else search.rounds[-1].num_temperatures,
         curve_of(weights.record) if len(weights.record) else None,
+        weights.barrier,
+        search,
     )
-    warn_of_zeros(result.estimate, "chains")
-    return result
 
 
 def _exact(latents: Latents, data: Batch, options: AnnealingOptions) -> AnnealedEvidence:
@@ -154,22 +227,3 @@ def _exact(latents: Latents, data: Batch, options: AnnealingOptions) -> Annealed
         options.num_chains,
         options.num_temperatures,
     )
-
-
-class WeightsSummary(NamedTuple):
-    """The first fields of a result, (B,) each."""
-
-    estimate: Tensor
-    standard_error: Tensor
-    effective_sample_size: Tensor
-    largest_share: Tensor
-
-
-def estimate_of(log_weights: Tensor) -> WeightsSummary:
-    """The estimate of log E[w] from log weights (C, B), with its error and diagnosis."""
-    num = len(log_weights)
-    shares = log_weights.softmax(0)
-    inverse = shares.square().sum(0)
-    factor = num / (num - 1) if num > 1 else math.nan
-    error = (factor * (inverse - 1 / num).clamp(min=0)).sqrt()
-    return WeightsSummary(log_weights.logsumexp(0) - math.log(num), error, 1 / inverse, shares.amax(0))

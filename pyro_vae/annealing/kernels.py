@@ -27,6 +27,8 @@ class Kernels(NamedTuple):
     #: Variances of u under the start and under the guide, (B, n) each.
     variances: tuple[Tensor, Tensor]
     leapfrog_steps: int
+    #: Λ = ∫ sd_β dβ, the length of the way, by the pilot run; NaN for one temperature, (B,).
+    barrier: Tensor
 
     def move(self, path: AnnealingPath, point: Point, step: int) -> Moved:
         """The transition at β of this step, 1 to T."""
@@ -74,7 +76,7 @@ def tune(path: AnnealingPath, options: AnnealingOptions, after: Callable[[], Non
         .contiguous()
     )
     if num_temperatures == 1:
-        return Kernels(fixed, fixed[1:], variances, options.leapfrog_steps)
+        return Kernels(fixed, fixed[1:], variances, options.leapfrog_steps, fixed[1] * torch.nan)
     betas = schedule(name, pilot_steps(num_temperatures)).to(path.batch.device)
     point = path.point(path.draw(options.num_chains))
     log_size = point.u.new_full(point.u.shape[1:2], 0.5).log()
@@ -90,11 +92,13 @@ def tune(path: AnnealingPath, options: AnnealingOptions, after: Callable[[], Non
             sizes.append(log_size.double())
             deviations.append(_deviation(point))
         after()
+    measured = torch.stack(deviations)
     if name == "adaptive":
-        fixed = equal_steps(betas, torch.stack(deviations), num_temperatures)
+        fixed = equal_steps(betas, measured, num_temperatures)
     where = betas[1:, None].expand(-1, len(log_size)).contiguous()
     sizes_there = interpolate(fixed[1:], where, torch.stack(sizes))
-    return Kernels(fixed, sizes_there.exp(), variances, options.leapfrog_steps)
+    barrier = torch.trapezoid(measured, betas, dim=0)
+    return Kernels(fixed, sizes_there.exp(), variances, options.leapfrog_steps, barrier)
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:

@@ -9,6 +9,15 @@ Start = Literal["prior", "guide"]
 Schedule = Literal["sigmoid", "linear", "adaptive"]
 
 
+#: Temperatures by default, and at the most where a gap is asked for.
+_USUAL, _MOST = 1000, 10_000
+
+
+def usual_temperatures(until_gap: float | None) -> int:
+    """How many temperatures there are where no number of them is given, or may be until a gap is reached."""
+    return _USUAL if until_gap is None else _MOST
+
+
 class AnnealingOptions(NamedTuple):
     """How to anneal; what each means stands with `annealed_log_evidence`."""
 

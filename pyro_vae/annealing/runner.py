@@ -16,11 +16,11 @@ from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.annealing.rate_distortion import RECORDED, recorded_steps
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
-from pyro_vae.programs import Latents
+from pyro_vae.programs import Latents, Simulated, simulate
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_draws, own_randomness, random_state, set_random_state
 from pyro_vae.storage.hashing import fingerprint
-from pyro_vae.storage.resumable import Resumable
+from pyro_vae.storage.resumable import Keeper, Resumable
 
 
 def resumable(
@@ -32,12 +32,26 @@ def resumable(
     **more: object,
 ) -> Resumable:
     """Where the state of a run is kept, for the same estimate, options, data and programs only."""
-    settings = {"estimate": what, "looks": RECORDED, **options._asdict(), **more}
+    kept = " ".join(Kernels._fields)  # so that the file of another version is refused
+    settings = {"estimate": what, "looks": RECORDED, "kept": kept, **options._asdict(), **more}
     if path is not None:
         with own_randomness(0, batch.device), torch.no_grad():
             settings["log weights"] = latents.pair.log_weights(latents.pair.ends(batch), 1, validate=False)
         settings |= {"data": fingerprint(batch), "rows": _rows(latents, options)}
     return Resumable(path, settings, batch.device)
+
+
+def simulated(latents: Latents, like: Batch, num: int, kept: Keeper) -> Simulated:
+    """`num` data drawn from the model, or those of the run that was kept."""
+    if kept.state is None:
+        return simulate(latents, like, num)
+    *tensors, u = (part.to(like.device) for part in kept.state["drawn"])
+    return Simulated(like.repeat(-(-num // len(like)))[:num].with_tensors(tensors), u)
+
+
+def gradients(num_temperatures: int, leapfrog_steps: int, ways: int = 1) -> int:
+    """Of a chain, its pilot run included; one at the start of each run is left out."""
+    return leapfrog_steps * (pilot_transitions(num_temperatures) + ways * (num_temperatures - 1))
 
 
 def _rows(latents: Latents, options: AnnealingOptions) -> int:
@@ -51,6 +65,8 @@ class Weights(NamedTuple):
     acceptance: Tensor
     #: What was seen of the chains on their way, (G, 5, N).
     record: Tensor
+    #: Λ by the pilot run, (N,).
+    barrier: Tensor
 
 
 @dataclass
@@ -63,8 +79,8 @@ class _Progress:
     chains: Chains | None = None
     #: The state of the random numbers before the pilot run.
     random: list[Tensor] = field(default_factory=list)
-    #: By way, the log weights (C, B), acceptance (B,) and record (G, 5, B) of each finished batch.
-    done: list[list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=list)
+    #: By way, the `Weights` of each finished batch.
+    done: list[list[tuple[Tensor, ...]]] = field(default_factory=list)
 
     def state(self, data: Batch, ends: Tensor | None) -> dict[str, Any]:
         """All of it as tensors and numbers, with simulated data, which no later call would draw again."""
@@ -99,6 +115,7 @@ class Runner:
         ends: Draws of p(u|x), (N, n), from which the reverse chains start; none for forward runs only.
         progress: Show a progress bar; by default in a terminal and in a notebook.
         resumable: Where the state is kept, entered.
+        label: What the progress bar says.
     """
 
     def __init__(
@@ -109,7 +126,8 @@ class Runner:
         ends: Tensor | None,
         *,
         progress: bool | None,
-        resumable: Resumable,
+        resumable: Keeper,
+        label: str | None = None,
     ) -> None:
         self.latents, self.options, self.data, self.ends = latents, options, data, ends
         self.resumable = resumable
@@ -122,7 +140,8 @@ class Runner:
         self.steps = self.pilot + self.ways * options.num_temperatures
         self._now = _Progress(done=[[] for _ in range(self.ways)])
         self._paths: dict[int, AnnealingPath] = {}
-        self._bar = progress_bar(progress, total=len(self.batches) * self.steps, unit="transition")
+        total = len(self.batches) * self.steps
+        self._bar = progress_bar(progress, total=total, unit="transition", desc=label)
 
     def run(self) -> list[Weights]:
         """The weights of the forward runs, and of the reverse ones where there are ends."""
@@ -153,7 +172,8 @@ class Runner:
             self._refuse(chains.log_weights)
             # NaN for one temperature, where there are no transitions
             acceptance = chains.acceptance / (options.num_temperatures - 1)
-            now.done[way].append((chains.log_weights, acceptance, chains.record))
+            found = Weights(chains.log_weights, acceptance, chains.record, now.kernels.barrier)
+            now.done[way].append(tuple(found))
             now.chains = None
         now.way, now.kernels = 0, None
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
+from pyro_vae.annealing import usual_temperatures
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.reports import Estimator, Method
@@ -31,6 +32,8 @@ def estimator_of(command: Callable[..., None], *, method: Method, **options: Any
                 f"--{name} is an option of --method {', '.join(takers)}, got --method {method}: leave it "
                 "out, or choose another method"
             )
+    if options["temperatures"] is None:
+        options["temperatures"] = usual_temperatures(options["until_gap"])
     for name in ("particles", "chains", "temperatures"):
         draws(name, options[name])
     if options.get("simulated"):

@@ -41,12 +41,15 @@ class Estimator(NamedTuple):
     until_standard_error: float | None = None
     #: Annealed chains per datum.
     chains: int = 16
+    #: Of the annealing; with `until_gap` at the most.
     temperatures: int = 1000
     start: Literal["prior", "guide"] = "prior"
-    #: Data drawn from the model on which annealing is certified; 0 for no certificate.
-    simulated: int = 0
+    #: Data drawn from the model on which annealing is certified; none but with `until_gap` by default.
+    simulated: int | None = None
     #: Seconds of annealing, by the method auto.
     budget: float = 60.0
+    #: Nats within which annealing should be.
+    until_gap: float | None = None
 
     def __call__(
         self,
@@ -66,6 +69,8 @@ class Estimator(NamedTuple):
                 num_chains=self.chains,
                 num_temperatures=self.temperatures,
                 start=self.start,
+                until_gap=self.until_gap,
+                num_simulated=None if self.until_gap is None else self.simulated,
                 **where,
             )
         if self.method == "auto":
@@ -95,7 +100,7 @@ class Estimator(NamedTuple):
         found = self.bidirectional(vae, part, seed, checkpoint=checkpoint, progress=progress)
         bounds = {"lower": float(found.lower.mean()), "upper": float(found.upper.mean())}
         gap = {"gap": found.mean, "standard_error": found.mean_standard_error}
-        return {**bounds, **gap, "num_data": self.simulated}
+        return {**bounds, **gap, "num_data": len(found.gap)}
 
     def bidirectional(
         self,
@@ -107,13 +112,14 @@ class Estimator(NamedTuple):
         progress: bool | None = None,
     ) -> BidirectionalGap:
         """Bounds of log p(x) from both sides on `simulated` data drawn like `part`."""
+        number = self.simulated or 0
         with own_randomness(seed, vae.device):
             return bidirectional_gap(
                 vae.model,
                 vae.guide,
-                self.simulated,
+                number,
                 # like one datum, or like several where what is given differs
-                like=vae.place(part.take(slice(0, self.simulated if part.given else 1))),
+                like=vae.place(part.take(slice(0, number if part.given else 1))),
                 num_chains=self.chains,
                 num_temperatures=self.temperatures,
                 start=self.start,
@@ -135,6 +141,7 @@ class Estimator(NamedTuple):
             "method": self.method,
             **_made_of(result),
             **{name: value for name, value in self.options().items() if name not in _SAID_ELSEWHERE},
+            **_searched(result),
             "num_data": len(result.estimate),
         }
 
@@ -146,7 +153,7 @@ _SAID_ELSEWHERE = ("particles", "simulated")
 OPTIONS: dict[Method, tuple[str, ...]] = {
     "importance": ("particles", "until_standard_error"),
     "local": ("particles", "until_standard_error"),
-    "annealed": ("chains", "temperatures", "start", "simulated"),
+    "annealed": ("chains", "temperatures", "until_gap", "start", "simulated"),
     "auto": ("particles", "budget"),
 }
 
@@ -177,6 +184,18 @@ def _made_of(result: Result) -> dict[str, Any]:
     annealed = int(result.annealed.sum())
     chains = {"chains": result.num_chains, "temperatures": result.num_temperatures} if annealed else {}
     return {"particles": result.num_particles, "annealed": annealed, **chains}
+
+
+def _searched(result: Result) -> dict[str, Any]:
+    """How annealing came to its temperatures, where it was asked to."""
+    if not isinstance(result, AnnealedEvidence) or result.search is None:
+        return {}
+    search = result.search
+    names = ("reached", "gap", "gap_error", "change", "attempts", "needed", "num_simulated", "gradients")
+    rounds = {"rounds": [each._asdict() for each in search.rounds], "in_words": search.found}
+    barrier = {} if result.barrier is None else {"barrier": float(result.barrier.mean())}
+    found = {name: getattr(search, name) for name in names}
+    return {"temperatures": result.num_temperatures, "search": {**found, **barrier, **rounds}}
 
 
 def tails(result: Result) -> dict[str, Any] | None:

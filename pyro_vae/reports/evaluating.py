@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pyro_vae.annealing import usual_temperatures
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, count, draws, seed_number
 from pyro_vae.reports.estimators import Estimator, Method, like, usual_method
@@ -32,9 +33,10 @@ def evaluate(
     particles: int = 1000,
     until_standard_error: float | None = None,
     chains: int = 16,
-    temperatures: int = 1000,
+    temperatures: int | None = None,
+    until_gap: float | None = None,
     start: Literal["prior", "guide"] = "prior",
-    simulated: int = 0,
+    simulated: int | None = None,
     budget: float = 60.0,
     seed: int = 0,
     checkpoint: Path | None = None,
@@ -56,9 +58,11 @@ def evaluate(
         particles: Draws per datum, but of annealing; with until_standard_error at the most.
         until_standard_error: Draw each datum as often as it takes for a Monte Carlo error of this, in nats.
         chains: Annealed chains per datum.
-        temperatures: Of the annealing.
+        temperatures: Of the annealing, by default 1000; with until_gap at the most, 10,000.
+        until_gap: Find the temperatures with which the mean of log p(x) is within so many nats.
         start: Where annealing starts, at p(z) or at q(z|x).
-        simulated: On how many data drawn from the model annealing is certified; 0 for none.
+        simulated: On how many data drawn from the model annealing is certified; by default none, and with
+            until_gap 100.
         budget: Seconds of annealing by the method auto, about.
         seed: Of all random numbers.
         checkpoint: A file from which the same call goes on where it was interrupted.
@@ -77,6 +81,8 @@ def evaluate(
     >>> found.content["split"], len(found.per_datum["log_evidence"])
     ('test', 20)
     """
+    if temperatures is None:
+        temperatures = usual_temperatures(until_gap)
     for name, value in (("particles", particles), ("chains", chains), ("temperatures", temperatures)):
         draws(name, value)
     if simulated:
@@ -91,10 +97,10 @@ def evaluate(
         part = part_of(data, split, num_data)
         method = "importance" if vae.no_evidence else usual_method(vae, like(vae, part), particles)
     estimator = Estimator(
-        method, particles, until_standard_error, chains, temperatures, start, simulated, budget
+        method, particles, until_standard_error, chains, temperatures, start, simulated, budget, until_gap
     )
     certificate = None
-    if method == "annealed" and simulated and not vae.no_evidence:
+    if method == "annealed" and simulated and until_gap is None and not vae.no_evidence:
         part = part_of(data, split, num_data)
         certificate = estimator.certificate(vae, part, seed_number(seed), progress=progress)
     return evaluation(

@@ -118,7 +118,19 @@ def belief(found: Mapping[str, Any], tails: Mapping[str, Any] | None, folder: ob
     if math.isfinite(acceptance):
         words = f"acceptance {acceptance:.2f} (aimed at: 0.65); rises with --temperatures and --chains"
     start = "; from q(z|x), so that it may miss what that misses" if from_guide else ""
-    return {"annealing": words + start} | _certificate_in_words(found.get("certificate"))
+    more = _certificate_in_words(found.get("certificate")) | _search_in_words(found)
+    return {"annealing": words + start} | more
+
+
+def _search_in_words(found: Mapping[str, Any]) -> dict[str, str]:
+    """Whether the gap that was asked for was reached, and by which rounds."""
+    search = found.get("search")
+    if search is None:
+        return {}
+    reached = "reached" if search["reached"] else "not reached"
+    sizes = ", ".join(str(each["num_temperatures"]) for each in search["rounds"])
+    words = f"{found['until_gap']:g} nats {reached}: {search['in_words']}; rounds of {sizes} temperatures"
+    return {"until gap": words}
 
 
 def _certificate_in_words(found: Mapping[str, Any] | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +14,17 @@ from torch import Tensor
 from pyro_vae.errors import InputError
 from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, save_checkpoint
+
+
+class Keeper(Protocol):
+    """Where a computation keeps its state: a file, or its place within the state of a longer one."""
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What was kept last; None at the beginning."""
+
+    def keep(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Keep what `state` gives, where it is time."""
 
 
 class Resumable:

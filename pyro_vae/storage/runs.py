@@ -194,4 +194,6 @@ def any_entry(folder: Path) -> bool:
 def _finite(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(each) for each in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
