@@ -27,6 +27,7 @@ from pyro_vae.cli.parser import (
     with_defaults,
 )
 from pyro_vae.cli.pictures import interpolate, reconstruct, sample, scatter, traverse
+from pyro_vae.cli.sweep import sweep
 from pyro_vae.cli.train import train
 from pyro_vae.cli.trust import check_classes, consent, consented, only_trusted, safe_path
 from pyro_vae.data import Dataset
@@ -136,7 +137,7 @@ def _parser(command: str) -> Parser:
     parser = Parser(prog="pyro-vae", description="Train, evaluate and look at variational autoencoders.")
     parser.add_argument("--version", action="version", version=f"pyro_vae {version('pyro_vae')}")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
-    others: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
+    others: dict[str, Callable[..., None]] = {"sweep": sweep, **VERBS, "compare": compare}
     made = train_parser() if command == "train" else Parser()
     commands.add_subcommand("train", made, help="Train a VAE and report its test log-likelihood.")
     for name, verb in others.items():
@@ -181,7 +182,7 @@ def _dispatch(arguments: list[str]) -> int:
         chosen = settings[settings.command]
         if settings.command == "train":
             return train(chosen)
-        verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
+        verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "sweep": sweep}
         verbs[settings.command](**_made(parser, settings)[settings.command].as_dict())
     return 0
 
