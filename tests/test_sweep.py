@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,18 @@ def written(content: Mapping[str, Any], path: str = "study.yaml") -> Path:
     return Path(path)
 
 
+@contextmanager
+def database(url: str) -> Iterator[optuna.storages.RDBStorage]:
+    storage = optuna.storages.RDBStorage(url)
+    yield storage
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 def trials_of(folder: str, url: str | None = None) -> list[FrozenTrial]:
     """What the database knows."""
-    url = url or f"sqlite:///{folder}/study.db"
-    return optuna.load_study(study_name=Path(folder).name, storage=url).get_trials(deepcopy=False)
+    with database(url or f"sqlite:///{folder}/study.db") as storage:
+        return optuna.load_study(study_name=Path(folder).name, storage=storage).get_trials(deepcopy=False)
 
 
 def states_of(folder: str, url: str | None = None) -> list[str]:
@@ -160,25 +169,25 @@ def until(happened: Any, *processes: BaseProcess) -> None:
 
 def test_a_killed_workers_trial_is_gone_on_with_by_another(here: Path, pyro_vae: Run) -> None:
     """Two workers, one killed in mid-trial: all trials once, the one of the dead from its checkpoint."""
-    written({**GRID, "train": {**TRAIN, "epochs": 60}, "top": 1})
-    killed = worker(here, "sweep", "study.yaml")
+    written({**GRID, "train": {**TRAIN, "epochs": 20}, "top": 1})
     first = Path("sweeps/priors/trial-000/seed-0")
-    until(lambda: epochs_of(first) >= 3, killed)
-    other = worker(here, "sweep", "study.yaml")
-    until(lambda: Path("sweeps/priors/trial-001/seed-0").exists(), other)
+    workers = {each.pid: each for each in [worker(here, "sweep", "study.yaml") for _ in range(2)]}
+    until(lambda: epochs_of(first) >= 3, *workers.values())
+    killed = workers.pop(int(trials_of("sweeps/priors")[0].user_attrs["worker"].split()[1]))
     killed.kill()
     killed.join()
     kept = torch.load(first / "checkpoints" / "last.pt")["epochs"]
+    (other,) = workers.values()
     other.join()
     assert (killed.exitcode, other.exitcode) == (-signal.SIGKILL, 0), log_of(other, here)
     found = trials_of("sweeps/priors")
     assert [each.state.name for each in found] == ["COMPLETE"] * 3
-    assert {each.user_attrs["worker"] for each in found} == {found[1].user_attrs["worker"]}
+    assert {each.user_attrs["worker"].split()[1] for each in found} == {str(other.pid)}
     assert "deaths" in found[0].user_attrs and "deaths" not in found[1].user_attrs
     state = torch.load(first / "checkpoints" / "last.pt")
-    assert 2 <= len(kept) < 60 and state["epochs"][: len(kept)] == kept  # their seconds, too
+    assert 2 <= len(kept) < 20 and state["epochs"][: len(kept)] == kept  # their seconds, too
     options = [
-        "--epochs=60",
+        "--epochs=20",
         "--network.hidden_dims=[8]",
         "--latent_dim=2",
         "--particles=10",
@@ -262,11 +271,11 @@ def test_two_workers_share_a_study_in_postgresql(here: Path, pyro_vae: Run, post
         each.join()
     logs = [log_of(each, here) for each in workers]
     assert [each.exitcode for each in workers] == [0, 0], logs
-    found = optuna.load_study(study_name="priors", storage=postgresql).trials
+    found = trials_of("priors", postgresql)
     assert [each.state.name for each in found] == ["COMPLETE"] * 3
-    for each in found:
-        folders = [name for name in ("one", "two") if Path(f"{name}/trial-{each.number:03}/seed-0").exists()]
-        assert folders == [Path(each.user_attrs["folder"]).name]
+    for trial in found:
+        folders = [name for name in ("one", "two") if Path(f"{name}/trial-{trial.number:03}/seed-0").exists()]
+        assert folders == [Path(trial.user_attrs["folder"]).name]
     assert "secret" not in "".join(logs)
     assert sum("copy them" in log for log in logs) == 1  # where the best trial's folder is not
     status, _, err = pyro_vae(
@@ -274,7 +283,8 @@ def test_two_workers_share_a_study_in_postgresql(here: Path, pyro_vae: Run, post
     )
     assert status == 2 and "cannot use the database postgresql+psycopg://owner:***@127" in err
     # the database has a study of this name that was begun by something else
-    optuna.create_study(study_name="rates", storage=postgresql).add_trial(optuna.create_trial(value=1))
+    with database(postgresql) as storage:
+        optuna.create_study(study_name="rates", storage=storage).add_trial(optuna.create_trial(value=1))
     status, _, err = pyro_vae("sweep", written({**RANDOM, "train": TRAIN}), "--storage", postgresql)
     assert status == 2 and err.endswith("has another study rates: give this one another name\n")
 
@@ -286,7 +296,7 @@ def test_a_grid_of_classes_ends_by_itself(here: Path, pyro_vae: Run) -> None:
     """Each trial is the run of the command that --dry_run shows, and nothing is trained twice."""
     written({**GRID, "seeds": [3, 4], "top": 2})
     status, out, err = pyro_vae("sweep", "study.yaml", "--dry_run", "true")
-    commands = [line.split() for line in out.splitlines() if line.startswith("pyro-vae train")]
+    commands = [shlex.split(line) for line in out.splitlines() if line.startswith("pyro-vae train")]
     assert status == 0 and not Path("sweeps").exists(), err
     tried = [[word for word in line if "prior" in word] for line in commands[::2]]
     assert tried == [
@@ -371,6 +381,29 @@ def test_ctrl_c_leaves_the_trial_to_be_gone_on_with(
     assert torch.load("sweeps/rates/trial-000/seed-0/checkpoints/last.pt")["epochs"][:2] == first
 
 
+OWN = """
+from pyro_vae import InputError, StandardNormalPrior
+class Odd(StandardNormalPrior):
+    def __init__(self, latent_dim):
+        if latent_dim % 2 == 0:
+            raise InputError(f"{latent_dim} is even")
+        super().__init__(latent_dim)
+"""
+
+
+def test_a_class_of_ones_own_that_refuses_some_options(here: Path, pyro_vae: Run) -> None:
+    Path("own.py").write_text(OWN)
+    train = {**TRAIN, "prior": "own.Odd"}
+    del train["latent_dim"]
+    written({**GRID, "train": train, "search": {"latent_dim": {"int": [1, 3]}}, "top": 1})
+    status, _, err = pyro_vae("sweep", "study.yaml")
+    assert status == 2 and "--trust own" in err
+    status, out, err = pyro_vae("sweep", "study.yaml", "--trust", "own")
+    assert (status, err) == (0, "")
+    assert [row["state"] for row in rows_of("sweeps/priors")] == ["complete", "fail", "complete"]
+    assert "trial 1 failed: 2 is even" in out
+
+
 def test_by_log_evidence(here: Path, pyro_vae: Run) -> None:
     """Of the validation data: that of `pyro-vae evaluate --split valid`."""
     assert (
@@ -409,7 +442,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"search": {"latent_dim": {"float": [2.0, 4.0]}}}, "--latent_dim: expected int or a list"),
     ({"search": {"latent_dim": [2, 2]}}, "2 stands there twice"),
     ({"search": {"seed": [1, 2]}}, "search.seed is not for a study: seeds says which are trained"),
-    ({"search": {"epochs": [1, 2]}}, "epochs stands in train and in search: leave it out of one"),
+    (
+        {"train": TRAIN, "search": {"epochs": [1, 2]}},
+        "epochs stands in train and in search: leave it out of one",
+    ),
     ({"train": {**TRAIN, "out": "x"}}, "train.out is not for a study: each trial has a folder in that of"),
     (
         {"train": {"prior": {"components": 3}}},
@@ -447,7 +483,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "text"), BAD, ids=range(len(BAD)))
 def test_a_wrong_file_is_one_line(here: Path, pyro_vae: Run, change: dict[str, Any], text: str) -> None:
-    status, out, err = pyro_vae("sweep", written({**RANDOM, "train": TRAIN, **change}))
+    train = {name: value for name, value in TRAIN.items() if name not in change.get("search", {})}
+    status, out, err = pyro_vae("sweep", written({**RANDOM, "train": train, **change}))
     assert (status, out, err.count("\n")) == (2, "", 1), (out, err)
     assert text in err and err.startswith("pyro-vae: error: "), err
     assert not list(Path().glob("sweeps/*/*"))
@@ -468,7 +505,7 @@ def test_no_file_and_no_optuna(here: Path, pyro_vae: Run, monkeypatch: pytest.Mo
 
 
 def test_each_trial_is_handed_out_once(here: Path) -> None:
-    content = {**RANDOM, "trials": 12}
+    content = {**RANDOM, "trials": 8}
     queues = [queue_of(content) for _ in range(3)]
     told = [Told() for _ in queues]
     threads = [threading.Thread(target=worked, args=pair) for pair in zip(queues, told, strict=True)]
@@ -476,21 +513,21 @@ def test_each_trial_is_handed_out_once(here: Path) -> None:
         each.start()
     for each in threads:
         each.join()
-    assert sorted(name for each in told for name in each.folders) == [f"trial-{n:03}" for n in range(12)]
-    assert [each.state for each in queues[0].trials()] == [TrialState.COMPLETE] * 12
+    assert sorted(name for each in told for name in each.folders) == [f"trial-{n:03}" for n in range(8)]
+    assert [each.state for each in queues[0].trials()] == [TrialState.COMPLETE] * 8
     rates = {each.params["optimiser.lr"] for each in queues[0].trials()}
-    assert len(rates) == 12  # no two workers draw the same
+    assert len(rates) == 8  # no two workers draw the same
 
 
-def test_one_worker_is_reproducible_and_tpe_learns(here: Path) -> None:
-    content = {**RANDOM, "sampler": {"tpe": {"n_startup_trials": 4}}, "trials": 16, "seed": 5}
+def test_one_worker_is_reproducible(here: Path) -> None:
+    content = {**RANDOM, "sampler": {"tpe": {"n_startup_trials": 2}}, "trials": 4, "seed": 5}
     found = [[each.params for each in worked(queue_of(content, name), Told())] for name in ("one", "two")]
     assert found[0] == found[1]
-    other = [each.params for each in worked(queue_of({**content, "seed": 6}, "three"), Told())]
-    assert all(a != b for a, b in zip(found[0], other, strict=True))
-    at_random = [each.params for each in worked(queue_of({**content, "sampler": "random"}, "four"), Told())]
-    mean = [sum(abs(each["optimiser.lr"] - 0.01) for each in runs[4:]) for runs in (found[0], at_random)]
-    assert mean[0] < 0.7 * mean[1]
+    for change in ({"seed": 6}, {"sampler": "random"}):
+        other = [each.params for each in worked(queue_of({**content, **change}, "three"), Told())]
+        same = [a == b for a, b in zip(found[0], other, strict=True)]
+        assert same == ([False] * 4 if "seed" in change else [True] * 2 + [False] * 2)
+        shutil.rmtree("three")
 
 
 def test_the_pruner_prunes_by_the_first_seed(here: Path) -> None:
@@ -606,26 +643,18 @@ def test_a_worker_elsewhere_is_dead_where_its_pulse_stands_still(
     assert found[0].value == told.value(told.options[0], 0)
 
 
-def test_a_run_folder_half_made_is_made_anew(here: Path, pyro_vae: Run) -> None:
-    """A worker was killed after it had made the folder, and before it wrote what the run is."""
-    file = written({**RANDOM, "train": TRAIN, "trials": 1})
-    queue = Queue(
-        open_storage(None, _made(Path("sweeps/rates"))), read_study(file), Path("sweeps/rates"), MEASURED
-    )
-    running_of_the_dead(queue)
-    (queue.place_of(0) / "seed-0" / "checkpoints").mkdir(parents=True)
-    assert pyro_vae("sweep", file)[0] == 0
+def test_a_run_folder_half_made_is_made_anew(
+    here: Path, pyro_vae: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker ended after it had made the folder, and before it wrote what the run is."""
+
+    def half(folder: Path, *_: Any, **__: Any) -> None:
+        (folder / "checkpoints").mkdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyro_vae.cli.train.Run.create", half)
+        assert pyro_vae("sweep", written({**RANDOM, "train": TRAIN, "trials": 1}))[0] == 130
+    assert Path("sweeps/rates/trial-000/seed-0/checkpoints").exists()
+    assert pyro_vae("sweep", "study.yaml")[0] == 0
     assert states_of("sweeps/rates") == ["COMPLETE"]
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
-
-
-#: On what trials on the digits are measured.
-MEASURED = {
-    "validation data": "fbb2a2ea3a3ed1a5",
-    "protocol": "dynamic binarisation, evaluated on one fixed draw (seed 0)",
-    "units": "nats per datum",
-}

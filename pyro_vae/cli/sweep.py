@@ -95,7 +95,7 @@ def _work(file: "StudyFile", folder: Path, storage: str | None, trainer: "_Train
     """Be a worker of the study, and say in the end what came out."""
     import optuna
 
-    from pyro_vae.sweeps.queue import Queue, open_storage
+    from pyro_vae.sweeps.queue import Queue, opened
     from pyro_vae.sweeps.worker import work
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -105,13 +105,14 @@ def _work(file: "StudyFile", folder: Path, storage: str | None, trainer: "_Train
         raise InputError(
             f"cannot write the folder {folder} ({error.strerror}): choose another with --out"
         ) from error
-    queue = Queue(open_storage(storage, folder), file, folder, trainer.measured)
-    try:
-        with progress_bar(total=queue.total, unit="trial") as bar:
-            work(queue, trainer.train, bar)
-    except KeyboardInterrupt as end:
-        raise KeyboardInterrupt("the same command goes on with the study") from end
-    _report(file, queue)
+    with opened(storage, folder) as database:
+        queue = Queue(database, file, folder, trainer.measured)
+        try:
+            with progress_bar(total=queue.total, unit="trial") as bar:
+                work(queue, trainer.train, bar)
+        except KeyboardInterrupt as end:
+            raise KeyboardInterrupt("the same command goes on with the study") from end
+        _report(file, queue)
 
 
 def _show_commands(file: "StudyFile", folder: Path) -> None:
@@ -153,14 +154,20 @@ class _Trainer:
         Raises:
             InputError: of its cause.
         """
-        training = self._training(options, self.file.seeds[0])
-        self._check_measured(training)
+        self._training(*self._read(options, self.file.seeds[0]))
 
-    def _training(self, options: Mapping[str, Any], seed: int) -> Training:
+    def _read(self, options: Mapping[str, Any], seed: int) -> tuple[Namespace, Dataset]:
+        """The settings of a training, and its data."""
         from pyro_vae.sweeps.space import words_of
 
         settings = settings_from(words_of({**options, "seed": seed}))
-        return Training.of(settings, self._data_of(settings))
+        return settings, self._data_of(settings)
+
+    def _training(self, settings: Namespace, data: Dataset) -> Training:
+        """A training, refused where it cannot be, or is measured on something else than the others."""
+        training = Training.of(settings, data)
+        self._check_measured(training)
+        return training
 
     def _data_of(self, settings: Namespace) -> Dataset:
         """The data of the settings, kept for the next trial."""
@@ -205,8 +212,11 @@ class _Trainer:
             nonlocal started
             started = True
 
-        training = self._training(options, seed)
-        self._check_measured(training)
+        settings, data = self._read(options, seed)  # where these are gone, no configuration is to blame
+        try:
+            training = self._training(settings, data)
+        except InputError as error:
+            raise UnusableError(str(error)) from error
         if folder.is_dir() and not (folder / "config.yaml").exists():
             shutil.rmtree(folder)  # of a worker that was killed before it had begun
         going_on = folder.is_dir()
@@ -267,7 +277,7 @@ def _report(file: "StudyFile", queue: "Queue") -> None:
         print(f"{table(file, trials)}\n")
         _compare_best(file, queue, best_first(trials)[: file.top])
         print(queue.folder / "trials.csv")
-        for name, figure in pictures(queue.study):
+        for name, figure in pictures(file, queue.study):
             plots.save(figure, queue.folder / f"{name}.png")
             print(queue.folder / f"{name}.png")
 

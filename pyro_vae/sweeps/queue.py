@@ -43,6 +43,17 @@ class LostTrialError(Exception):
     """The trial was given to another worker, since this one was taken to be dead."""
 
 
+@contextmanager
+def opened(url: str | None, folder: Path) -> Iterator[RDBStorage]:
+    """`open_storage`, and its connections closed in the end."""
+    storage = open_storage(url, folder)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def open_storage(url: str | None, folder: Path) -> RDBStorage:
     """The database of a URL, or a file of SQLite in a folder.
 
@@ -58,7 +69,7 @@ def open_storage(url: str | None, folder: Path) -> RDBStorage:
             warnings.simplefilter("ignore")
             return patiently(
                 lambda: RDBStorage(url or f"sqlite:///{(folder / 'study.db').absolute()}", options),
-                seconds=5,
+                seconds=2,
             )
     except ImportError as error:
         raise InputError(
@@ -128,7 +139,8 @@ class Queue:
     ) -> None:
         self.storage, self.file, self.folder = storage, file, folder
         self._definition = json.loads(json.dumps({**file.definition, **(measured or {})}, default=str))
-        self.worker = uuid.uuid4().hex
+        #: Of this process, for a person, and the same of no other.
+        self.worker = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:8]}"
         self.total = 0
         self._pulses: dict[int, tuple[Any, float]] = {}
         self._id = self._begun()
@@ -138,11 +150,11 @@ class Queue:
 
     def _begun(self) -> int:
         """The study in the database, made where there is none; refused where it is another."""
-        left = next(self.folder.glob("trial-*"), None)
+        left, made = next(self.folder.glob("trial-*"), None), True
         try:
             study = self.storage.create_new_study([StudyDirection.MAXIMIZE], self.file.name)
         except DuplicatedStudyError:
-            study = self.storage.get_study_id_from_name(self.file.name)
+            study, made = self.storage.get_study_id_from_name(self.file.name), False
         number = self.storage.get_n_trials(study)  # before its definition, which is written before them
         attributes = self.storage.get_study_user_attrs(study)
         if number and "definition" not in attributes:
@@ -155,7 +167,7 @@ class Queue:
         if "definition" not in attributes:
             self.storage.set_study_user_attr(study, "definition", self._definition)
         self._check_same(self.storage.get_study_user_attrs(study)["definition"])
-        self._fill(study, attributes.get("trials", 0))
+        self._fill(study, attributes.get("trials", 0), made)
         return study
 
     def _check_same(self, there: dict[str, Any]) -> None:
@@ -173,8 +185,8 @@ class Queue:
                 "put it back, or give the study another name"
             )
 
-    def _fill(self, study: int, before: int) -> None:
-        """Put in as many trials as there are to be."""
+    def _fill(self, study: int, before: int, made: bool) -> None:
+        """Put in as many trials as there are to be, where no other worker is just doing so."""
         self.total = self.file.trials
         if self.total < before:
             raise InputError(
@@ -182,6 +194,9 @@ class Queue:
                 f"{before}"
             )
         self.storage.set_study_user_attr(study, "trials", self.total)
+        end = time.monotonic() + (10 if not made and before in (0, self.total) else 0)
+        while time.monotonic() < end and self.storage.get_n_trials(study) < self.total:
+            time.sleep(0.1)
         waiting = optuna.create_trial(state=TrialState.WAITING)
         # where two do so at once there are more than that, of which none beyond the total is ever taken
         while self.storage.get_n_trials(study) < self.total:

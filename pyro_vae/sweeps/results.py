@@ -64,10 +64,10 @@ def as_csv(file: StudyFile, trials: list[FrozenTrial]) -> str:
     return text.getvalue()
 
 
-def pictures(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
-    """Optuna's pictures, by name: how the best value rose, and which options mattered.
+def pictures(file: StudyFile, study: optuna.Study) -> Iterator[tuple[str, Figure]]:
+    """Optuna's pictures, by name: how the best value rose, which options mattered, and the learning curves.
 
-    The importance is of options that all trials have, and needs two trials with different values.
+    There are those for which there are trials enough.
     """
     import matplotlib
 
@@ -75,17 +75,20 @@ def pictures(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as drawn
 
-    kinds: dict[str, Any] = {
-        "optimisation_history": drawn.plot_optimization_history,
-        "parameter_importances": drawn.plot_param_importances,
-        "learning_curves": drawn.plot_intermediate_values,
+    value = {"target_name": f"valid {IN_WORDS[file.select_by]}"}
+    kinds: dict[str, tuple[Any, dict[str, str]]] = {
+        "optimisation_history": (drawn.plot_optimization_history, value),
+        "parameter_importances": (drawn.plot_param_importances, value),
+        "learning_curves": (drawn.plot_intermediate_values, {}),
     }
-    for name, draw in kinds.items():
+    for name, (draw, options) in kinds.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                figure = draw(study).figure
+                axes = draw(study, **options)
             except (ValueError, RuntimeError, ZeroDivisionError):  # too few trials, or all of one value
                 continue
-            yield name, figure
-            pyplot.close(figure)
+        if name == "learning_curves":
+            axes.set(title="", xlabel="epoch", ylabel="valid ELBO of the first seed")
+        yield name, axes.figure
+        pyplot.close(axes.figure)
