@@ -26,6 +26,7 @@ from optuna.exceptions import DuplicatedStudyError, StorageInternalError, Update
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -67,10 +68,9 @@ def open_storage(url: str | None, folder: Path) -> RDBStorage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return patiently(
-                lambda: RDBStorage(url or f"sqlite:///{(folder / 'study.db').absolute()}", options),
-                seconds=2,
-            )
+            url = url or f"sqlite:///{(folder / 'study.db').absolute()}"
+            patiently(partial(_reach, url, options), seconds=2)
+            return patiently(partial(RDBStorage, url, options))  # others may be making the same tables
     except ImportError as error:
         raise InputError(
             f"the driver of {shown} is not installed ({one_line(error.__cause__ or error)}): install it; "
@@ -79,6 +79,15 @@ def open_storage(url: str | None, folder: Path) -> RDBStorage:
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         cause = one_line(getattr(error, "orig", None) or error)
         raise InputError(f"cannot use the database {shown} ({shortened(cause)}): see storage") from error
+
+
+def _reach(url: str, options: Mapping[str, Any]) -> None:
+    """Connect to a database, and leave it."""
+    engine = create_engine(url, **options)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def make_url_of(url: str) -> Any:
