@@ -32,7 +32,8 @@ from optuna.trial import FrozenTrial, TrialState
 from pyro_vae.cli import main
 from pyro_vae.errors import InputError, NonFiniteLossError
 from pyro_vae.progress import progress_bar
-from pyro_vae.sweeps.queue import Queue, open_storage
+from pyro_vae.sweeps.databases import open_storage
+from pyro_vae.sweeps.queue import Queue
 from pyro_vae.sweeps.reading import read_study
 from pyro_vae.sweeps.worker import AfterEpoch, UnusableError, work
 from pyro_vae.training import Epoch, History

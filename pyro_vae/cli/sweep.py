@@ -95,7 +95,8 @@ def _work(file: "StudyFile", folder: Path, storage: str | None, trainer: "_Train
     """Be a worker of the study, and say in the end what came out."""
     import optuna
 
-    from pyro_vae.sweeps.queue import Queue, opened
+    from pyro_vae.sweeps.databases import opened
+    from pyro_vae.sweeps.queue import Queue
     from pyro_vae.sweeps.worker import work
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

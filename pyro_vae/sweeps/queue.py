@@ -13,104 +13,28 @@ import socket
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from pyro_vae.errors import InputError, one_line, shortened
+from pyro_vae.errors import InputError, shortened
 from pyro_vae.storage.locks import has_locks, locked
+from pyro_vae.sweeps.databases import PASSING, patiently
 from pyro_vae.sweeps.reading import StudyFile
-
-T = TypeVar("T")
-
-#: A database that is busy, or away for a moment.
-_PASSING = (DBAPIError, StorageInternalError)
 
 
 class LostTrialError(Exception):
     """The trial was given to another worker, since this one was taken to be dead."""
-
-
-@contextmanager
-def opened(url: str | None, folder: Path) -> Iterator[RDBStorage]:
-    """`open_storage`, and its connections closed in the end."""
-    storage = open_storage(url, folder)
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def open_storage(url: str | None, folder: Path) -> RDBStorage:
-    """The database of a URL, or a file of SQLite in a folder.
-
-    Raises:
-        InputError: where there is no such database, or its driver is not installed.
-    """
-    said = make_url_of(url) if url else None
-    sqlite = said is None or said.get_backend_name() == "sqlite"
-    shown = said.render_as_string(hide_password=True) if said else str(folder / "study.db")
-    options: dict[str, Any] = {"connect_args": {"timeout": 100}} if sqlite else {"pool_pre_ping": True}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            url = url or f"sqlite:///{(folder / 'study.db').absolute()}"
-            patiently(partial(_reach, url, options), seconds=2)
-            return patiently(partial(RDBStorage, url, options))  # others may be making the same tables
-    except ImportError as error:
-        raise InputError(
-            f"the driver of {shown} is not installed ({one_line(error.__cause__ or error)}): install it; "
-            'that of postgresql+psycopg:// comes with pip install -e ".[sweep]"'
-        ) from error
-    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        cause = one_line(getattr(error, "orig", None) or error)
-        raise InputError(f"cannot use the database {shown} ({shortened(cause)}): see storage") from error
-
-
-def _reach(url: str, options: Mapping[str, Any]) -> None:
-    """Connect to a database, and leave it."""
-    engine = create_engine(url, **options)
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()
-
-
-def make_url_of(url: str) -> Any:
-    """A URL of a database, refused where it is none; nothing of it is said, for it may hold a password."""
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise InputError(
-            "storage expects the URL of a database as postgresql+psycopg://USER@HOST/DATABASE, got none"
-        ) from error
-
-
-def patiently(call: Callable[[], T], *, seconds: float = 120) -> T:
-    """What `call` gives, tried again while the database is away or busy."""
-    wait, end = 0.1, time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except _PASSING:
-            if time.monotonic() + wait > end:
-                raise
-            time.sleep(wait)
-            wait = min(2 * wait, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,9 +174,7 @@ class Queue:
                 return
             stack.enter_context(self._pulse(number))
             study = self._study(number)
-            study.get_trials(
-                deepcopy=False
-            )  # Optuna's cache, which is new, knows a trial once it has been read
+            study.get_trials(deepcopy=False)  # Optuna's new cache knows a trial once it has been read
             trial = optuna.Trial(study, self._id_of(number))
             reported = frozenset(self.storage.get_trial(self._id_of(number)).intermediate_values)
             yield Claim(trial, self.place_of(number), reported, lambda: self._check_mine(number))
@@ -313,7 +235,7 @@ class Queue:
         """Refuse to go on with a trial that another worker has by now."""
         try:
             trial = self.storage.get_trial(self._id_of(number))
-        except _PASSING:  # the database is away: train on
+        except PASSING:  # the database is away: train on
             return
         if trial.state is not TrialState.RUNNING or trial.user_attrs.get("worker") != self.worker:
             raise LostTrialError

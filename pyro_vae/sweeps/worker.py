@@ -14,7 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
-from pyro_vae.sweeps.queue import Claim, LostTrialError, Queue, patiently
+from pyro_vae.sweeps.databases import patiently
+from pyro_vae.sweeps.queue import Claim, LostTrialError, Queue
 from pyro_vae.sweeps.reading import StudyFile
 from pyro_vae.training import History
 
