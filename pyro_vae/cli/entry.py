@@ -27,6 +27,7 @@ from pyro_vae.cli.parser import (
     with_defaults,
 )
 from pyro_vae.cli.pictures import interpolate, reconstruct, sample, scatter, traverse
+from pyro_vae.cli.sweep import sweep
 from pyro_vae.cli.train import train
 from pyro_vae.cli.trust import check_classes, consent, consented, only_trusted, safe_path
 from pyro_vae.data import Dataset
@@ -47,6 +48,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "scatter": scatter,
     "export": export,
 }
+
+#: All commands but `train`.
+OTHERS: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "sweep": sweep}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,10 +140,9 @@ def _parser(command: str) -> Parser:
     parser = Parser(prog="pyro-vae", description="Train, evaluate and look at variational autoencoders.")
     parser.add_argument("--version", action="version", version=f"pyro_vae {version('pyro_vae')}")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
-    others: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
     made = train_parser() if command == "train" else Parser()
     commands.add_subcommand("train", made, help="Train a VAE and report its test log-likelihood.")
-    for name, verb in others.items():
+    for name, verb in OTHERS.items():
         made = _verb_parser(name, verb) if command == name else Parser()
         commands.add_subcommand(name, made, help=_description(verb).split("\n")[0])
     return parser
@@ -181,8 +184,7 @@ def _dispatch(arguments: list[str]) -> int:
         chosen = settings[settings.command]
         if settings.command == "train":
             return train(chosen)
-        verbs: dict[str, Callable[..., None]] = {**VERBS, "compare": compare}
-        verbs[settings.command](**_made(parser, settings)[settings.command].as_dict())
+        OTHERS[settings.command](**_made(parser, settings)[settings.command].as_dict())
     return 0
 
 

@@ -208,9 +208,24 @@ def settings_of(run: Run, changes: Sequence[str] = (), trust: Iterable[str] = ()
     Raises:
         InputError: where the file cannot be read, or names a class that is not allowed.
     """
-    trusted = {*([trust] if isinstance(trust, str) else trust), *consented()}
-    with only_trusted(trusted, run.folder):
-        settings = reader().parse_args(with_defaults([f"--config={run.config}", *changes]))
+    words = [f"--config={run.config}", *changes]
+    return settings_from(words, [trust] if isinstance(trust, str) else trust, run.folder)
+
+
+def settings_from(words: Sequence[str], trust: Iterable[str] = (), folder: Path | None = None) -> Namespace:
+    """The settings that words of `pyro-vae train` make, where they come from a file.
+
+    Args:
+        words: As on the command line.
+        trust: Modules that the user consents to.
+        folder: Of the run that the file is of, if it is of one.
+
+    Raises:
+        InputError: where they make none, or name a class that is not allowed.
+    """
+    trusted = {*trust, *consented()}
+    with only_trusted(trusted, folder):
+        settings = reader().parse_args(with_defaults([*words]))
     check_classes(settings, trusted)
     return settings
 

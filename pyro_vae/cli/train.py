@@ -3,7 +3,8 @@
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,92 @@ from pyro_vae.training.saved import load_last
 from pyro_vae.vae import JointProgram
 
 
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a training is of: its options, and what they stand for."""
+
+    settings: Namespace
+    data: Dataset
+    vae: JointProgram
+    #: Of `fit`.
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, settings: Namespace, data: Dataset) -> "Training":
+        """That of settings, on the data that they name.
+
+        Raises:
+            InputError: where they cannot be used.
+        """
+        draws("particles", settings.particles)
+        if settings.num_data is not None:
+            count("num_data", settings.num_data)
+        options, vae = options_for_fit(settings), model_of(settings, data)
+        # beside those that the data give anyway, which are refused where nothing names them
+        given = dict.fromkeys((*data.given, *vae.conditions))
+        given.pop(settings.weight, None)
+        return cls(settings, data.giving(*given), vae, options)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """All that it depends on, by option."""
+        return options_of(self.settings)
+
+    def epochs_before(self, folder: Path) -> int:
+        """How many epochs the run in a folder has trained, refused where it is another: `_epochs_before`."""
+        return _epochs_before(folder, self.configuration, self.settings)
+
+    def run(
+        self,
+        folder: Path,
+        *,
+        going_on: bool,
+        on_start: Callable[[], object] | None = None,
+        callbacks: Sequence[Callable[[Any, History], bool | None]] = (),
+        progress: bool | None = None,
+    ) -> History:
+        """Train in a folder, or go on there: all of a run but its results.
+
+        Args:
+            folder: Held by `Run.written`.
+            going_on: With the run in the folder.
+            on_start: Called when all has been checked and the folder is that of a run.
+            callbacks: As of `fit`.
+            progress: As of `fit`.
+        """
+        text, configuration = text_of(self.settings), self.configuration
+
+        def start() -> None:
+            if not going_on:  # only now, so that bad input never costs the run that is overwritten
+                Run.create(folder, text, overwrite=self.settings.overwrite)
+            if on_start is not None:
+                on_start()
+            remember(named_in(configuration))
+
+        def note(_: object, history: History) -> None:
+            if going_on and Run(folder).config.read_text() != text:
+                write(Run(folder).config, text.encode())  # with the new budget
+            _write_history(Run(folder), history)
+
+        history = fit(
+            self.vae,
+            self.data,
+            **self.options,
+            checkpoints=folder / "checkpoints",
+            resume=going_on,
+            about={"configuration": configuration, "data": DataFacts.of(self.data).plain()},
+            on_start=start,
+            callbacks=[note, *callbacks],
+            progress=progress,
+        )
+        note(self.vae, history)
+        return history
+
+    def finish(self, run: Run, history: History) -> dict[str, Any]:
+        """The results of a run, written into its folder: summary.json, per_datum.npz and history.png."""
+        return _finish(run, self.vae, self.data, history, self.settings, self.configuration)
+
+
 def train(settings: Namespace, resume: Path | None = None) -> int:
     """`pyro-vae train`: returns the exit status.
 
@@ -32,21 +119,14 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
         settings: All options.
         resume: The folder of the run to go on with.
     """
-    draws("particles", settings.particles)
-    if settings.num_data is not None:
-        count("num_data", settings.num_data)
-    data, options = data_of(settings), options_for_fit(settings)
-    vae = model_of(settings, data)
+    data = data_of(settings)
+    training = Training.of(settings, data)
     if data.columns:
         print(Schema(data.columns), end="\n\n")
-    # beside those that the data give anyway, which are refused where nothing names them
-    given = dict.fromkeys((*data.given, *vae.conditions))
-    given.pop(settings.weight, None)
-    data = data.giving(*given)
     if resume is None and data.form.name != data.first_form.name:
         _announce(data, settings)
     with Run.written(resume or settings.out, data.name) as folder:
-        return _trained(settings, folder, data, vae, options, going_on=resume is not None)
+        return _trained(training, folder, going_on=resume is not None)
 
 
 def _announce(data: Dataset, settings: Namespace) -> None:
@@ -62,52 +142,24 @@ def _announce(data: Dataset, settings: Namespace) -> None:
     )
 
 
-def _trained(
-    settings: Namespace,
-    folder: Path,
-    data: Dataset,
-    vae: JointProgram,
-    options: dict[str, Any],
-    *,
-    going_on: bool,
-) -> int:
+def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     """Train in a folder, evaluate, and keep everything there."""
-    started, text, before = going_on, text_of(settings), 0
-    about = {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
-    if going_on:
-        before = _epochs_before(folder, about["configuration"], settings)
+    started = going_on
+    before = training.epochs_before(folder) if going_on else 0
 
     def start() -> None:
         nonlocal started
-        if not going_on:  # only now, so that bad input never costs the run that is overwritten
-            Run.create(folder, text, overwrite=settings.overwrite)
         started = True
-        remember(named_in(about["configuration"]))
-
-    def note(_: object, history: History) -> None:
-        if going_on and Run(folder).config.read_text() != text:
-            write(Run(folder).config, text.encode())  # with the new budget
-        _write_history(Run(folder), history)
 
     try:
-        history = fit(
-            vae,
-            data,
-            **options,
-            checkpoints=folder / "checkpoints",
-            resume=going_on,
-            about=about,
-            on_start=start,
-            callbacks=[note],
-        )
-        note(vae, history)
+        history = training.run(folder, going_on=going_on, on_start=start)
         if going_on and len(history.epochs) == before:
             print(
                 f"pyro-vae: note: the training had ended by {history.ended_by}: to go on, give more "
                 "--epochs, --steps or --patience",
                 file=sys.stderr,
             )
-        _finish(Run(folder), vae, data, history, settings, about["configuration"])
+        print(reports.table(training.finish(Run(folder), history), folder))
     except KeyboardInterrupt:
         if not started:
             raise
@@ -144,8 +196,8 @@ def _finish(
     history: History,
     settings: Namespace,
     options: Mapping[str, Any],
-) -> None:
-    """The summary, its picture, and the table on the screen."""
+) -> dict[str, Any]:
+    """The summary, which is returned, and its picture."""
     columns = {name: history.column(name) for name in Epoch._fields}
     plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
     split = reports.held_out(data)
@@ -165,7 +217,7 @@ def _finish(
     content = {**reports.summary(vae, data, history, evaluated.content), **belongs_to}
     run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
     run.write_json("summary.json", content)
-    print(reports.table(content, run.folder))
+    return content
 
 
 def _write_history(run: Run, history: History) -> None:
