@@ -81,8 +81,8 @@ class _Matching:
     """Draws of all data from the guide, and how they are moved."""
 
     def __init__(self, latents: Latents, batch: Batch, num: int) -> None:
-        self.latents, self.batch, self.map = latents, batch, _identity(latents, batch)
-        self.theta = latents.from_guide(batch, num)
+        self.latents, self.batch = latents, batch
+        self.theta, self.map = latents.from_guide(batch, num), _identity(latents, batch)
         self.log_q = _log_densities(latents, batch, self.theta, guide=True)
         self.log_w = _log_weights(latents, batch, self.theta, self.log_q, self.map)
         self.k = _tail(self.log_w)

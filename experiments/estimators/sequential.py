@@ -28,7 +28,7 @@ def sequential(path: AnnealingPath, kernels: Kernels, num_chains: int, threshold
         if step < len(increments):
             poor = 1 / log_w.softmax(0).square().sum(0) < threshold * num_chains
             total = total + torch.where(poor, _log_mean(log_w), 0.0)
-            point = _resampled(point, log_w, poor) if poor.any() else point
+            point = _resampled(point, log_w, poor) if threshold else point
             log_w = log_w.masked_fill(poor, 0.0)
             point, _ = kernels.move(path, point, step)
     return total + _log_mean(log_w)
