@@ -180,13 +180,21 @@ class Trainer:
 
     def take_step(self, index: Tensor) -> Tensor:
         """One step; returns the unweighted ELBO of the batch, summed over its data."""
+        self.before_step()
+        elbo = self.steps.take(index, self.step + 1)
+        self.after_step()
+        return elbo
+
+    def before_step(self) -> None:
+        """Set the weight of the KL term."""
         if self.kl_weight is not None:
             self.kl_weight.weight.fill_(self.kl(self.step + 1))
-        elbo = self.steps.take(index, self.step + 1)
+
+    def after_step(self) -> None:
+        """Count a step that was taken, and set the rate of the next."""
         self.step += 1
         if self.schedule is not None:
             self.schedule.after_step()
-        return elbo
 
     def remember_best(self) -> None:
         """Keep a copy of the parameters where the last epoch is the best so far."""
