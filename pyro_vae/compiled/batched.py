@@ -6,9 +6,9 @@ by `torch.vmap`.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -20,6 +20,8 @@ from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.simplify import has_effect, is_unfilled, own_outputs, simplify
 from pyro_vae.errors import one_line
 from pyro_vae.randomness import OwnStream, in_each
+
+aten = torch.ops.aten
 
 Outputs = list[Tensor | None]
 
@@ -67,7 +69,7 @@ class BatchedGraph:
         self._draws = straight_line(cut.draws)
         self._own = [True] * len(args) + list(stacked)
         draws = self.draw([*args, *self.held], keep=True)
-        example = [each.detach().clone() for each in (*args, *self.held, *draws)]
+        example = [each.detach() for each in (*args, *self.held, *draws)]
         axes = [0 if own else None for own in (*self._own, *[True] * len(draws))]
         try:
             module, self._given = _batched(cut.rest, axes, example)
@@ -109,12 +111,20 @@ def _batched(
     (output,) = (node for node in rest.graph.nodes if node.op == "output")
     given = [each is not None for each in output.args[0]]
     output.args = ([each for each in output.args[0] if each is not None],)
-    # a tensor without an axis of members cannot take in place what has one
-    run = torch.vmap(torch.func.functionalize(straight_line(rest)), in_dims=tuple(axes))
+    run = straight_line(rest)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop")  # one member after the other
-        module: fx.GraphModule = make_fx(run)(*example)
-    return module, given
+        try:  # a tensor without an axis of members cannot take in place what has one
+            return _traced(torch.func.functionalize(run), axes, example), given
+        except RuntimeError:  # of views by strides
+            return _traced(run, axes, example), given
+
+
+def _traced(run: Callable[..., Any], axes: Sequence[int | None], example: Sequence[Tensor]) -> fx.GraphModule:
+    """The operations of a function over an axis of members."""
+    copies = [each.clone() for each in example]  # since a run may change them
+    module: fx.GraphModule = make_fx(torch.vmap(run, in_dims=tuple(axes)))(*copies)
+    return module
 
 
 def cut_at_draws(module: fx.GraphModule) -> Cut:
@@ -175,7 +185,7 @@ def _draws(module: fx.GraphModule, before: set[fx.Node], drawn: Sequence[fx.Node
             value = node.meta["val"]
             kind = {"dtype": value.dtype, "device": value.device}
             sizes = (list(value.shape), list(value.stride()))
-            copies[node] = graph.call_function(torch.ops.aten.empty_strided.default, sizes, kind)
+            copies[node] = graph.call_function(aten.empty_strided.default, sizes, kind)
         else:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output([copies[node] for node in drawn])
@@ -193,4 +203,19 @@ def _rest(module: fx.GraphModule, drawn: Sequence[fx.Node]) -> fx.GraphModule:
         if node not in copies and not _is_random(node):
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.eliminate_dead_code(has_effect)
+    _with_plain_operations(graph)
     return fx.GraphModule(module, graph)
+
+
+def _with_plain_operations(graph: fx.Graph) -> None:
+    """Put others in the place of an operation whose kernel complains of a gradient that is the same for all."""
+    for node in list(graph.nodes):
+        if node.target is aten.log_sigmoid_backward.default:
+            gradient, x, _ = node.args
+            with graph.inserting_before(node):
+                share = graph.call_function(
+                    aten.sigmoid.default, (graph.call_function(aten.neg.default, (x,)),)
+                )
+                new = graph.call_function(aten.mul.Tensor, (gradient, share))
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)

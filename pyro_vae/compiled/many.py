@@ -179,6 +179,7 @@ class FlatStepsOfMany:
     ) -> ValuesAndGradients:
         """What the graph gives, held against each member by itself, whose runs may be `done`."""
         active = [(member, self.members[member]) for member in self.active]
+        runs: Sequence[EagerRun | PlainRun]
         runs = done or [each.run_again(batches[member], kept.runs[member]) for member, each in active]
         before = [each.stream.state for _, each in active]
         result = _result(kept, batches)

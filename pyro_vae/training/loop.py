@@ -11,6 +11,7 @@ from tqdm import tqdm
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.trainer import Trainer
+from pyro_vae.training.validation import Means
 
 Callback = Callable[[Any, History], bool | None]
 
@@ -89,7 +90,7 @@ class Loop:
         train_elbo = yield TakeSteps(trainer.order(epoch))
         trainer.check_parameters()
         learning_rate = trainer.learning_rate
-        valid = yield Measure()
+        valid: Means = yield Measure()
         if trainer.schedule is not None:
             trainer.schedule.after_epoch(valid[0], warming_up=epoch <= trainer.kl.warm_up)
         beta, seconds = trainer.kl(trainer.step), time.perf_counter() - start

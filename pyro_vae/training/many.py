@@ -11,6 +11,7 @@ import torch
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
 from pyro_vae.progress import progress_bar
+from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FIT_OPTIONS, FitOptions
@@ -111,8 +112,8 @@ def fit_many(
     for number, choice in enumerate(each):
         for seed in seeds_of(seeds):
             named = f"{number}-seed-{seed}" if len(each) > 1 else f"seed-{seed}"
-            torch.manual_seed(seed)
-            program = make(**{name: value for name, value in choice.items() if name not in FIT_OPTIONS})
+            with own_randomness(seed, torch.device("cpu")):
+                program = make(**{name: value for name, value in choice.items() if name not in FIT_OPTIONS})
             own = {name: value for name, value in choice.items() if name in FIT_OPTIONS}
             fit_options = FitOptions(**{**options, **own, "seed": seed})
             place = None if folder is None else folder / named

@@ -88,8 +88,8 @@ class StepsOfMany:
         try:
             (losses, elbos), gradients = self.steps(batches)
         except (Untraceable, Regroup):
-            for generator, state in zip(noise, before, strict=True):
-                generator.set_state(state)
+            for generator, earlier in zip(noise, before, strict=True):
+                generator.set_state(earlier)
             raise
         found: Found = {}
         finite = torch.isfinite(losses).tolist()

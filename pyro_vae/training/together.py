@@ -12,7 +12,7 @@ from pyro_vae.compiled import Regroup, Untraceable
 from pyro_vae.compiled.policy import Speaker
 from pyro_vae.errors import NonFiniteLossError
 from pyro_vae.randomness import OwnStream
-from pyro_vae.training.loop import Loop, Request, TakeSteps
+from pyro_vae.training.loop import Loop, Measure, Request, TakeSteps
 from pyro_vae.training.steps_of_many import StepsOfMany
 from pyro_vae.training.trainer import Trainer
 from pyro_vae.training.validation import Means
@@ -90,8 +90,8 @@ class Together:
             self._close()
 
     def _answer(self, waiting: Sequence[Running]) -> None:
-        """Do what those ask for that ask for the same as the first."""
-        kind = type(waiting[0].request)
+        """Do what those ask for that are last in their epoch, or else what all ask for."""
+        kind = min((type(each.request) for each in waiting), key=(Measure, TakeSteps).index)
         now = [each for each in waiting if type(each.request) is kind]
         answers = self._take_steps(now) if kind is TakeSteps else self._measure(now)
         for each, answer in zip(now, answers, strict=True):
