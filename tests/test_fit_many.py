@@ -1,6 +1,5 @@
-"""`fit_many`: each member is what it would be by itself, up to rounding, or a warning says why it is not batched."""
+"""`fit_many`: each member is what it would be by itself, batched or with a word why not."""
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import zip_longest
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 import pyro_vae as pv
 from pyro_vae.compiled import Stacks, Untraceable
 from pyro_vae.training.steps_of_many import StepsOfMany
+from tests.commands import SMALL, Run
 from tests.components import (
     ARCHITECTURES,
     DATA_SHAPE,
@@ -278,7 +278,9 @@ class Stop(Exception):
     """Stands for what ends a process."""
 
 
-def stop_at(seed: int, epoch: int) -> Callable[[pv.JointProgram, pv.History], None]:
+def stop_at(
+    seed: int, epoch: int, error: type[BaseException] = Stop
+) -> Callable[[pv.JointProgram, pv.History], None]:
     """Ends everything when one member has ended an epoch that it has not saved yet."""
     seen = []
 
@@ -286,7 +288,7 @@ def stop_at(seed: int, epoch: int) -> Callable[[pv.JointProgram, pv.History], No
         if len(history.epochs) == epoch:
             seen.append(1)
             if len(seen) == seed + 1:
-                raise Stop
+                raise error
 
     return callback
 
@@ -339,3 +341,56 @@ def test_stacks_refuse_views_of_one_memory() -> None:
     whole = torch.zeros(4)
     with pytest.raises(Untraceable, match="is a view of another"):
         Stacks().of([whole[:2], whole[2:]])
+
+
+TRAIN = ("train", "--seeds", "[2,4]", *SMALL, "--num_data", 40, "--out", "runs/two")
+
+
+def test_seeds_are_runs_of_their_own(pyro_vae: Run) -> None:
+    status, out, err = pyro_vae(*TRAIN, "--epochs", 2)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == ["runs/two/seed-2", "runs/two/seed-4", "2", "data"]
+    assert pyro_vae("train", "--seed", 4, *SMALL, "--num_data", 40, "--epochs", 2, "--out", "one")[0] == 0
+    configs = [Path(name, "config.yaml").read_text() for name in ("one", "runs/two/seed-4")]
+    assert configs[0] == configs[1]
+    found = pv.compare(["runs/two", "one"])
+    assert [run.members for run in found.runs] == [("runs/two/seed-2", "runs/two/seed-4"), ("one",)]
+    together, alone = found.runs[0].of_members[1], found.runs[1].of_members[0]
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert lines[2] == (
+        f"2 seeds           ELBO {found.runs[0].elbo:.3f}   log p(x) {found.runs[0].log_evidence:.3f} "
+        f"sd {found.runs[0].seed_deviation:.3f} over seeds"
+    )
+    assert pyro_vae("evaluate", "runs/two/seed-2", "--particles", 10, "--num_data", 20)[0] == 0
+    assert len(pv.load("runs/two/seed-4").history.epochs) == 2
+
+
+def test_seeds_go_on_by_the_same_command(pyro_vae: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt = stop_at(1, 2, KeyboardInterrupt)
+    monkeypatch.setattr("pyro_vae.cli.train_seeds.noting", lambda *_: interrupt)
+    status, _, err = pyro_vae(*TRAIN, "--epochs", 3)
+    assert status == 130
+    assert err.endswith("interrupted; go on with: pyro-vae train --resume runs/two\n")
+    monkeypatch.undo()
+    assert pyro_vae(*TRAIN, "--epochs", 3)[0] == 0
+    whole = pyro_vae(*TRAIN[:-1], "whole", "--epochs", 3)
+    first, second = (
+        Path(name, "seed-4", "metrics.csv").read_text().splitlines() for name in ("runs/two", "whole")
+    )
+    assert whole[0] == 0 and len(first) == len(second) == 4
+    pairs = [
+        (float(a), float(b)) for a, b in zip(first[3].split(",")[:-1], second[3].split(",")[:-1], strict=True)
+    ]
+    assert all(a == pytest.approx(b, abs=1e-4) for a, b in pairs)
+    status, out, err = pyro_vae("train", "--resume", "runs/two", "--epochs", 4)
+    assert status == 0 and "4 epochs" in out
+
+
+def test_seeds_that_cannot_be_trained_there(pyro_vae: Run, trained: Path) -> None:
+    for words, text in (
+        (("--seeds", 0), "seeds expects a positive whole number"),
+        (("--seeds", 2, "--out", trained), "is the folder of one run, and --seeds has several"),
+    ):
+        status, _, err = pyro_vae("train", *SMALL, *words)
+        assert status == 2 and text in err

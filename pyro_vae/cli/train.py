@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +32,36 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
         settings: All options.
         resume: The folder of the run to go on with.
     """
-    draws("particles", settings.particles)
-    if settings.num_data is not None:
-        count("num_data", settings.num_data)
+    check_numbers(settings)
     data, options = data_of(settings), options_for_fit(settings)
     vae = model_of(settings, data)
     if data.columns:
         print(Schema(data.columns), end="\n\n")
-    # beside those that the data give anyway, which are refused where nothing names them
-    given = dict.fromkeys((*data.given, *vae.conditions))
-    given.pop(settings.weight, None)
-    data = data.giving(*given)
+    data = as_trained(data, vae, settings)
     if resume is None and data.form.name != data.first_form.name:
-        _announce(data, settings)
+        announce(data, settings)
     with Run.written(resume or settings.out, data.name) as folder:
         return _trained(settings, folder, data, vae, options, going_on=resume is not None)
 
 
-def _announce(data: Dataset, settings: Namespace) -> None:
+def check_numbers(settings: Namespace) -> None:
+    """Refuse bad numbers of the evaluation before the training."""
+    draws("particles", settings.particles)
+    if settings.num_data is not None:
+        count("num_data", settings.num_data)
+
+
+def as_trained(data: Dataset, vae: JointProgram, settings: Namespace) -> Dataset:
+    """The data, giving what the model depends on.
+
+    Beside those fields that the data give anyway, which are refused where nothing names them.
+    """
+    given = dict.fromkeys((*data.given, *vae.conditions))
+    given.pop(settings.weight, None)
+    return data.giving(*given)
+
+
+def announce(data: Dataset, settings: Namespace) -> None:
     """Say which form the likelihood has chosen."""
     low, high = data.raw.ends
     bits = data.form.name == "Dynamic" and data.raw.whole
@@ -73,9 +85,9 @@ def _trained(
 ) -> int:
     """Train in a folder, evaluate, and keep everything there."""
     started, text, before = going_on, text_of(settings), 0
-    about = {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
+    about = about_of(settings, data)
     if going_on:
-        before = _epochs_before(folder, about["configuration"], settings)
+        before = epochs_before(folder, about["configuration"], settings)
 
     def start() -> None:
         nonlocal started
@@ -84,11 +96,7 @@ def _trained(
         started = True
         remember(named_in(about["configuration"]))
 
-    def note(_: object, history: History) -> None:
-        if going_on and Run(folder).config.read_text() != text:
-            write(Run(folder).config, text.encode())  # with the new budget
-        _write_history(Run(folder), history)
-
+    note = noting(folder, text)
     try:
         history = fit(
             vae,
@@ -107,7 +115,8 @@ def _trained(
                 "--epochs, --steps or --patience",
                 file=sys.stderr,
             )
-        _finish(Run(folder), vae, data, history, settings, about["configuration"])
+        content = finish(Run(folder), vae, data, history, settings, about["configuration"])
+        print(reports.table(content, folder))
     except KeyboardInterrupt:
         if not started:
             raise
@@ -117,7 +126,24 @@ def _trained(
     return 0
 
 
-def _epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
+def about_of(settings: Namespace, data: Dataset) -> dict[str, Any]:
+    """What is kept in each checkpoint."""
+    return {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
+
+
+def noting(folder: Path, text: str) -> Callable[[object, History], None]:
+    """Writes metrics.csv of all epochs so far, and config.yaml where its budget is a new one."""
+
+    def note(_: object, history: History) -> None:
+        run = Run(folder)
+        if run.config.read_text() != text:
+            write(run.config, text.encode())
+        run.write_metrics(Epoch._fields, history.epochs)
+
+    return note
+
+
+def epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
     """How many epochs a run has trained.
 
     Raises:
@@ -137,15 +163,15 @@ def _epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -
     return epochs
 
 
-def _finish(
+def finish(
     run: Run,
     vae: JointProgram,
     data: Dataset,
     history: History,
     settings: Namespace,
     options: Mapping[str, Any],
-) -> None:
-    """The summary, its picture, and the table on the screen."""
+) -> dict[str, Any]:
+    """The summary and its picture."""
     columns = {name: history.column(name) for name in Epoch._fields}
     plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
     split = reports.held_out(data)
@@ -165,9 +191,4 @@ def _finish(
     content = {**reports.summary(vae, data, history, evaluated.content), **belongs_to}
     run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
     run.write_json("summary.json", content)
-    print(reports.table(content, run.folder))
-
-
-def _write_history(run: Run, history: History) -> None:
-    """metrics.csv of all epochs so far."""
-    run.write_metrics(Epoch._fields, history.epochs)
+    return content

@@ -94,7 +94,7 @@ class BatchedGraph:
             for member in range(len(self.streams))
         ]
         drawn = in_each(self.streams, makers, keep=keep)
-        return [torch.stack(each) for each in zip(*drawn, strict=True)]  # type: ignore[arg-type]
+        return [torch.stack(each) for each in zip(*drawn, strict=True)]
 
     @torch.no_grad()
     def __call__(self, args: Sequence[Tensor]) -> Outputs:
@@ -140,7 +140,7 @@ def cut_at_draws(module: fx.GraphModule) -> Cut:
         if _changes(node) and not _is_random(node):
             raise Untraceable(f"it changes a tensor ({node.target}) before it draws")
     for node in random:
-        if _changes(node) and len(node.args[0].users) > 1:  # type: ignore[union-attr]
+        if _changes(node) and len(node.args[0].users) > 1:
             raise Untraceable(f"it draws into a tensor that it uses elsewhere ({node.target})")
     drawn = [each for node in random for each in _tensors_of(node)]
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -208,7 +208,7 @@ def _rest(module: fx.GraphModule, drawn: Sequence[fx.Node]) -> fx.GraphModule:
 
 
 def _with_plain_operations(graph: fx.Graph) -> None:
-    """Put others in the place of an operation whose kernel complains of a gradient that is the same for all."""
+    """Put others in the place of one whose kernel complains of a gradient that is the same for all."""
     for node in list(graph.nodes):
         if node.target is aten.log_sigmoid_backward.default:
             gradient, x, _ = node.args

@@ -220,7 +220,7 @@ class Steps:
         return loss
 
     def check_finite(self, loss: float, batch: Batch, state: list[Tensor]) -> None:
-        """Stop where the loss of a batch is not finite; its draws are those from a state of random numbers."""
+        """Stop where the loss of a batch, drawn from a state of the random numbers, is not finite."""
         if not math.isfinite(loss):
             set_random_state(state, self.device)
             site = non_finite_site(self.model, self.guide, batch)
