@@ -143,6 +143,27 @@ def test_members_may_differ_in_numbers(taken: list[int]) -> None:
         check(member, *alone(small, member.seed, **{**options, **member.choices}))
 
 
+def with_numbers(scale: float, dropout: float) -> pv.VAE:
+    model = small(likelihood=partial(pv.NormalLikelihood, scale=scale))
+    encoder = model.posterior.encoder
+    encoder.layers = nn.Sequential(encoder.layers, nn.Dropout(dropout))
+    return model
+
+
+@pytest.mark.usefixtures("float64")
+def test_members_may_differ_in_numbers_of_their_programs(taken: list[int]) -> None:
+    each = [
+        {"scale": 0.3, "dropout": 0.1},
+        {"scale": 0.5, "dropout": 0.4},
+        {"scale": 0.3, "dropout": 0.4},
+    ]
+    data = pv.Dataset(GREY[:60], GREY[60:80], GREY[80:], form=pv.AsGiven())
+    found = pv.fit_many(with_numbers, data, each=each, **SHORT)
+    assert taken == [3] * 8
+    for member in found:
+        check(member, *alone(lambda one=member: with_numbers(**one.choices), 0, data, **SHORT))
+
+
 @pytest.mark.usefixtures("float64")
 def test_a_member_that_stops_early_stays_as_it_is(taken: list[int]) -> None:
     options = {"batch_size": 20, "epochs": 20, "patience": 1, "optimiser": adam(3e-2), "keep": "last"}
@@ -350,7 +371,7 @@ def test_seeds_are_runs_of_their_own(pyro_vae: Run) -> None:
     status, out, err = pyro_vae(*TRAIN, "--epochs", 2)
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == ["runs/two/seed-2", "runs/two/seed-4", "2", "data"]
+    assert [line.split()[0] for line in lines] == ["runs/two/seed-2", "runs/two/seed-4", "2", "measured"]
     assert pyro_vae("train", "--seed", 4, *SMALL, "--num_data", 40, "--epochs", 2, "--out", "one")[0] == 0
     configs = [Path(name, "config.yaml").read_text() for name in ("one", "runs/two/seed-4")]
     assert configs[0] == configs[1]

@@ -149,12 +149,10 @@ def _table(folders: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> str
     if len(folders) > 1 and all(content["log_evidence"] for content in results):
         found = comparison.compare(folders)
         (model,) = found.runs
-        rows[f"{len(folders)} seeds"] = (
-            f"ELBO {model.elbo:.3f}   log p(x) {model.log_evidence:.3f} sd {model.seed_deviation:.3f} over seeds"
-        )
-        rows["data"] = (
-            f"{found.num_data} {found.split} data of {found.data}, {found.units}, hash {found.data_hash}"
-        )
+        spread = f"sd {model.seed_deviation:.3f} over seeds"
+        rows[f"{len(folders)} seeds"] = f"ELBO {model.elbo:.3f}   log p(x) {model.log_evidence:.3f} {spread}"
+        measured = f"{found.num_data} {found.split} data of {found.data}"
+        rows["measured"] = f"{measured}, {found.units}, {found.protocol}, hash {found.data_hash}"
     width = max(map(len, rows)) + 3
     return "\n".join(f"{name:<{width}}{words}" for name, words in rows.items())
 

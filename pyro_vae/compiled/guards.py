@@ -87,15 +87,19 @@ class Guards:
             return "an array"
         return ""
 
-    def unlike(self, other: "Guards") -> str:
-        """In what else the programs of others are not as these; empty where they differ in contents only."""
+    def apart(self, other: "Guards") -> str:
+        """In what other programs are built otherwise than these; empty where in values and contents only."""
         if len(other._watched) != len(self._watched) or len(other._described) != len(self._described):
             return "what their programs consist of"
-        for (name, _, _, mine), (_, _, _, theirs) in zip(self._watched, other._watched, strict=True):
-            if len(mine) != len(theirs) or not all(map(_of_one_kind, mine, theirs)):
-                return f"what {name} holds"
         pairs = zip(self._described, other._described, strict=True)
         return "the shape of a tensor" if any(mine[1] != theirs[1] for mine, theirs in pairs) else ""
+
+    def unlike(self, other: "Guards") -> bool:
+        """Whether programs that are built alike differ in a value, as a number, that is in no tensor."""
+        for (_, _, _, mine), (_, _, _, theirs) in zip(self._watched, other._watched, strict=True):
+            if len(mine) != len(theirs) or not all(map(_of_one_kind, mine, theirs)):
+                return True
+        return False
 
     def overwritten(self) -> str:
         """What a run has changed; what it has created for the first time does not count."""

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, BatchOfEach
 from pyro_vae.compiled.batched import BatchedGraph
+from pyro_vae.compiled.cut import joined
 from pyro_vae.compiled.kept import Kept, deviation
 from pyro_vae.compiled.policy import OTHER_OPERATIONS_IN_SUMS, tolerance
 from pyro_vae.compiled.reads import Untraceable
@@ -70,13 +71,46 @@ class _Kept:
     checked: bool = False
 
 
+class _Forms(NamedTuple):
+    """The different graphs of members."""
+
+    #: Of each member.
+    runs: Sequence[EagerRun]
+    #: The first member of each graph.
+    firsts: list[int]
+    #: The graph of each member, by its place.
+    which: list[int]
+    graphs: list[Kept]
+
+    def tensors(self) -> list[list[Tensor]]:
+        """What the graphs close over, each of all members; a constant that is equal for all is one."""
+        numbers = {len(each.graph.tensors) for each in self.graphs}
+        if len(numbers) > 1:
+            raise Untraceable("the members compute in different ways")
+        rows = [[self._of(member, at) for member in range(len(self.runs))] for at in range(*numbers)]
+        known = {id(tensor) for tensor in self.runs[0].guards.tensors}
+        return [
+            [row[0]] * len(row)
+            if id(row[0]) not in known and all(torch.equal(each, row[0]) for each in row)
+            else row
+            for row in rows
+        ]
+
+    def _of(self, member: int, at: int) -> Tensor:
+        """A tensor that its graph closes over, of a member."""
+        tensor = self.graphs[self.which[member]].graph.tensors[at]
+        there = self.runs[self.firsts[self.which[member]]].guards.tensors
+        place = next((place for place, each in enumerate(there) if each is tensor), None)
+        return tensor if place is None else self.runs[member].guards.tensors[place]
+
+
 class FlatStepsOfMany:
     """A function that each member has, with tensors of its own, as one batched flat graph.
 
     The graph is that of the first member, over an axis of members (`BatchedGraph`). Members may differ in
-    the contents of their tensors and in their random numbers. In the first two runs for each kind of
-    arguments it is held against a run of each member by itself: values, gradients, buffers, and the state of
-    the random numbers.
+    the contents of their tensors, in numbers that they compute with, and in their random numbers. In the
+    first two runs for each kind of arguments it is held against a run of each member by itself: values,
+    gradients, buffers, and the state of the random numbers.
 
     Args:
         members: Two or more.
@@ -90,7 +124,7 @@ class FlatStepsOfMany:
         self.active = list(range(len(members)))
         self._kept: dict[object, _Kept] = {}
 
-    def __call__(self, batches: Sequence[Batch]) -> ValuesAndGradients:
+    def __call__(self, batches: BatchOfEach) -> ValuesAndGradients:
         """The values of all members, (M,) each, and their gradients, (M, …) each, by `leaves`.
 
         Raises:
@@ -98,7 +132,7 @@ class FlatStepsOfMany:
                 then.
             Regroup: where a graph would have to be made, and some members have left.
         """
-        key = (*batches[0].given, *map(kind_of, batches[0].tensors))
+        key = (*batches.given, *map(kind_of, batches.tensors))
         kept = self._kept.get(key)
         if kept is None:
             if len(self.active) < len(self.members):
@@ -129,34 +163,42 @@ class FlatStepsOfMany:
         for kept in self._kept.values():
             kept.graph.streams[member] = OwnStream(0, self.members[member].stream.device)
 
-    def _build(self, batches: Sequence[Batch]) -> _Kept:
+    def _build(self, batches: BatchOfEach) -> _Kept:
         """The batched graph of all members."""
-        runs = [member.run(batch) for member, batch in zip(self.members, batches, strict=True)]
+        runs = [member.run(batches[number]) for number, member in enumerate(self.members)]
         for run in runs:
             if run.problem or run.created:
                 raise Untraceable(run.problem or f"{run.created} is made anew as it runs")
-            if unlike := runs[0].guards.unlike(run.guards):
-                raise Untraceable(f"the members differ in {unlike}")
-        one = self._graph_of(self.members[0], runs[0], batches[0])
+            if apart := runs[0].guards.apart(run.guards):
+                raise Untraceable(f"the members differ in {apart}")
+        forms = self._forms(runs, batches)
+        whole = joined([each.graph.module for each in forms.graphs], forms.which)
         held, stacked = [], []
-        places = {id(tensor): place for place, tensor in enumerate(runs[0].guards.tensors)}
-        for tensor in one.graph.tensors:
-            place = places.get(id(tensor))
-            each = [tensor] if place is None else [run.guards.tensors[place] for run in runs]
-            shared = all(other is tensor for other in each)
-            held.append(tensor.detach() if shared else self.stacks.of(each))
+        for tensors in forms.tensors():
+            shared = all(each is tensors[0] for each in tensors)
+            known = any(tensors[0] is each for each in runs[0].guards.tensors)
+            together = self.stacks.of(tensors) if known and not shared else torch.stack(tensors)
+            held.append(tensors[0].detach() if shared else together)
             stacked.append(not shared)
-        self._check_numbers(one, runs, places)
-        graph = BatchedGraph(
-            one.graph,
-            held,
-            stacked,
-            [member.stream for member in self.members],
-            _stacked(batches),
-            fast=self.fast,
-        )
-        rounding = tolerance(one.graph.rounding, OTHER_OPERATIONS_IN_SUMS)
-        return _Kept(graph, runs, one.leaves, rounding)
+        streams = [member.stream for member in self.members]
+        graph = BatchedGraph(whole, held, stacked, streams, batches.tensors, fast=self.fast)
+        rounding = tolerance(forms.graphs[0].graph.rounding, OTHER_OPERATIONS_IN_SUMS)
+        return _Kept(graph, runs, forms.graphs[0].leaves, rounding)
+
+    def _forms(self, runs: Sequence[EagerRun], batches: BatchOfEach) -> _Forms:
+        """The graphs of the members, one for all that differ in contents of tensors only."""
+        firsts: list[int] = []
+        which = []
+        for number, run in enumerate(runs):
+            alike = [place for place, first in enumerate(firsts) if not runs[first].guards.unlike(run.guards)]
+            firsts += [] if alike else [number]
+            which.append(alike[0] if alike else len(firsts) - 1)
+        graphs = [self._graph_of(self.members[first], runs[first], batches[first]) for first in firsts]
+        for each in graphs:
+            if each.graph.numbers.reads:
+                line = each.graph.numbers.reads[0].line
+                raise Untraceable(f"it decides by a number in a tensor {line}".rstrip())
+        return _Forms(runs, firsts, which, graphs)
 
     def _graph_of(self, member: Member, run: EagerRun, batch: Batch) -> Kept:
         """The flat graph of one member."""
@@ -168,14 +210,8 @@ class FlatStepsOfMany:
             run.before.restore()
         return kept
 
-    def _check_numbers(self, one: Kept, runs: Sequence[EagerRun], places: dict[int, int]) -> None:
-        """Refuse a graph that holds for numbers in tensors, which one member may change alone."""
-        if one.graph.numbers.reads:
-            line = one.graph.numbers.reads[0].line
-            raise Untraceable(f"it decides by a number in a tensor {line}".rstrip())
-
     def _compared(
-        self, kept: _Kept, batches: Sequence[Batch], done: Sequence[EagerRun] | None = None
+        self, kept: _Kept, batches: BatchOfEach, done: Sequence[EagerRun] | None = None
     ) -> ValuesAndGradients:
         """What the graph gives, held against each member by itself, whose runs may be `done`."""
         active = [(member, self.members[member]) for member in self.active]
@@ -201,12 +237,7 @@ class FlatStepsOfMany:
         return result
 
 
-def _stacked(batches: Sequence[Batch]) -> list[Tensor]:
-    """The arguments of all members, (M, …) each."""
-    return [torch.stack(each) for each in zip(*(batch.tensors for batch in batches), strict=True)]
-
-
-def _result(kept: _Kept, batches: Sequence[Batch]) -> ValuesAndGradients:
-    outputs = kept.graph(_stacked(batches))
+def _result(kept: _Kept, batches: BatchOfEach) -> ValuesAndGradients:
+    outputs = kept.graph(batches.tensors)
     number = len(outputs) - len(kept.leaves)
     return ValuesAndGradients(outputs[:number], outputs[number:])  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_vae.batch import Batch
+from pyro_vae.batch import Batch, BatchOfEach
 from pyro_vae.compiled import FlatStepsOfMany, Member, Regroup, Stacks, Untraceable
+from pyro_vae.data import Split
 from pyro_vae.errors import NonFiniteLossError
 from pyro_vae.optimisers.stacked import StackedOptimisers
 from pyro_vae.randomness import OwnStream
@@ -104,10 +105,22 @@ class StepsOfMany:
             found[member] = elbos[member]
         return found
 
-    def _batches(self, indices: Sequence[Tensor]) -> list[Batch]:
+    def _batches(self, indices: Sequence[Tensor]) -> BatchOfEach:
         """The batch of each member; in the place of one that has left, any."""
-        made = {m: self.trainers[m].steps.batch(index) for m, index in zip(self.active, indices, strict=True)}
-        return [made.get(member, made[self.active[0]]) for member in range(len(self.trainers))]
+        places = dict(zip(self.active, indices, strict=True))
+        rows = [m if m in places else self.active[0] for m in range(len(self.trainers))]
+        splits = [self.trainers[m].steps.split for m in self.active]
+        if not all(type(each) is Split and _holds_the_same(each, splits[0]) for each in splits):
+            made = {m: self.trainers[m].steps.batch(index) for m, index in places.items()}
+            return BatchOfEach.of([made[m] for m in rows])
+        each = torch.stack(list(indices))
+        x = splits[0].batch_of_each(each, [self.trainers[m].steps.generator for m in self.active])
+        given = {name: splits[0].fields[name][each] for name in splits[0].given}
+        placed = self.trainers[0].programs.place(Batch(x, given))
+        if len(self.active) == len(rows):
+            return BatchOfEach(placed.x, placed.given)
+        at = torch.tensor([self.active.index(m) for m in rows], device=x.device)
+        return BatchOfEach(placed.x[at], {name: value[at] for name, value in placed.given.items()})
 
     def _update(self, gradients: Sequence[Tensor | None]) -> None:
         if self.optimisers is None:
@@ -147,6 +160,12 @@ class StepsOfMany:
             self.let_go(member)
 
 
+def _holds_the_same(one: Split, other: Split) -> bool:
+    """Whether two splits have the very tensors of one another."""
+    fields = all(one.fields[name] is other.fields[name] for name in one.given)
+    return one.stored is other.stored and one.given == other.given and fields
+
+
 class MeasuresOfMany:
     """The validations of M trainings at once.
 
@@ -158,10 +177,11 @@ class MeasuresOfMany:
 
     def __init__(self, validations: Sequence[Validation], stacks: Stacks, fast: bool) -> None:
         self.streams = [OwnStream(each.seed, each.programs.device) for each in validations]
-        self.batches = []
+        batches = []
         for each, stream in zip(validations, self.streams, strict=True):
             with stream():
-                self.batches.append(each.batch())
+                batches.append(each.batch())
+        self.batches = BatchOfEach.of(batches)
         #: Of the random numbers, after those of the batches.
         self.states = [stream.state for stream in self.streams]
         members = [
