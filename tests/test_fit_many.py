@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import pyro_vae as pv
-from pyro_vae.compiled import Stacks, Untraceable
+from pyro_vae.compiled import FlatGraph, Stacks, Untraceable
+from pyro_vae.compiled.memory import most_at_once
 from pyro_vae.training.steps_of_many import StepsOfMany
 from tests.commands import SMALL, Run
 from tests.components import (
@@ -350,6 +351,25 @@ def test_options_that_cannot_be_used() -> None:
     ):
         with refused(text):
             pv.fit_many(small, DATA, **options)
+
+
+def test_memory_is_looked_at_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = sum(parameter.numel() * 4 for parameter in small().parameters())
+    monkeypatch.setattr("pyro_vae.training.many.available", lambda _: 5 * 3 * size - 1)
+    with refused(
+        "3 members take .* KiB, for parameters of .* KiB each .* free on cpu: give fewer seeds at a time"
+    ):
+        pv.fit_many(small, DATA, seeds=3, **SHORT)
+    monkeypatch.setattr("pyro_vae.compiled.many.available", lambda _: 1024)
+    with pytest.warns(UserWarning, match="a step of 2 members at once takes .* and 1.0 KiB are free on cpu"):
+        pv.fit_many(small, DATA, seeds=2, **{**SHORT, "epochs": 1})
+
+
+def test_a_graph_holds_at_once_what_is_still_needed() -> None:
+    def twice(x: Tensor) -> tuple[Tensor, ...]:
+        return ((x.exp() + 1).view(-1).sin().sum(),)  # two of 400 bytes at a time, and a view
+
+    assert most_at_once(FlatGraph(twice, (torch.zeros(10, 10),)).module.graph) == 800
 
 
 def test_what_was_there_stays() -> None:

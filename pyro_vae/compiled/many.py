@@ -12,6 +12,7 @@ from pyro_vae.batch import Batch, BatchOfEach
 from pyro_vae.compiled.batched import BatchedGraph
 from pyro_vae.compiled.cut import joined
 from pyro_vae.compiled.kept import Kept, deviation
+from pyro_vae.compiled.memory import available, in_words, most_at_once
 from pyro_vae.compiled.policy import OTHER_OPERATIONS_IN_SUMS, tolerance
 from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.record import EagerRun, Function, PlainRun, State, ValuesAndGradients
@@ -172,6 +173,7 @@ class FlatStepsOfMany:
             if apart := runs[0].guards.apart(run.guards):
                 raise Untraceable(f"the members differ in {apart}")
         forms = self._forms(runs, batches)
+        self._check_memory(forms.graphs[0])
         whole = joined([each.graph.module for each in forms.graphs], forms.which)
         held, stacked = [], []
         for tensors in forms.tensors():
@@ -209,6 +211,17 @@ class FlatStepsOfMany:
             kept = steps.trace(run, batch.tensors, (batch.x,), dict(batch.given), steps.ways[-1])
             run.before.restore()
         return kept
+
+    def _check_memory(self, one: Kept) -> None:
+        """Refuse a graph of all members that does not fit into memory, where that of one may."""
+        device = self.members[0].stream.device
+        number, free = len(self.members), available(device)
+        needed = number * most_at_once(one.graph.module.graph)
+        if needed > free:
+            raise Untraceable(
+                f"a step of {number} members at once takes {in_words(needed)} for what it computes, and "
+                f"{in_words(free)} are free on {device}"
+            )
 
     def _compared(
         self, kept: _Kept, batches: BatchOfEach, done: Sequence[EagerRun] | None = None

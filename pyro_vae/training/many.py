@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pyro_vae.compiled.memory import available, in_words
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
 from pyro_vae.progress import progress_bar
@@ -17,6 +18,7 @@ from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FIT_OPTIONS, FitOptions
 from pyro_vae.training.svi import begin, prepared, under_way
 from pyro_vae.training.together import Running, Together
+from pyro_vae.training.trained import resolve_device
 from pyro_vae.vae import JointProgram
 
 
@@ -148,6 +150,23 @@ def _check_names(options: Mapping[str, Any], each: Sequence[Mapping[str, Any]]) 
         raise InputError("each expects the choices of one member or more, got none: leave it out")
 
 
+#: A parameter, its gradient, two states of Adam, and the best epoch.
+_COPIES = 5
+
+
+def _check_memory(tasks: Sequence[Task]) -> None:
+    """Refuse more members than memory holds."""
+    device = resolve_device(tasks[0].options.device)
+    sizes = [sum(p.numel() * p.element_size() for p in task.program.parameters()) for task in tasks]
+    needed, free = _COPIES * sum(sizes), available(device)
+    if needed > free:
+        raise InputError(
+            f"{len(tasks)} members take {in_words(needed)}, for parameters of {in_words(max(sizes))} each "
+            "with gradient, states of the optimiser and a copy of the best, got "
+            f"{in_words(free)} free on {device}: give fewer seeds at a time"
+        )
+
+
 def fit_together(
     tasks: Sequence[Task],
     *,
@@ -163,6 +182,7 @@ def fit_together(
         progress: Show one progress bar; by default in a terminal and in a notebook.
         on_start: Called when all have been checked, before checkpoints are read.
     """
+    _check_memory(tasks)
     weighs = any(task.options.kl_weight != 1 or task.options.kl_warm_up for task in tasks)
     trainers = [
         prepared(task.program, task.data, task.options, task.folder, task.about, weighs=weighs)
