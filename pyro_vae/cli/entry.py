@@ -185,6 +185,8 @@ def _dispatch(arguments: list[str]) -> int:
         check_classes(settings, trust)
         chosen = settings[settings.command]
         if settings.command == "train" and chosen.seeds is not None:
+            if chosen.seed:
+                raise InputError(f"--seeds names all seeds, got --seed {chosen.seed} too: give one of them")
             return train_seeds(chosen, seeds_of(chosen.seeds), chosen.out)
         if settings.command == "train":
             return train(chosen)
