@@ -19,9 +19,7 @@ from tests.components import (
     ARCHITECTURES,
     DATA_SHAPE,
     LATENT_DIM,
-    LIKELIHOODS,
     OBJECTIVES,
-    POSTERIORS,
     PRIORS,
     data_for,
     refused,
@@ -92,11 +90,10 @@ def step_by_step(optimiser: Any) -> torch.optim.lr_scheduler.LRScheduler:
 @pytest.mark.parametrize(
     "options",
     [
-        {"clip_norm": 2.0},
-        {"objective": pv.ImportanceWeightedELBO, "num_particles": 3, "kl_weight": 0.5, "kl_warm_up": 3},
+        {"clip_norm": 2.0, "kl_weight": 0.5, "kl_warm_up": 3},
         {"schedule": step_by_step, "schedule_per": "step", "keep": "last", "optimiser": torch.optim.AdamW},
     ],
-    ids=["clipped", "importance-weighted, KL warm-up", "scheduled"],
+    ids=["clipped, KL warm-up", "scheduled"],
 )
 def test_each_seed_equals_its_training_alone(options: dict[str, Any], taken: list[int]) -> None:
     found = pv.fit_many(small, DATA, seeds=[3, 5], **LONG, **options)
@@ -116,17 +113,29 @@ def test_in_float32_it_does_up_to_rounding_that_training_spreads(taken: list[int
 @pytest.mark.parametrize(
     "optimiser",
     [
-        partial(torch.optim.SGD, lr=1e-3, momentum=0.9),
         partial(torch.optim.NAdam, lr=1e-2),
         partial(torch.optim.Adafactor, lr=1e-2),  # by norms of whole tensors
     ],
 )
 def test_each_optimiser_moves_its_members_as_alone(optimiser: Any, taken: list[int]) -> None:
-    options = {**SHORT, "batch_size": 7, "optimiser": optimiser}  # with a smaller batch at the end
+    options = {**SHORT, "optimiser": optimiser}
     found = pv.fit_many(small, DATA, seeds=[3, 5], **options)
-    assert taken == [2] * (9 * 3 - 1)
+    assert taken == [2] * 8
     for member in found:
         check(member, *alone(small, member.seed, **options))
+
+
+@pytest.mark.usefixtures("float64")
+def test_hooks_of_an_optimiser_are_called(taken: list[int]) -> None:
+    called = []
+
+    def hooked(parameters: Any) -> torch.optim.Optimizer:
+        made = adam(1e-3)(parameters)
+        made.register_step_post_hook(lambda *_: called.append(1))
+        return made
+
+    pv.fit_many(small, DATA, seeds=2, **SHORT, optimiser=hooked)
+    assert len(called) == 2 * 9 and taken == [2] * 8
 
 
 @pytest.mark.usefixtures("float64")
@@ -208,8 +217,12 @@ def test_dropout_and_batch_norm_are_each_members_own(layers: Any, taken: list[in
 
 
 def combinations() -> Iterator[tuple[str, str, str]]:
-    """Each part of the registry once, one swapped at a time where the first have been."""
-    parts = [*zip_longest(list(PRIORS)[1:], list(LIKELIHOODS), reversed(POSTERIORS))]
+    """Parts of the registry that compute in different ways, each once."""
+    priors = [name for name in PRIORS if name not in ("StandardNormal", "Laplace", "StudentT")]
+    likelihoods = ["Bernoulli", "ContinuousBernoulli", "Normal, scale per pixel", "Categorical"]
+    likelihoods += ["DiscretizedLogisticMixture", "NegativeBinomial, in quarters", "Normal, standardised"]
+    posteriors = ["LowRankNormal", "FullNormal", "Flow, inverse autoregressive"]
+    parts = [*zip_longest(priors, likelihoods, posteriors)]
     usual = ("StandardNormal", "Bernoulli", "DiagonalNormal")
     for row in parts:
         prior, likelihood, posterior = (each or default for each, default in zip(row, usual, strict=True))
@@ -237,14 +250,14 @@ def test_every_component_is_batched(parts: tuple[str, str, str], taken: list[int
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "Trace"])
+@pytest.mark.parametrize("objective", ["TraceMeanField", "ImportanceWeighted, dreg", "FreeBits"])
 def test_every_objective_is_batched(objective: str, taken: list[int]) -> None:
     obeys(vae, few("Bernoulli"), objective=OBJECTIVES[objective], num_particles=2)
     assert taken == [2, 2]
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "MLP"])
+@pytest.mark.parametrize("name", ["Convolutional", "ResidualConvolutional"])
 def test_every_network_is_batched(name: str, taken: list[int]) -> None:
     def make() -> pv.VAE:
         network = ARCHITECTURES[name]()
@@ -290,7 +303,7 @@ def test_other_networks_are_said_and_trained_the_same() -> None:
     def make(width: int) -> pv.VAE:
         return small(pv.MLP((width,)))
 
-    with pytest.warns(UserWarning, match="not batched: the members differ in"):
+    with pytest.warns(UserWarning, match="not batched: tensors of the members differ in shape"):
         found = pv.fit_many(make, DATA, each=[{"width": 4}, {"width": 6}], epochs=2, batch_size=20)
     for member in found:
         check(member, *alone(lambda one=member: make(**one.choices), 0, epochs=2, batch_size=20), tolerance=0)
@@ -354,6 +367,12 @@ def test_options_that_cannot_be_used() -> None:
             pv.fit_many(small, DATA, **options)
 
 
+def test_one_model_for_all_is_refused() -> None:
+    model = small()
+    with refused("make expects to make a new model at each call"):
+        pv.fit_many(lambda: model, DATA, seeds=2, **SHORT)
+
+
 def test_memory_is_looked_at_before(monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum(parameter.numel() * 4 for parameter in small().parameters())
     monkeypatch.setattr("pyro_vae.training.many.available", lambda _: 5 * 3 * size - 1)
@@ -410,11 +429,11 @@ def test_seeds_are_runs_of_their_own(pyro_vae: Run) -> None:
 
 def test_seeds_go_on_by_the_same_command(pyro_vae: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt = stop_at(1, 2, KeyboardInterrupt)
-    monkeypatch.setattr("pyro_vae.cli.train_seeds.noting", lambda *_: interrupt)
-    status, _, err = pyro_vae(*TRAIN, "--epochs", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr("pyro_vae.cli.train_seeds.noting", lambda *_: interrupt)
+        status, _, err = pyro_vae(*TRAIN, "--epochs", 3)
     assert status == 130
     assert err.endswith("interrupted; go on with: pyro-vae train --resume runs/two\n")
-    monkeypatch.undo()
     assert pyro_vae(*TRAIN, "--epochs", 3)[0] == 0
     whole = pyro_vae(*TRAIN[:-1], "whole", "--epochs", 3)
     first, second = (

@@ -1,6 +1,6 @@
 """The optimisers of several members, as one over their parameters in stacks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -11,21 +11,8 @@ from pyro_vae.optimisers.single import SingleOptimiser
 
 #: Those that move each element of a parameter by its own gradients alone, so that a stack of several moves
 #: as each by itself.
-_EACH_ELEMENT = {
-    getattr(optim, name)
-    for name in (
-        "SGD",
-        "Adam",
-        "AdamW",
-        "NAdam",
-        "RAdam",
-        "Adamax",
-        "Adagrad",
-        "Adadelta",
-        "RMSprop",
-        "Rprop",
-    )
-}
+_EACH_ELEMENT: tuple[type[Optimizer], ...] = (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam)
+_EACH_ELEMENT += (optim.Adamax, optim.Adagrad, optim.Adadelta, optim.RMSprop, optim.Rprop)
 
 #: States of a parameter that are one number for all its elements.
 _COUNTS = ("step", "mu_product")
@@ -100,7 +87,8 @@ class StackedOptimisers:
     def _alike(self) -> bool:
         """Whether one optimiser can stand for all."""
         first, *others = (self.own[member] for member in self.active)
-        if type(first) not in _EACH_ELEMENT:
+        hooks = any(one._optimizer_step_pre_hooks or one._optimizer_step_post_hooks for one in self.own)
+        if type(first) not in _EACH_ELEMENT or hooks:
             return False
         options = [_options(group) for group in first.param_groups]
         return all([_options(group) for group in one.param_groups] == options for one in others)
@@ -125,12 +113,9 @@ class StackedOptimisers:
     def _begin(self) -> bool:
         """Make the one optimiser, from the states of all; returns whether that can be."""
         first = self.own[self.active[0]]
-        whole = type(first)(
-            [  # type: ignore[call-arg]
-                {**_options(group), "params": stacks}
-                for group, stacks in zip(first.param_groups, self.groups, strict=True)
-            ]
-        )
+        groups = zip(first.param_groups, self.groups, strict=True)
+        made: Callable[..., Optimizer] = type(first)
+        whole = made([{**_options(group), "params": stacks} for group, stacks in groups])
         for number, stacks in enumerate(self.groups):
             for place, stack in enumerate(stacks):
                 tensors, counts = self.states[number][place], self._counts(number, place)
@@ -150,12 +135,14 @@ class StackedOptimisers:
         states = self._of_members(number, place)
         if any(state.keys() != states[0].keys() for state in states):
             return None
-        names = [name for name in states[0] if name not in _COUNTS]
-        if not all(isinstance(state[name], Tensor) for state in states for name in names):
-            return (
-                {name: None for name in names} if all(s[n] is None for s in states for n in names) else None
-            )
-        return {name: self.stacks.of([state[name] for state in states]) for name in names}
+        stacked: dict[str, Any] = {}
+        for name in (name for name in states[0] if name not in _COUNTS):
+            values = [state[name] for state in states]
+            if all(isinstance(value, Tensor) for value in values):
+                stacked[name] = self.stacks.of(values)
+            elif any(value is not None for value in values):
+                return None
+        return stacked
 
     def _counts(self, number: int, place: int) -> dict[str, Any] | None:
         """The states of one parameter that are one number; None where members are not at one place."""

@@ -80,7 +80,7 @@ def fit_many(
     Args:
         make: Makes a model, after `torch.manual_seed(s)` for each seed s. It gets those of `each` that are no
             options of `fit`, by name.
-        data: As in `fit`, a data set.
+        data: As in `fit`.
         seeds: How many, as 0, 1, …, or which.
         each: In what else members differ, as `[{"kl_weight": 0.5}, {"kl_weight": 1.0}]`; each with each seed.
             What changes the loss in another way than by numbers in tensors, as another network, is not
@@ -90,7 +90,8 @@ def fit_many(
         resume: Go on from the checkpoints, each member from its own; one that has none begins.
         callbacks: Called for each member, as callback(program, history), after each of its epochs.
         progress: Show one progress bar; by default in a terminal and in a notebook.
-        **options: Of `fit`, the same for all: epochs, batch_size, optimiser, ….
+        **options: Of `fit`, the same for all: epochs, batch_size, optimiser, …. A batched program is not
+            compiled, also with `compile="inductor"`.
 
     Returns:
         The members in the order of `each`, and within it of the seeds. The seconds of an epoch are those of
@@ -121,6 +122,8 @@ def fit_many(
             place = None if folder is None else folder / named
             tasks.append(Task(program, data, fit_options, place, callbacks=callbacks))
             choices.append(choice)
+    if len({id(task.program) for task in tasks}) < len(tasks):
+        raise InputError("make expects to make a new model at each call, got the same one twice")
     found = fit_together(tasks, resume=resume, progress=progress)
     return [replace(one, choices=choice) for one, choice in zip(found, choices, strict=True)]
 

@@ -55,11 +55,9 @@ class StepsOfMany:
         split = validations[0].split
         few = len(self.trainers) * len(split) * split.data_shape.numel() <= _FEW
         alike = all(len(each.split) == len(split) for each in validations)
-        return (
-            MeasuresOfMany(validations, self.stacks, self.steps.fast)
-            if few and alike and len(split)
-            else None
-        )
+        if not (few and alike and len(split)):
+            return None
+        return MeasuresOfMany(validations, self.stacks, self.steps.fast)
 
     def measure(self) -> dict[int, Means] | None:
         """The validation of each member that has not left; None where they are not batched."""
@@ -87,6 +85,8 @@ class StepsOfMany:
         before = [each.get_state() for each in noise]
         batches = self._batches(indices)
         try:
+            if self.optimisers is None:
+                self.optimisers = self._optimisers()
             (losses, elbos), gradients = self.steps(batches)
         except (Untraceable, Regroup):
             for generator, earlier in zip(noise, before, strict=True):
@@ -99,7 +99,7 @@ class StepsOfMany:
                 found[member] = self._failed(member, float(losses[member]), batches[member], state)
                 self.let_go(member)
         if self.active:
-            self._update(gradients)
+            self.optimisers.step(dict(zip(self.steps.leaves, gradients, strict=True)))
         for member in self.active:
             self.trainers[member].after_step()
             found[member] = elbos[member]
@@ -122,11 +122,9 @@ class StepsOfMany:
         at = torch.tensor([self.active.index(m) for m in rows], device=x.device)
         return BatchOfEach(placed.x[at], {name: value[at] for name, value in placed.given.items()})
 
-    def _update(self, gradients: Sequence[Tensor | None]) -> None:
-        if self.optimisers is None:
-            singles = [each.optimising.single for each in self.trainers]
-            self.optimisers = StackedOptimisers([each for each in singles if each is not None], self.stacks)
-        self.optimisers.step(dict(zip(self.steps.leaves, gradients, strict=True)))
+    def _optimisers(self) -> StackedOptimisers:
+        singles = [each.optimising.single for each in self.trainers]
+        return StackedOptimisers([each for each in singles if each is not None], self.stacks)
 
     def _failed(self, member: int, loss: float, batch: Batch, state: list[Tensor]) -> NonFiniteLossError:
         """The error that the member's training would have ended by."""

@@ -119,7 +119,7 @@ class Together:
                     if isinstance(elbo, NonFiniteLossError):
                         now[number].end(elbo)
                     else:
-                        sums[number] = sums[number] + elbo
+                        sums[number] = sums[number] + elbo.double()
                 seen += len(indices[0])
                 self._show(found, len(indices[0]), len(first.history.epochs) + 1)
             if self.steps is not None:
@@ -160,12 +160,14 @@ class Together:
         if self.steps is not None and [self.batched[place] for place in self.steps.active] == list(now):
             try:
                 found = self.steps.measure()
+            except Regroup:
+                found = None
             except Untraceable as error:
                 self.steps.measures = None
                 self.speaker.say(f"measures one validation after the other: {error}")
-            else:
-                if found is not None:
-                    return [found[place] for place in self.steps.active]
+                found = None
+            if found is not None:
+                return [found[place] for place in self.steps.active]
         return [_measured(each) for each in now]
 
     def _let_go(self, one: Running) -> None:
