@@ -26,7 +26,7 @@ from pyro_vae.cli.train import (
 from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import Dataset
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, warn
 from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.runs import Run, of_seed
 from pyro_vae.training import FitOptions
@@ -146,15 +146,26 @@ def _trained(folder: Path, members: Sequence[_Member]) -> int:
 def _table(folders: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> str:
     """A line of each run, and all as one."""
     rows = {str(folder): _words(content) for folder, content in zip(folders, results, strict=True)}
-    if len(folders) > 1 and all(content["log_evidence"] for content in results):
-        found = comparison.compare(folders)
-        (model,) = found.runs
+    found = _compared(folders) if all(content["log_evidence"] for content in results) else None
+    if found is not None:
+        model = found.runs[0]
         spread = f"sd {model.seed_deviation:.3f} over seeds"
         rows[f"{len(folders)} seeds"] = f"ELBO {model.elbo:.3f}   log p(x) {model.log_evidence:.3f} {spread}"
         measured = f"{found.num_data} {found.split} data of {found.data}"
         rows["measured"] = f"{measured}, {found.units}, {found.protocol}, hash {found.data_hash}"
     width = max(map(len, rows)) + 3
     return "\n".join(f"{name:<{width}}{words}" for name, words in rows.items())
+
+
+def _compared(folders: Sequence[Path]) -> comparison.Comparison | None:
+    """The runs as one model; None of one, or where they were evaluated in different ways since."""
+    if len(folders) == 1:
+        return None
+    try:
+        return comparison.compare(folders)
+    except InputError as error:
+        warn(f"no row of all seeds: {error}")
+        return None
 
 
 def _words(content: Mapping[str, Any]) -> str:
