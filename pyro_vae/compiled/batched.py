@@ -5,13 +5,13 @@ numbers, as that member would make them alone; all else is one graph over tensor
 by `torch.vmap`.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._C._functorch import _set_vmap_fallback_warning_enabled  # type: ignore[attr-defined]
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_vae.compiled.cut import Joined
@@ -103,8 +103,7 @@ def _batched(
     given = [each is not None for each in output.args[0]]
     output.args = ([each for each in output.args[0] if each is not None],)
     run = straight_line(rest)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop")  # one member after the other
+    with torch.no_grad():
         try:  # a tensor without an axis of members cannot take in place what has one
             return _traced(torch.func.functionalize(run), axes, example), given
         except RuntimeError:  # of views by strides
@@ -114,5 +113,9 @@ def _batched(
 def _traced(run: Callable[..., Any], axes: Sequence[int | None], example: Sequence[Tensor]) -> fx.GraphModule:
     """The operations of a function over an axis of members."""
     copies = [each.clone() for each in example]  # since a run may change them
-    module: fx.GraphModule = make_fx(torch.vmap(run, in_dims=tuple(axes)))(*copies)
+    _set_vmap_fallback_warning_enabled(False)  # what is done one member after the other is right all the same
+    try:
+        module: fx.GraphModule = make_fx(torch.vmap(run, in_dims=tuple(axes)))(*copies)
+    finally:
+        _set_vmap_fallback_warning_enabled(True)
     return module
