@@ -50,6 +50,32 @@ def test_a_wrong_guide_is_repaired(float64: None, proposal: pv.LocalProposal) ->
     assert (by_guide.estimate - exact).abs().mean() > 30 * (found.estimate - exact).abs().mean()
 
 
+def test_forty_latents_are_fitted_as_well(float64: None) -> None:
+    """By the defaults, with a guide that has the exact means and variances and lacks all correlations."""
+    generator = torch.Generator().manual_seed(0)
+    latent, observed = 40, 60
+    weight = torch.randn(observed, latent, generator=generator) / 4
+    x = (torch.randn(10, latent, generator=generator) @ weight.T) + torch.randn(
+        10, observed, generator=generator
+    )
+    precision = weight.T @ weight + torch.eye(latent)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(latent), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ weight.T, 1.0).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            mean = torch.linalg.solve(precision, weight.T @ x.T).T
+            pyro.sample("z", dist.Normal(mean, precision.diagonal() ** -0.5).to_event(1))
+
+    exact = dist.MultivariateNormal(torch.zeros(observed), weight @ weight.T + torch.eye(observed))
+    found = pv.log_evidence(model, guide, x, proposal="local")
+    assert (found.pareto_k < 0.7).all()
+    assert abs(float((found.estimate - exact.log_prob(x)).mean())) < 0.05
+
+
 def test_a_full_covariance_reaches_the_exact_posterior(float64: None) -> None:
     """Which is normal: the weights of its 90 % are nearly constant, those of the widened one less so."""
     ppca = PPCA()

@@ -29,7 +29,9 @@ HERE = Path(__file__).parent
 CHAINS, TEMPERATURES, PARTICLES = 4, 10_000, 1000
 
 
-def works(vae: Any, x: Any, chains: int, temperatures: int, particles: int) -> dict[str, Work]:
+def works(
+    vae: Any, x: Any, chains: int, temperatures: int, particles: int, starts: list[str]
+) -> dict[str, Work]:
     """What is to be estimated, by name, in the order of cost."""
     pair = vae.model, vae.guide, x
 
@@ -37,15 +39,15 @@ def works(vae: Any, x: Any, chains: int, temperatures: int, particles: int) -> d
         options: dict[str, Any] = {"proposal": proposal, "num_particles": particles}
         return pv.log_evidence(*pair, **options, progress=True, checkpoint=checkpoint)
 
-    def annealed(checkpoint: Path) -> Any:
-        options = {"num_chains": chains, "num_temperatures": temperatures}
+    def annealed(start: Any, checkpoint: Path) -> Any:
+        options: dict[str, Any] = {"num_chains": chains, "num_temperatures": temperatures, "start": start}
         return pv.annealed_log_evidence(*pair, **options, progress=True, checkpoint=checkpoint)
 
     return {
         "elbo": lambda _: pv.elbo(*pair, num_particles=100),
         "guide": partial(sampled, "guide"),
         "local": partial(sampled, "local"),
-        "annealed": annealed,
+        **{f"annealed from the {start}": partial(annealed, start) for start in starts},
     }
 
 
@@ -64,7 +66,7 @@ def measure(run: Path, options: argparse.Namespace) -> Records:
     about = {"data": data.name, "protocol": data.protocol, "hash": part.hash(), "num_data": len(x)}
     about.update(chains=options.chains, temperatures=options.temperatures, particles=options.particles)
     records = Records(options.out / f"{run.name}.jsonl", about)
-    todo = works(vae, x, options.chains, options.temperatures, options.particles)
+    todo = works(vae, x, options.chains, options.temperatures, options.particles, options.starts)
     for seed, (name, work) in enumerate(todo.items()):
         if name not in records.found:
             found = estimate(
@@ -80,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num-data", type=int, default=100)
     parser.add_argument("--chains", type=int, default=CHAINS)
     parser.add_argument("--temperatures", type=int, default=TEMPERATURES)
+    parser.add_argument("--starts", nargs="+", default=["prior"], help="of the annealing: prior, guide")
     parser.add_argument("--particles", type=int, default=PARTICLES)
     parser.add_argument("--out", type=Path, default=HERE / "results")
     options = parser.parse_args(arguments)

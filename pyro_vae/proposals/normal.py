@@ -1,5 +1,6 @@
 """Normals with all correlations, fitted to each datum."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +20,11 @@ from pyro_vae.randomness import own_draws
 
 #: Draws by which a covariance starts, at the least.
 _STARTED = 200
+#: Latent numbers of a datum for which the learning rate is meant. The first steps are noise, of equal size in
+#: each entry of L, which adds up over the n entries of a row.
+_MEANT = 8
+#: Standard errors of a correlation that is 0, below which one found by these draws is taken as none.
+_NOISE = 4.0
 
 #: u (K, B, n) → the gradient of log p(x, u).
 Force = Callable[[Tensor], Tensor]
@@ -62,7 +68,8 @@ class FittedNormal:
                 along = force(u.detach()) + back
             return -(along * u).sum() / options.draws
 
-        descend(loss, [shift, free], options.steps, options.learning_rate, after)
+        rate = options.learning_rate * min(1.0, math.sqrt(_MEANT / self.latents.size))
+        descend(loss, [shift, free], options.steps, rate, after)
         with torch.no_grad():
             loc, tril = _moved(mean, factor, shift, free)
             better = self._elbo(batch, loc, tril) > self._elbo(batch, mean, factor)
@@ -99,8 +106,8 @@ class FittedNormal:
         mean, centred = u.mean(0), u - u.mean(0)
         covariance = torch.einsum("kbi,kbj->bij", centred, centred) / (len(u) - 1)
         # a coordinate that the guide does not move has some width
-        ridge = 1e-3 * covariance.diagonal(dim1=-2, dim2=-1) + 1e-12
-        return mean, torch.linalg.cholesky(covariance + torch.diag_embed(ridge))
+        covariance = covariance + torch.diag_embed(1e-3 * covariance.diagonal(dim1=-2, dim2=-1) + 1e-12)
+        return mean, _factor(covariance, len(u))
 
     def _elbo(self, batch: Batch, loc: Tensor, tril: Tensor) -> Tensor:
         """The ELBO of each datum by a few draws, (B,)."""
@@ -108,6 +115,20 @@ class FittedNormal:
         parts = self.latents.log_probs(batch, u, guide=False)
         log_w = parts.log_px + parts.log_pz + parts.log_det - _log_normal(loc, tril, u)
         return log_w.double().mean(0)
+
+
+def _factor(covariance: Tensor, number: int) -> Tensor:
+    """The Cholesky factor of the covariance of draws, (B, n, n), without correlations that are mere noise."""
+    scale = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    correlation = covariance / (scale[..., None] * scale[..., None, :])
+    seen = torch.where(correlation.abs() > _NOISE / math.sqrt(number), covariance, 0.0)
+    factor, failed = torch.linalg.cholesky_ex(seen)
+    whole = failed > 0  # to leave some out may leave no covariance
+    return (
+        torch.where(whole[..., None, None], torch.linalg.cholesky(covariance), factor)
+        if whole.any()
+        else factor
+    )
 
 
 def _force(latents: Latents, batch: Batch, u: Tensor, options: LocalProposal, compile: Compile) -> Force:

@@ -27,7 +27,8 @@ class LocalProposal:
             latents are real numbers, 64 of a datum at the most, else the guide's.
         steps: Of Adam.
         draws: Of z per datum and step.
-        learning_rate: Of the first step; a location moves in standard deviations of the guide.
+        learning_rate: Of the first step; a location moves in standard deviations of the guide. That of a
+            normal over n > 8 numbers is √(8/n) of it.
         widening: Factor on the standard deviations of the fitted proposal.
         defence: a, from 0 to 1: the share of draws from q itself.
         above: Fit only data whose k̂ in a pilot of 250 draws from q is above this, so that q is no good
