@@ -164,7 +164,7 @@ def _tails_in_words(tails: Mapping[str, Any], found: Mapping[str, Any], folder: 
 #: What a draw by another method costs, in draws from the guide: one of a local proposal with its share of the
 #: fit, and an annealed chain's ten gradients at one temperature with its share of the pilot (measured on a
 #: 784-400-20 network and on the digits' default).
-_LOCAL, _TRANSITION = 2.4, 30
+_LOCAL, _TRANSITION = 2.0, 30
 #: Chains and temperatures of the annealing that a hint proposes, and data of it at the most.
 _CHAINS, _TEMPERATURES, _ANNEALED = 8, 400, 100
 
