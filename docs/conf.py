@@ -1,9 +1,15 @@
-"""Sphinx: `python docs/build.py`, or `sphinx-build -W -c docs . docs/_build`."""
+"""The site, from pages, notebooks, experiments and docstrings: `python docs/build.py`."""
+
+import re
+from pathlib import Path
+from typing import Any
 
 import pyro_vae
 
+ROOT = Path(__file__).resolve().parents[1]
+
 project = "pyro_vae"
-author = "the pyro_vae team"
+author = "The pyro_vae developers"
 release = pyro_vae.__version__
 extensions = [
     "myst_nb",
@@ -14,13 +20,50 @@ extensions = [
 ]
 # the whole repository is the source, so that pages, notebooks and experiments link to each other as they lie
 root_doc = "docs/index"
-include_patterns = ["docs/**", "notebooks/*.ipynb", "experiments/README.md", "experiments/*/README.md"]
-exclude_patterns = ["docs/_build", "**/.ipynb_checkpoints"]
+include_patterns = [
+    "README.md",
+    "docs/**",
+    "notebooks/*.ipynb",
+    "experiments/README.md",
+    "experiments/*/README.md",
+    "pyro_vae/compiled/INVARIANTS.md",
+]
+exclude_patterns = ["docs/_build", "docs/templates", "**/.ipynb_checkpoints"]
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "pyro_vae"
+html_copy_source = False
+html_extra_path = ["root", "llms.txt"]
+templates_path = ["templates"]
 autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+default_role = "code"  # a name between single backticks, as docstrings have it
+
+
+def as_rst(app: Any, what: str, name: str, value: object, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text: a star, a bar or a last underscore in them is no markup."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[number] = "".join(
+                part if part.startswith("`") else re.sub(r"([*|]|(?<=\w)_(?=\W|$))", r"\\\1", part)
+                for part in re.split(r"(`[^`]*`)", line)
+            )
+
+
+def to_pages(app: Any, name: str, source: list[str]) -> None:
+    """A folder is no page, and an experiment that has not been run has no picture."""
+    source[0] = source[0].replace("](notebooks/)", "](docs/index.md#learn)")
+    if name.startswith("experiments/"):
+        folder = (ROOT / name).parent
+        for image, path in re.findall(r"(!\[[^\]]*\]\(([^)]+)\))", source[0]):
+            if not (folder / path).exists():
+                source[0] = source[0].replace(image, "*Not measured yet.*")
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon, which makes markup
+    app.connect("source-read", to_pages)
