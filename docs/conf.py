@@ -43,14 +43,38 @@ autodoc_member_order = "bysource"
 default_role = "code"  # a name between single backticks, as docstrings have it
 
 
+#: Stands for a colon while napoleon looks for the types of attributes, which docstrings here do not have.
+COLON = "\ue000"
+
+
 def as_rst(app: Any, what: str, name: str, value: object, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text: a star, a bar or a last underscore in them is no markup."""
-    for number, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
-            lines[number] = "".join(
-                part if part.startswith("`") else re.sub(r"([*|]|(?<=\w)_(?=\W|$))", r"\\\1", part)
-                for part in re.split(r"(`[^`]*`)", line)
-            )
+    """Docstrings are plain text: a star, a bar or a last underscore is no markup, and a table stays as it is."""
+    plain = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if in_table(line):
+            plain += [f"    {line}"] if in_table(before) else ["::", "", f"    {line}"]
+        elif line.lstrip().startswith((">>>", "...")):
+            plain.append(line)
+        else:
+            plain.append("".join(escaped(part) for part in re.split(r"(`[^`]*`)", line)))
+    if plain and what in ("attribute", "data", "property"):
+        plain[0] = plain[0].replace(":", COLON)
+    lines[:] = plain
+
+
+def in_table(line: str) -> bool:
+    """Whether it is a row of a table."""
+    return line.strip().startswith("|") and line.strip().endswith("|")
+
+
+def escaped(text: str) -> str:
+    """Text outside of backticks without markup."""
+    return text if text.startswith("`") else re.sub(r"([*|]|(?<=\w)_(?=\W|$))", r"\\\1", text)
+
+
+def with_colons(app: Any, what: str, name: str, value: object, options: Any, lines: list[str]) -> None:
+    """After napoleon."""
+    lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
 def to_pages(app: Any, name: str, source: list[str]) -> None:
@@ -66,4 +90,5 @@ def to_pages(app: Any, name: str, source: list[str]) -> None:
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon, which makes markup
+    app.connect("autodoc-process-docstring", with_colons, priority=600)
     app.connect("source-read", to_pages)
