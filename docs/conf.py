@@ -48,7 +48,7 @@ COLON = "\ue000"
 
 
 def as_rst(app: Any, what: str, name: str, value: object, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text: a star, a bar or a last underscore is no markup, and a table stays as it is."""
+    """Docstrings are plain text: stars, bars and last underscores are no markup; tables stay as they are."""
     plain = []
     for before, line in zip(["", *lines], lines, strict=False):
         if in_table(line):
