@@ -36,7 +36,8 @@ class Wrong(pv.Prior):
         self.constant = torch.ones(2)  # no buffer
 
     def forward(self) -> dist.TorchDistribution:
-        loc, scale = self.loc, self.log_scale.exp()
+        loc: Tensor = self.loc
+        scale = self.log_scale.exp()
         if self.fault == "detached":
             loc = loc.detach()
         if self.fault == "constant":
