@@ -79,7 +79,7 @@ def with_colons(app: Any, what: str, name: str, value: object, options: Any, lin
 
 def to_pages(app: Any, name: str, source: list[str]) -> None:
     """A folder is no page, and an experiment that has not been run has no picture."""
-    source[0] = source[0].replace("](notebooks/)", "](docs/index.md#learn)")
+    source[0] = source[0].replace("](notebooks/)", "](docs/index.md)")
     if name.startswith("experiments/"):
         folder = (ROOT / name).parent
         for image, path in re.findall(r"(!\[[^\]]*\]\(([^)]+)\))", source[0]):
