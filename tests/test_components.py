@@ -1,6 +1,5 @@
 """Laws that hold for every component of the registry."""
 
-import copy
 import itertools
 from collections.abc import Collection
 from typing import Any
@@ -12,6 +11,7 @@ from pyro.infer import SVI
 from scipy import stats
 from torch import Tensor, nn
 
+from pyro_vae import testing
 from pyro_vae.networks import MLP, in_bfloat16
 from pyro_vae.objectives import make_objective
 from tests.components import (
@@ -55,33 +55,20 @@ def value(role: str, name: str, num: int = 6) -> Tensor:
 @pytest.mark.parametrize(("role", "name"), ALL)
 @pytest.mark.parametrize("leading", [(), (6,), (2, 6)])
 def test_batch_and_event_shapes(role: str, name: str, leading: tuple[int, ...]) -> None:
-    distribution = make(role, name)(*condition(role, *leading))
     event = DATA_SHAPE if role == "likelihood" else (LATENT_DIM,)
     batch = () if role == "prior" else leading
-    assert distribution.batch_shape == batch
-    assert distribution.event_shape == event
-    assert distribution.sample((4,)).shape == (4, *batch, *event)
-    assert distribution.log_prob(distribution.sample((4,))).shape == (4, *batch)
+    testing.shapes_are_right(make(role, name), condition(role, *leading), batch, event)
 
 
 @pytest.mark.parametrize(("role", "name"), ALL)
 def test_gradient_reaches_every_parameter(role: str, name: str) -> None:
-    module = make(role, name)
-    log_prob = module(*condition(role, 6)).log_prob(value(role, name)).sum()
-    if list(module.parameters()):
-        log_prob.backward()
-    without = [key for key, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert without == []
+    testing.gradients_reach_parameters(make(role, name), condition(role, 6), value(role, name))
 
 
 @pytest.mark.parametrize(("role", "name"), [p for p in ALL if p.values[0] != "prior"])
 def test_leading_axes_equal_a_loop(role: str, name: str, float64: None) -> None:
-    module, (given,), x = make(role, name), condition(role, 2, 6), value(role, name)
-    together = module(given).log_prob(x)
-    loop = torch.stack(
-        [torch.stack([module(g).log_prob(v) for g, v in zip(row, x, strict=True)]) for row in given]
-    )
-    torch.testing.assert_close(together, loop, rtol=1e-12, atol=1e-12)
+    (given,), x = condition(role, 2, 6), value(role, name)
+    testing.leading_axes_equal_a_loop(make(role, name), given, x)
 
 
 @pytest.mark.parametrize(("role", "name"), ALL)
@@ -93,19 +80,17 @@ def test_state_dict_and_deep_copy(role: str, name: str) -> None:
         assert not torch.equal(other(*given).log_prob(x), expected)
     other.load_state_dict(module.state_dict())
     assert torch.equal(other(*given).log_prob(x), expected)
-    twin = copy.deepcopy(module)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(1)
-    assert torch.equal(twin(*given).log_prob(x), expected)
+    testing.survives_a_copy(module, given, x)
 
 
 @pytest.mark.parametrize(("role", "name"), ALL)
 def test_moves_to_another_dtype(role: str, name: str) -> None:
-    module = make(role, name).double()
-    distribution = module(*(part.double() for part in condition(role, 6)))
-    assert distribution.sample().dtype == torch.float64
-    assert distribution.log_prob(value(role, name).double()).dtype == torch.float64
+    testing.moves_to_float64(make(role, name), condition(role, 6), value(role, name))
+
+
+@pytest.mark.parametrize(("role", "name"), ALL)
+def test_draws_are_finite(role: str, name: str) -> None:
+    testing.draws_are_finite(make(role, name), condition(role, 6))
 
 
 def one_dimensional(role: str, name: str) -> Any:

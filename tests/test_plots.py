@@ -126,7 +126,7 @@ def test_differences_stand_row_by_row(tmp_path: Path, number: int) -> None:
     rows = axes.get_yticks()
     assert (np.diff(rows) > 0).all() and axes.get_ylim()[0] > axes.get_ylim()[1]  # downwards
     assert axes.get_xlabel().endswith("(nats per datum, paired 95 % interval)")
-    plots.save(figure, tmp_path / "differences.png")
+    plots.save(figure, str(tmp_path / "differences.png"))
     with Image.open(tmp_path / "differences.png") as picture:
         assert picture.size[0] > 500
 

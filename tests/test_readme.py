@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import pyro_vae as pv
+from pyro_vae import plots, testing
 from pyro_vae.cli.messages import subclasses
 from pyro_vae.cli.parser import PARTS, train_parser, with_defaults
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMANDS = ROOT / "docs/command_line.md"
-GUIDES = [README, *sorted(ROOT.glob("docs/*.md"))]
+GUIDES = [README, *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/how_to/*.md"))]
 
 
 def code_of(page: Path) -> list[str]:
@@ -77,7 +78,25 @@ def test_every_public_name_is_documented() -> None:
         assert text and len(text) > 20, name
 
 
-PAGES = [*GUIDES, *sorted(ROOT.glob("experiments/**/README.md")), *sorted(ROOT.glob("notebooks/*.ipynb"))]
+def test_every_public_name_is_in_the_reference_once() -> None:
+    text = "\n".join(page.read_text() for page in ROOT.glob("docs/api/*.md"))
+    listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted([*pv.__all__, *plots.__all__, *testing.__all__])
+
+
+def test_the_index_for_programs_lists_every_page() -> None:
+    listed = re.findall(r"\]\((\S+)\.html\)", (ROOT / "docs/llms.txt").read_text())
+    pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+    wanted = {str(page.relative_to(ROOT).with_suffix("")) for page in pages if page.stem != "index"}
+    assert {*listed} == wanted | {"experiments/README"} and len(listed) == len({*listed})
+
+
+PAGES = [
+    *GUIDES,
+    *sorted(ROOT.glob("docs/api/*.md")),
+    *sorted(ROOT.glob("experiments/**/README.md")),
+    *sorted(ROOT.glob("notebooks/*.ipynb")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -12,9 +12,9 @@ from pyro_vae.storage.files import write
 DPI = 150
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as a PNG, atomically."""
+def save(figure: Figure, path: Path | str) -> None:
+    """Write `figure` as a PNG into a file, a path or its name, atomically."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    write(path, buffer.getvalue())
+    write(Path(path), buffer.getvalue())
