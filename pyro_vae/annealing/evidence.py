@@ -58,6 +58,16 @@ class AnnealedEvidence(OverData):
         attempts = 0 if self.search is None else self.search.attempts
         return super().certificate(delta, shared_by=2**attempts * count("shared_by", shared_by))
 
+    def _quality(self) -> dict[str, str]:
+        poor = int((self.effective_sample_size < 2).sum())
+        rows = {
+            "chains each, temperatures": f"{self.num_chains}, {self.num_temperatures}",
+            "fewer than two effective chains": f"{poor} data",
+        }
+        if self.num_temperatures > 1:
+            rows["acceptance"] = f"{self.acceptance.mean():.2f}"
+        return rows
+
     def __repr__(self) -> str:
         moved = self.num_temperatures > 1
         acceptance = f", acceptance {self.acceptance.mean():.2f}" if moved else ""

@@ -14,7 +14,12 @@ DPI = 150
 
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` as a PNG, atomically."""
+    write(path, png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """`figure` as a PNG."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    write(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -9,6 +9,7 @@
     evaluation.json the same by `evaluate`, of the latest one
     per_datum.npz   ELBO and log p(x) of each datum, of the latest evaluation
     diagnosis.json  where the nats go, by `diagnose`
+    report.html     all that is known of the run on one page, by `report`
     figures/        pictures made by the other commands
     export/         encoder and decoder by `export`
 
@@ -39,6 +40,7 @@ OWNED = (
     "per_datum.npz",
     "metrics.csv",
     "history.png",
+    "report.html",
     "figures",
     "export",
     "checkpoints",
