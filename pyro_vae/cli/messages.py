@@ -40,10 +40,10 @@ WORDS = (
         r"(?:\w+: )?Importing '([\w.]+)' is not allowed, denied by.*",
         r"\1 is not part of a model, so it is not imported",
     ),
-    (r"report\.runs", r"RUN, the folder of a run"),
     (r"(?!compare)\b\w+\.run\b", r"RUN, the folder of a run"),
     (r"\b\w+\.file\b", r"FILE, of data"),
     (r"compare\.runs", r"RUN RUN, the folders of runs"),
+    (r"report\.runs", r"RUN, the folder of a run"),
 )
 
 

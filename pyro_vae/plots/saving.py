@@ -12,14 +12,14 @@ from pyro_vae.storage.files import write
 DPI = 150
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as a PNG, atomically."""
-    write(path, png(figure))
+def save(figure: Figure, path: Path, *, scale: float = 1.0) -> None:
+    """Write `figure` as a PNG, atomically; `scale` is that of its dots per inch."""
+    write(path, png(figure, scale=scale))
 
 
-def png(figure: Figure) -> bytes:
-    """`figure` as a PNG."""
+def png(figure: Figure, *, scale: float = 1.0) -> bytes:
+    """`figure` as a PNG; `scale` is that of its dots per inch."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=scale * DPI, bbox_inches="tight")
     return buffer.getvalue()
