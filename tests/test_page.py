@@ -448,7 +448,7 @@ document.title = before === bytes() ? "the same" : "another picture";
 def test_the_most_active_axes_come_first(diagnosed: Path) -> None:
     vae, data = pv.load(diagnosed).vae, pv.Digits()
     scales = torch.tensor([0.1, 3.0, 1.0])
-    vae.encode = lambda x: scales * torch.randn(len(x), 3)
+    vae.encode = lambda x: scales * torch.randn(len(x), 3)  # type: ignore[method-assign]
     assert looking.active_axes(vae, data) == [1, 2, 0]
     assert looking.active_axes(vae, None) == [1, 2, 0]
     assert looking.two_axes(vae, data) == (1, 2)

@@ -130,6 +130,7 @@ def scatter(
     axes = figure.subplots()
     _scatter(axes, codes, labels)
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", title=title)
+    axes.set_adjustable("datalim")  # an axis that is not active would leave a strip
     axes.title.set_fontsize(10)
     return figure
 
