@@ -74,9 +74,9 @@ def test_estimates_show_mean_errors_and_certificate(small: tuple[pv.VAE, torch.T
     assert rows_of(annealed)["acceptance"] == [f"{annealed.acceptance.mean():.2f}"]
     few = rows_of(annealed)["fewer than two effective chains"]
     assert few == [f"{int((annealed.effective_sample_size < 2).sum())} data"]
-    auto = pv.auto_log_evidence(vae.model, vae.guide, x, num_particles=500, budget=1.0)
+    auto = pv.auto_log_evidence(vae.model, vae.guide, x[:2], num_particles=500, budget=1.0)
     number = int(auto.annealed.sum())
-    assert rows_of(auto)["by 500 draws from a local proposal"] == [f"{8 - number} data"]
+    assert rows_of(auto)["by 500 draws from a local proposal"] == [f"{2 - number} data"]
     bound = pv.elbo(vae.model, vae.guide, x)
     means = [f"{float(part.mean()):.3f}" for part in (bound.elbo, bound.reconstruction, bound.kl)]
     assert rows_of(bound)["mean"] == [*means, "8"]
