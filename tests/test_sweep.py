@@ -366,10 +366,10 @@ def test_ctrl_c_leaves_the_trial_to_be_gone_on_with(
 
     study, run_epoch = {**RANDOM, "train": {**TRAIN, "epochs": 3}, "trials": 1}, Loop.run_epoch
 
-    def interrupted(self: Loop) -> None:
+    def interrupted(self: Loop) -> Any:
         if len(self.trainer.history.epochs) == 2:
             raise KeyboardInterrupt
-        run_epoch(self)
+        return run_epoch(self)
 
     monkeypatch.setattr(Loop, "run_epoch", interrupted)
     status, _, err = pyro_vae("sweep", written(study))

@@ -46,14 +46,9 @@ class Training:
         Raises:
             InputError: where they cannot be used.
         """
-        draws("particles", settings.particles)
-        if settings.num_data is not None:
-            count("num_data", settings.num_data)
+        check_numbers(settings)
         options, vae = options_for_fit(settings), model_of(settings, data)
-        # beside those that the data give anyway, which are refused where nothing names them
-        given = dict.fromkeys((*data.given, *vae.conditions))
-        given.pop(settings.weight, None)
-        return cls(settings, data.giving(*given), vae, options)
+        return cls(settings, as_trained(data, vae, settings), vae, options)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -61,8 +56,8 @@ class Training:
         return options_of(self.settings)
 
     def epochs_before(self, folder: Path) -> int:
-        """How many epochs the run in a folder has trained, refused where it is another: `_epochs_before`."""
-        return _epochs_before(folder, self.configuration, self.settings)
+        """How many epochs the run in a folder has trained, refused where it is another one."""
+        return epochs_before(folder, self.configuration, self.settings)
 
     def run(
         self,
@@ -82,27 +77,23 @@ class Training:
             callbacks: As of `fit`.
             progress: As of `fit`.
         """
-        text, configuration = text_of(self.settings), self.configuration
+        text, about = text_of(self.settings), about_of(self.settings, self.data)
 
         def start() -> None:
             if not going_on:  # only now, so that bad input never costs the run that is overwritten
                 Run.create(folder, text, overwrite=self.settings.overwrite)
             if on_start is not None:
                 on_start()
-            remember(named_in(configuration))
+            remember(named_in(about["configuration"]))
 
-        def note(_: object, history: History) -> None:
-            if going_on and Run(folder).config.read_text() != text:
-                write(Run(folder).config, text.encode())  # with the new budget
-            _write_history(Run(folder), history)
-
+        note = noting(folder, text)
         history = fit(
             self.vae,
             self.data,
             **self.options,
             checkpoints=folder / "checkpoints",
             resume=going_on,
-            about={"configuration": configuration, "data": DataFacts.of(self.data).plain()},
+            about=about,
             on_start=start,
             callbacks=[note, *callbacks],
             progress=progress,
@@ -112,7 +103,7 @@ class Training:
 
     def finish(self, run: Run, history: History) -> dict[str, Any]:
         """The results of a run, written into its folder: summary.json, per_datum.npz and history.png."""
-        return _finish(run, self.vae, self.data, history, self.settings, self.configuration)
+        return finish(run, self.vae, self.data, history, self.settings, self.configuration)
 
 
 def train(settings: Namespace, resume: Path | None = None) -> int:
@@ -127,12 +118,29 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
     if data.columns:
         print(Schema(data.columns), end="\n\n")
     if resume is None and data.form.name != data.first_form.name:
-        _announce(data, settings)
+        announce(data, settings)
     with Run.written(resume or settings.out, data.name) as folder:
         return _trained(training, folder, going_on=resume is not None)
 
 
-def _announce(data: Dataset, settings: Namespace) -> None:
+def check_numbers(settings: Namespace) -> None:
+    """Refuse bad numbers of the evaluation before the training."""
+    draws("particles", settings.particles)
+    if settings.num_data is not None:
+        count("num_data", settings.num_data)
+
+
+def as_trained(data: Dataset, vae: JointProgram, settings: Namespace) -> Dataset:
+    """The data, giving what the model depends on.
+
+    Beside those fields that the data give anyway, which are refused where nothing names them.
+    """
+    given = dict.fromkeys((*data.given, *vae.conditions))
+    given.pop(settings.weight, None)
+    return data.giving(*given)
+
+
+def announce(data: Dataset, settings: Namespace) -> None:
     """Say which form the likelihood has chosen."""
     low, high = data.raw.ends
     bits = data.form.name == "Dynamic" and data.raw.whole
@@ -163,7 +171,6 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
                 file=sys.stderr,
             )
         print(reports.table(training.finish(Run(folder), history), folder))
-        _draw(Run(folder), training)
     except KeyboardInterrupt:
         if not started:
             raise
@@ -173,7 +180,24 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     return 0
 
 
-def _epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
+def about_of(settings: Namespace, data: Dataset) -> dict[str, Any]:
+    """What is kept in each checkpoint."""
+    return {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
+
+
+def noting(folder: Path, text: str) -> Callable[[object, History], None]:
+    """Writes metrics.csv of all epochs so far, and config.yaml where its budget is a new one."""
+
+    def note(_: object, history: History) -> None:
+        run = Run(folder)
+        if run.config.read_text() != text:
+            write(run.config, text.encode())
+        run.write_metrics(Epoch._fields, history.epochs)
+
+    return note
+
+
+def epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
     """How many epochs a run has trained.
 
     Raises:
@@ -193,7 +217,7 @@ def _epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -
     return epochs
 
 
-def _finish(
+def finish(
     run: Run,
     vae: JointProgram,
     data: Dataset,
@@ -201,7 +225,7 @@ def _finish(
     settings: Namespace,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The summary, which is returned, and its picture."""
+    """The summary, which is returned, and the pictures."""
     columns = {name: history.column(name) for name in Epoch._fields}
     plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
     split = reports.held_out(data)
@@ -221,12 +245,12 @@ def _finish(
     content = {**reports.summary(vae, data, history, evaluated.content), **belongs_to}
     run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
     run.write_json("summary.json", content)
+    _draw(run, vae, data, settings.seed)
     return content
 
 
-def _draw(run: Run, training: Training) -> None:
+def _draw(run: Run, vae: JointProgram, data: Dataset, seed: int) -> None:
     """Samples and reconstructions among the figures, of a model that has them; an error costs no run."""
-    vae, data = training.vae, training.data
     if data.columns:
         return
     makers = {
@@ -235,7 +259,7 @@ def _draw(run: Run, training: Training) -> None:
     }
     for name, make in makers.items():
         try:
-            with own_randomness(training.settings.seed, vae.device):
+            with own_randomness(seed, vae.device):
                 plots.save(make(), run.figures / f"{name}.png", scale=_SCALE)
         except InputError:  # a program that cannot
             continue
@@ -245,8 +269,3 @@ def _draw(run: Run, training: Training) -> None:
 
 #: Pictures drawn, and data reconstructed; and dots per inch, so that both take a quarter of a second.
 _SAMPLES, _RECONSTRUCTED, _SCALE = 64, 20, 2 / 3
-
-
-def _write_history(run: Run, history: History) -> None:
-    """metrics.csv of all epochs so far."""
-    run.write_metrics(Epoch._fields, history.epochs)
