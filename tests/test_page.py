@@ -272,6 +272,13 @@ def test_runs_stand_side_by_side_by_model(pyro_vae: Run, diagnosed: Path) -> Non
     assert headings[:3] == ["a (seed 0)", "b (seed 1)", "wide (seed 0)"]
     example = "a (seed 0, as an example of 2 seeds)"
     assert headings.count(example) == sum(section.once for section in SECTIONS)
+    for name, seed in (("a", 0), ("b", 1)):
+        shutil.copytree(name, f"seeds/seed-{seed}")
+    assert pyro_vae("report", "seeds")[1].strip() == "seeds/report.html"
+    assert checked(Path("seeds/report.html")).text("h3")[:2] == [
+        "seeds/seed-0 (seed 0)",
+        "seeds/seed-1 (seed 1)",
+    ]
     assert pyro_vae("report", "a", diagnosed)[0] == 0
     (reason,) = [text for text in checked(Path("report.html")).absent if "on other data than a" in text]
     assert "expected num_data 300, got 20: use pyro-vae evaluate" in reason

@@ -14,7 +14,7 @@ from pyro_vae.errors import InputError, one_line, seed_number
 from pyro_vae.pages.page import page
 from pyro_vae.pages.subject import Subject
 from pyro_vae.storage.files import load_arrays, read_json, read_text, read_yaml, write
-from pyro_vae.storage.runs import Run
+from pyro_vae.storage.runs import Run, runs_in
 from pyro_vae.training import Epoch
 
 T = TypeVar("T")
@@ -29,7 +29,8 @@ def report(runs: list[Path], *, out: Path | None, seed: int, device: str) -> Non
     some ten seconds.
 
     Args:
-        runs: Folders of the runs; those that differ in their seed only stand together.
+        runs: Folders of the runs, or of several seeds, as `train --seeds` makes it; those that differ in
+            their seed only stand together.
         out: File of the page; by default report.html in the folder of the run, or of several in this one.
         seed: Of all draws.
         device: Where to compute; `auto` takes a GPU where there is one.
@@ -38,7 +39,7 @@ def report(runs: list[Path], *, out: Path | None, seed: int, device: str) -> Non
     if path.suffix != ".html":
         raise InputError(f"--out expects a .html file, got {path}")
     seed_number(seed)
-    subjects = [subject_of(folder, device) for folder in runs]
+    subjects = [subject_of(folder, device) for run in runs for folder in runs_in(run)]
     write(path, page(subjects, seed=seed).encode())
     print(path)
 

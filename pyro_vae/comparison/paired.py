@@ -15,7 +15,7 @@ from pyro_vae.comparison.reading import SAME, Result, read
 from pyro_vae.comparison.seeds import Difference, Spread, difference_over_seeds
 from pyro_vae.comparison.table import ComparedRun, Comparison, Verdict, name_of
 from pyro_vae.errors import InputError
-from pyro_vae.storage.runs import of_seed, seeds_in
+from pyro_vae.storage.runs import runs_in
 
 Reference = Literal["first", "best"]
 
@@ -120,8 +120,7 @@ def _error(values: np.ndarray) -> float:
 def _different(folders: Iterable[str | Path]) -> list[Path]:
     """The folders, refused where they are fewer than two or one is given twice."""
     given = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    seeds = {path: seeds_in(path) for path in given}
-    paths = [each for path in given for each in [of_seed(path, seed) for seed in seeds[path]] or [path]]
+    paths = [each for path in given for each in runs_in(path)]
     if len(paths) < 2:
         got = ", ".join(map(str, paths)) or "none"
         raise InputError(

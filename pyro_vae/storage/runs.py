@@ -195,6 +195,11 @@ def seeds_in(folder: Path) -> list[int]:
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The runs that lie in a folder of several seeds; of any other the folder itself."""
+    return [of_seed(folder, seed) for seed in seeds_in(folder)] or [folder]
+
+
 def _reserved(parent: Path, name: str) -> Path:
     """The first of NAME-1, NAME-2, … in a folder that was not there, made by this call."""
     for number in numbers(1):
