@@ -1,6 +1,7 @@
 """The page on a run: whole, without anything from elsewhere, escaped, and with what it says true."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -61,6 +62,9 @@ def checked(path: Path) -> Page:
     assert not re.search(r"https?:|url\(|@import|//cdn", text)
     policy = next(each["content"] for each in page.all("meta") if "http-equiv" in each)
     assert policy.startswith("default-src 'none'; img-src data:;")
+    (own,) = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
     assert any(each.get("name") == "viewport" for each in page.all("meta"))
     assert all(words in text for words in ("@media print", "prefers-color-scheme: dark", "max-width: 40rem"))
     return page
