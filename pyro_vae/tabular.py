@@ -32,18 +32,18 @@ def formatted(rows: Rows, format: Format) -> str:
 
 def _markdown(rows: Rows) -> str:
     heading, *others = ([cell.replace("|", "\\|") for cell in row] for row in rows)
-    rule = ["---" if left else "---:" for left in _left(rows)]
+    rule = ["---" if left else "---:" for left in left_columns(rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heading, rule, *others)) + "\n"
 
 
 def _latex(rows: Rows) -> str:
     heading, *others = (" & ".join(map(_escaped, row)) + r" \\" for row in rows)
-    columns = "".join("l" if left else "r" for left in _left(rows))
+    columns = "".join("l" if left else "r" for left in left_columns(rows))
     body = "\n".join([r"\toprule", heading, r"\midrule", *others, r"\bottomrule"])
     return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
-def _left(rows: Rows) -> list[bool]:
+def left_columns(rows: Rows) -> list[bool]:
     """Which columns are of words."""
     columns = list(zip(*rows[1:], strict=True))
     return [not n or any(re.match(r"[^\W\d]", cell) for cell in column) for n, column in enumerate(columns)]

@@ -37,7 +37,8 @@ def test_train_leaves_a_run_folder(pyro_vae: Run) -> None:
     run = Path("runs/Digits-1")
     assert status == 0
     found = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    expected = ["checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", "history.png", "metrics.csv"]
+    pictures = ["figures/reconstructions.png", "figures/samples.png", "history.png"]
+    expected = ["checkpoints/best.pt", "checkpoints/last.pt", "config.yaml", *pictures, "metrics.csv"]
     assert found == [*expected, "per_datum.npz", "summary.json"]
     rows = read_csv(run / "metrics.csv")
     assert [row["step"] for row in rows] == ["13", "26", "39"]

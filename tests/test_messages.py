@@ -32,6 +32,7 @@ CASES: dict[int, tuple[tuple[str, ...], str]] = {
     12: (("scatter",), "the following arguments are required: RUN, the folder of a run"),
     13: (("encode", "run"), "the following arguments are required: FILE, of data"),
     14: (("compare",), "the following arguments are required: RUN RUN, the folders of runs"),
+    15: (("report",), "the following arguments are required: RUN, the folder of a run"),
 }
 
 

@@ -67,6 +67,14 @@ class AutoEvidence(OverData):
         """What gave the number of each datum: "local" or "annealed"."""
         return ["annealed" if each else "local" for each in self.annealed.tolist()]
 
+    def _quality(self) -> dict[str, str]:
+        number, total = int(self.annealed.sum()), len(self.estimate)
+        rows = {f"by {self.num_particles} draws from a local proposal": f"{total - number} data"}
+        if number:
+            way = f"{self.num_chains} chains, {self.num_temperatures} temperatures"
+            rows[f"by annealing, {way}"] = f"{number} data"
+        return rows
+
     def __repr__(self) -> str:
         number, total = int(self.annealed.sum()), len(self.estimate)
         how = f"{total - number} of {total} data by {self.num_particles} draws each from a local proposal"

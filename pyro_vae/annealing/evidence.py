@@ -46,6 +46,16 @@ class AnnealedEvidence(OverData):
         """k, the rounds that counted when they were run; 0 where T was given."""
         return 0 if self.search is None else self.search.attempts
 
+    def _quality(self) -> dict[str, str]:
+        poor = int((self.effective_sample_size < 2).sum())
+        rows = {
+            "chains each, temperatures": f"{self.num_chains}, {self.num_temperatures}",
+            "fewer than two effective chains": f"{poor} data",
+        }
+        if self.num_temperatures > 1:
+            rows["acceptance"] = f"{self.acceptance.mean():.2f}"
+        return rows
+
     def __repr__(self) -> str:
         moved = self.num_temperatures > 1
         acceptance = f", acceptance {self.acceptance.mean():.2f}" if moved else ""

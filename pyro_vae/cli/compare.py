@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from pyro_vae import comparison, plots
 from pyro_vae.cli.common import table_alone
 from pyro_vae.errors import InputError
+from pyro_vae.pages import looking
 from pyro_vae.storage.files import write
 from pyro_vae.tabular import Format
 
@@ -40,19 +39,5 @@ def compare(runs: list[Path], *, reference: comparison.Reference, format: Format
             if (out / name).exists():
                 print(f"replacing the earlier {out / name}")
         write(out / "comparison.csv", found.csv().encode())
-        plots.save(_picture(found), out / "comparison.png")
+        plots.save(looking.differences(found), out / "comparison.png")
         print(out / "comparison.csv", out / "comparison.png", sep="\n")
-
-
-def _picture(found: comparison.Comparison) -> Figure:
-    runs = found.runs
-    base = next(run.log_evidence for run in runs if run.verdict == "reference")
-    return plots.differences(
-        [f"{run.name}\n{comparison.options_in_words(run.options)}" for run in runs],
-        [run.difference for run in runs],
-        [run.interval for run in runs],
-        [run.verdict for run in runs],
-        members=[[value - base for value in run.of_members] for run in runs],
-        reference=found.reference,
-        units=found.units,
-    )

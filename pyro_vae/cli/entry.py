@@ -22,11 +22,13 @@ from pyro_vae.cli.parser import (
     compare_parser,
     going_on,
     own_modules,
+    report_parser,
     settings_of,
     train_parser,
     with_defaults,
 )
 from pyro_vae.cli.pictures import interpolate, reconstruct, sample, scatter, traverse
+from pyro_vae.cli.report import report
 from pyro_vae.cli.sweep import sweep
 from pyro_vae.cli.train import train
 from pyro_vae.cli.train_seeds import train_seeds
@@ -52,7 +54,7 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 
 #: All commands but `train`.
-OTHERS: dict[str, Callable[..., None]] = {**VERBS, "compare": compare, "sweep": sweep}
+OTHERS: dict[str, Callable[..., None]] = {**VERBS, "report": report, "compare": compare, "sweep": sweep}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,6 +156,8 @@ def _verb_parser(name: str, verb: Callable[..., None]) -> Parser:
     """The options of a command other than `train`."""
     if verb is compare:
         return compare_parser(_description(verb))
+    if verb is report:
+        return report_parser(_description(verb), _TRUST)
     parser = Parser(description=_description(verb), usage=_usage(name, verb), epilog=_TRUST)
     parser.add_function_arguments(verb, nested_key=None, as_positional=True, skip={"data"})
     if "data" in inspect.signature(verb).parameters:

@@ -17,8 +17,10 @@ from pyro_vae.cli.trust import safe_path
 from pyro_vae.data import DataFacts, Dataset, Table
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.likelihoods import Likelihood
+from pyro_vae.markup import table
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
+from pyro_vae.reports.tables import fact_rows
 from pyro_vae.storage.checkpoints import check_settings, load_parameters
 from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.hashing import fingerprint_of
@@ -88,6 +90,13 @@ class TrainedRun:
         )
         return data
 
+    def data_at_hand(self) -> Dataset | None:
+        """The same; None where they are not where they were, or are others."""
+        try:
+            return self.data()
+        except (InputError, OSError):
+            return None
+
     def like(self, data: Dataset) -> Dataset:
         """New data, refused where they are of another form than those of the training.
 
@@ -124,6 +133,16 @@ class TrainedRun:
         """The numbers at the end of the training, those of summary.json; None before it has ended."""
         path = self.run.folder / "summary.json"
         return dict(read_json(read_text(path))) if path.exists() else None
+
+    def _repr_html_(self) -> str:
+        """Its parts and, of a training that has ended, its results as a table."""
+        facts = {"folder": str(self.run.folder), "data": f"{self.facts.name}, {self.facts.protocol}"}
+        names = ("program", "prior", "likelihood", "posterior", "network", "seed")
+        facts |= {name: str(self.config[name]).rpartition(".")[2] for name in names if name in self.config}
+        facts["parameters"] = f"{sum(each.numel() for each in self.vae.parameters()):,}"
+        if self.summary is not None:
+            facts |= {name: " ".join(text.split()) for name, text in fact_rows(self.summary).items()}
+        return table([["", repr(self)], *map(list, facts.items())], "")
 
     def __repr__(self) -> str:
         return (

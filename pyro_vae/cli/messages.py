@@ -43,6 +43,7 @@ WORDS = (
     (r"(?!compare)\b\w+\.run\b", r"RUN, the folder of a run"),
     (r"\b\w+\.file\b", r"FILE, of data"),
     (r"compare\.runs", r"RUN RUN, the folders of runs"),
+    (r"report\.runs", r"RUN, the folder of a run"),
 )
 
 

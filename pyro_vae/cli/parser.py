@@ -197,6 +197,20 @@ def compare_parser(description: str) -> Parser:
     return parser
 
 
+def report_parser(description: str, epilog: str) -> Parser:
+    """The options of `pyro-vae report`, by hand as those of `compare`."""
+    usage = "pyro-vae report RUN [RUN ...] [options]"
+    parser = Parser(description=description, usage=usage, epilog=epilog)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="Folders of one run or several.")
+    where = "File of the page; by default report.html in the folder of the run, or of several in this one."
+    parser.add_argument("--out", type=Path | None, help=where)
+    parser.add_argument("--seed", type=int, default=0, help="Of all draws.")
+    parser.add_argument(
+        "--device", type=str, default="auto", help="Where to compute; auto takes a GPU where there is one."
+    )
+    return parser
+
+
 #: Options of `train` that may be given with --resume; all others are those of the run.
 RESUMABLE = ("epochs", "steps", "patience", "particles", "num_data", "device")
 

@@ -1,26 +1,17 @@
 """Pictures of a trained run."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from pyro_vae import plots, reports
+from pyro_vae import plots
 from pyro_vae.cli.loading import TrainedRun, load
-from pyro_vae.cli.samples import check_pictures, sample_table
+from pyro_vae.cli.samples import sample_table
+from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, count, seed_number
-from pyro_vae.progress import progress_bar
+from pyro_vae.pages import looking
 from pyro_vae.storage.runs import Run
-from pyro_vae.vae import check_latent_axes
-
-_VALUES_AT_ONCE = 2**19
-
-
-#: Pictures in a row of one class.
-_PER_CLASS = 10
 
 
 def sample(
@@ -52,43 +43,16 @@ def sample(
     torch.manual_seed(seed_number(seed))
     if opened.facts.columns:
         return sample_table(opened, num, out)
-    what = "x ~ p(x|z)" if draws else "means of p(x|z)"
-    names = _conditions(opened)
-    if not names:
-        if given:
-            opened.vae.check_given(given)
-        pictures = opened.vae.sample(num, mean=not draws)
-        figure = plots.images(pictures, title=f"{what}, z ~ p(z)")
-    else:
-        beside, columns, words = _classes(opened, num, given)
-        num = len(next(iter(beside.values())))
-        pictures = opened.vae.sample(num, mean=not draws, given=beside)  # type: ignore[call-arg]
-        figure = plots.images(pictures, columns=columns, title=f"{what}, z ~ p(z), given {words}")
+    figure = looking.samples(opened.vae, opened.facts, num, draws=draws, given=given)
     save_picture(opened.run, "samples", figure, out)
-
-
-def _classes(
-    opened: TrainedRun, num: int, given: dict[str, int | float] | None
-) -> tuple[dict[str, Tensor], int, str]:
-    """What is given with each picture, pictures in a row, and both in words: a row for each class."""
-    names = _conditions(opened)
-    if given:
-        opened.vae.check_given(given)
-        beside = {name: torch.full((count("num", num),), given[name]) for name in names}
-        return beside, _PER_CLASS, ", ".join(f"{name} {given[name]:g}" for name in names)
-    classes = opened.facts.field_kinds[names[0]].classes
-    if len(names) > 1 or classes is None:
-        raise InputError(
-            f"the model depends on {', '.join(names)}, which is not one label: say which, as --given."
-            f"{names[0]} VALUE for each"
-        )
-    return {names[0]: torch.arange(classes).repeat_interleave(_PER_CLASS)}, _PER_CLASS, f"each {names[0]}"
 
 
 def reconstruct(
     run: Path, *, num: int = 50, out: Path | None = None, seed: int = 0, device: str = "auto"
 ) -> None:
     """Test data over their reconstructions (validation or training data where there is no test split).
+
+    Of grey levels that the model sees as bits, the levels stand above the bits.
 
     Args:
         run: Folder of the run.
@@ -98,18 +62,17 @@ def reconstruct(
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened = load(run, device=device)
-    check_pictures(opened)
-    data, vae = opened.data(), opened.vae
-    batch = vae.place(getattr(data, reports.held_out(data)).subset(num).take())
+    looking.check_pictures(opened.facts)
+    data = opened.data()
     torch.manual_seed(seed_number(seed))
-    figure = plots.reconstructions(batch.x, batch.offer(vae.reconstruct))
+    figure = looking.reconstructions(opened.vae, data, num)
     save_picture(opened.run, "reconstructions", figure, out)
 
 
 def traverse(
     run: Path,
     *,
-    axes: tuple[int, int] = (0, 1),
+    axes: tuple[int, int] | None = None,
     num: int = 20,
     given: dict[str, int | float] | None = None,
     out: Path | None = None,
@@ -124,7 +87,7 @@ def traverse(
 
     Args:
         run: Folder of the run.
-        axes: The two latent axes, counted from 0.
+        axes: The two latent axes, counted from 0; by default those whose codes vary most over the data.
         num: Pictures along each.
         given: What the model depends on beside x, by name, as --given.label 3.
         out: File of the picture; by default plane.png among the figures of the run.
@@ -132,23 +95,21 @@ def traverse(
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened = load(run, device=device)
-    vae, codes = opened.vae, None
     beside = _all_given(opened, given)
+    if opened.vae.code_prior(**opened.vae.given_for_all(2, beside)) is None:
+        data: Dataset | None = opened.data()
+    else:
+        data = opened.data_at_hand() if axes is None else None
     torch.manual_seed(seed_number(seed))
-    if beside:
-        codes = _draws_of_codes(vae, 10_000, beside)
-    elif vae.code_prior() is None:
-        codes = vae.encode(vae.place(opened.data().train.subset(10_000).batch()))
-    z, across, down = vae.latent_plane(axes, num=num, codes=codes)
-    pictures = _in_parts(lambda rows: _decoded(vae, rows, beside), z, opened.facts.data_shape.numel())
-    figure = plots.plane(pictures, across.tolist(), down.tolist(), _names(axes))
+    axes = axes or looking.two_axes(opened.vae, data, beside)
+    figure = looking.plane(opened.vae, data, axes, num, beside)
     save_picture(opened.run, "plane", figure, out)
 
 
 def scatter(
     run: Path,
     *,
-    axes: tuple[int, int] = (0, 1),
+    axes: tuple[int, int] | None = None,
     num: int = 5000,
     out: Path | None = None,
     seed: int = 0,
@@ -161,24 +122,16 @@ def scatter(
 
     Args:
         run: Folder of the run.
-        axes: The two latent axes, counted from 0.
+        axes: The two latent axes, counted from 0; by default those whose codes vary most over the data.
         num: Number of data, by a fixed choice.
         out: File of the picture; by default scatter.png among the figures of the run.
         seed: Of the draws, where the mean of q(z|x) is by draws.
         device: Where to compute; `auto` takes a GPU where there is one.
     """
     opened = load(run, device=device)
-    data, vae = opened.data(), opened.vae
-    part = getattr(data, reports.held_out(data)).subset(num)
+    data = opened.data()
     torch.manual_seed(seed_number(seed))
-    size = data.data_shape.numel()
-    codes = _in_parts(
-        lambda rows: vae.place(part.take(rows)).offer(vae.encode), torch.arange(len(part)), size
-    )
-    check_latent_axes(axes, codes.shape[1])
-    title = f"codes of {len(part)} {reports.held_out(data)} data"
-    figure = plots.scatter(codes[:, list(axes)], part.labels, names=_names(axes), title=title)
-    save_picture(opened.run, "scatter", figure, out)
+    save_picture(opened.run, "scatter", looking.scatter(opened.vae, data, axes, num), out)
 
 
 def interpolate(
@@ -211,32 +164,16 @@ def interpolate(
     count("steps", steps)
     opened = load(run, device=device)
     beside = _all_given(opened, given)
-    vae = opened.vae
+    data = None if draws else opened.data()
     torch.manual_seed(seed_number(seed))
-    if draws:
-        ends = _draws_of_codes(vae, 2 * num, beside)
-    else:
-        data = opened.data()
-        ends = vae.place(getattr(data, reports.held_out(data)).subset(2 * num).take()).offer(vae.encode)
-        if len(ends) < 2 * num:
-            raise InputError(f"expected {2 * num} data for {num} rows, got {len(ends)}: lower --num")
-    weights = torch.linspace(0, 1, steps, dtype=ends.dtype, device=ends.device)[:, None]
-    z = torch.lerp(ends[0::2, None], ends[1::2, None], weights).flatten(0, 1)
-    figure = plots.images(
-        _decoded(vae, z, beside), columns=steps, title="means of p(x|z) on lines between two codes"
-    )
+    figure = looking.interpolations(opened.vae, data, num, steps, draws=draws, given=beside)
     save_picture(opened.run, "interpolations", figure, out)
-
-
-def _conditions(opened: TrainedRun) -> tuple[str, ...]:
-    """What a picture of the model depends on beside its code."""
-    return (*opened.vae.conditions, *opened.vae.optional)
 
 
 def _all_given(opened: TrainedRun, given: dict[str, int | float] | None) -> dict[str, int | float]:
     """What is given with all pictures: all that the model depends on, and nothing else."""
-    check_pictures(opened)
-    names = _conditions(opened)
+    looking.check_pictures(opened.facts)
+    names = looking.conditions(opened.vae)
     if set(names) != set(given or {}):
         which = ", ".join(f"--given.{name} VALUE" for name in names) or "leave out --given"
         raise InputError(
@@ -244,36 +181,6 @@ def _all_given(opened: TrainedRun, given: dict[str, int | float] | None) -> dict
             f"{', '.join(given or {}) or 'nothing'}: {which}"
         )
     return given or {}
-
-
-def _draws_of_codes(vae: Any, num: int, given: dict[str, int | float]) -> Tensor:
-    """Draws from p(z), given something: (num, L)."""
-    pz = vae.code_prior(**vae.given_for_all(num, given))
-    if pz is None:
-        raise InputError(f"{type(vae).__name__} has no p(z) to draw from: leave out --draws")
-    drawn: Tensor = pz.sample() if pz.batch_shape else pz.sample((num,))
-    return drawn
-
-
-def _decoded(vae: Any, z: Tensor, given: dict[str, int | float]) -> Tensor:
-    """The means of p(x|z), given something."""
-    decoded: Tensor = vae.decode(z, **vae.given_for_all(len(z), given))
-    return decoded
-
-
-def _in_parts(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
-    """The function of all rows, a few at a time, with a bar; `size` values come of each, or make it."""
-    parts = rows.split(max(1, min(1000, _VALUES_AT_ONCE // size)))
-    with progress_bar(total=len(rows), unit="picture") as bar:
-        done = []
-        for part in parts:
-            done.append(function(part))
-            bar.update(len(part))
-    return torch.cat(done)
-
-
-def _names(axes: tuple[int, int]) -> tuple[str, str]:
-    return f"$z_{{{axes[0]}}}$", f"$z_{{{axes[1]}}}$"
 
 
 def save_picture(run: Run, name: str, figure: Figure, out: Path | None = None) -> None:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import torch
-
 from pyro_vae import plots
 from pyro_vae.cli.loading import TrainedRun
 from pyro_vae.columns import words_of
 from pyro_vae.data.cells import write_cells
 from pyro_vae.errors import InputError, count
+from pyro_vae.pages import looking
 from pyro_vae.storage.files import write
 
 #: Rows drawn for a picture.
@@ -28,32 +27,9 @@ def sample_table(opened: TrainedRun, num: int, out: Path | None) -> None:
     write(path, write_cells([column.name for column in columns], rows))
     print(path)
     if out is None:
-        data = _training_data(opened)
-        for name, figure in {
-            "marginals": plots.marginals(draws, columns, data),
-            "pairs": plots.pairs(draws, columns, data),
-        }.items():
-            if name == "marginals" or len(columns) > 1:
+        marginals, pairs = looking.figures_of_rows(draws, columns, opened.data_at_hand())
+        for name, figure in {"marginals": marginals, "pairs": pairs}.items():
+            if figure is not None:
                 picture = opened.run.figures / f"{name}.png"
                 plots.save(figure, picture)
                 print(picture)
-
-
-def _training_data(opened: TrainedRun) -> torch.Tensor | None:
-    """X of the training data; None where they are not where they were."""
-    try:
-        return opened.data().train.batch()
-    except (InputError, OSError):
-        return None
-
-
-def check_pictures(opened: TrainedRun) -> None:
-    """Refuse a table, whose rows are no pictures.
-
-    Raises:
-        InputError: with what there is instead.
-    """
-    if opened.facts.columns:
-        raise InputError(
-            "expected a run on pictures, got one on a table: see pyro-vae sample, which draws rows"
-        )

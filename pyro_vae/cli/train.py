@@ -3,6 +3,7 @@
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from pyro_vae.cli.loading import data_of, model_of, options_for_fit
 from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import DataFacts, Dataset
-from pyro_vae.errors import InputError, count, draws
+from pyro_vae.errors import InputError, count, draws, one_line
+from pyro_vae.pages import looking
+from pyro_vae.randomness import own_randomness
 from pyro_vae.storage.files import write
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
@@ -222,7 +225,7 @@ def finish(
     settings: Namespace,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The summary, which is returned, and its picture."""
+    """The summary, which is returned, and the pictures."""
     columns = {name: history.column(name) for name in Epoch._fields}
     plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
     split = reports.held_out(data)
@@ -242,4 +245,27 @@ def finish(
     content = {**reports.summary(vae, data, history, evaluated.content), **belongs_to}
     run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
     run.write_json("summary.json", content)
+    _draw(run, vae, data, settings.seed)
     return content
+
+
+def _draw(run: Run, vae: JointProgram, data: Dataset, seed: int) -> None:
+    """Samples and reconstructions among the figures, of a model that has them; an error costs no run."""
+    if data.columns:
+        return
+    makers = {
+        "samples": lambda: looking.samples(vae, DataFacts.of(data), _SAMPLES),
+        "reconstructions": lambda: looking.reconstructions(vae, data, _RECONSTRUCTED),
+    }
+    for name, make in makers.items():
+        try:
+            with own_randomness(seed, vae.device):
+                plots.save(make(), run.figures / f"{name}.png", scale=_SCALE)
+        except InputError:  # a program that cannot
+            continue
+        except Exception as error:
+            warnings.warn(f"no picture of {name}: {type(error).__name__}: {one_line(error)}", stacklevel=2)
+
+
+#: Pictures drawn, and data reconstructed; and dots per inch, so that both take a quarter of a second.
+_SAMPLES, _RECONSTRUCTED, _SCALE = 64, 20, 2 / 3

@@ -8,6 +8,10 @@ from typing import Any
 _SHOWN = ("particles", "num_data")
 
 
+#: Options in which runs of one model may differ.
+_OF_RUNS = ("seed", "particles", "num_data", "device")
+
+
 class ClassPath(str):
     """The import path of a class, among other values of options."""
 
@@ -50,6 +54,16 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         return {name: options.get(name, "null") for name in known}
 
     return [chosen(each) for each in typed]
+
+
+def model_in_words(config: Mapping[str, Any]) -> str:
+    """What tells one model, and its training, from another: all options but seed and evaluation.
+
+    >>> model_in_words({"seed": 1, "epochs": 9}) == model_in_words({"epochs": 9, "seed": 2})
+    True
+    """
+    options = {name: value for name, value in config.items() if name not in _OF_RUNS}
+    return json.dumps(options, sort_keys=True, default=str)
 
 
 def _names(configs: Iterable[Mapping[str, str]]) -> list[str]:

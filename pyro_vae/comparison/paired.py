@@ -1,6 +1,5 @@
 """Paired differences in log p(x) between runs that were evaluated on the same data."""
 
-import json
 import math
 import shlex
 from collections.abc import Iterable
@@ -11,12 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pyro_vae.comparison.believing import Belief, belief_in
-from pyro_vae.comparison.options import differing
+from pyro_vae.comparison.options import differing, model_in_words
 from pyro_vae.comparison.reading import SAME, Result, read
 from pyro_vae.comparison.seeds import Difference, Spread, difference_over_seeds
 from pyro_vae.comparison.table import ComparedRun, Comparison, Verdict, name_of
 from pyro_vae.errors import InputError
-from pyro_vae.storage.runs import of_seed, seeds_in
+from pyro_vae.storage.runs import runs_in
 
 Reference = Literal["first", "best"]
 
@@ -67,7 +66,7 @@ def _by_seed(results: list[Result]) -> list[list[Result]]:
     """Runs that differ in their seed only, together, in the order of the first of each."""
     groups: dict[str, list[list[Result]]] = {}
     for result in results:
-        of_model = groups.setdefault(_model_in_words(result), [])
+        of_model = groups.setdefault(model_in_words(result.config), [])
         seed = result.config.get("seed")
         # the same seed twice is another training of the same: no more is known by it about other seeds
         fitting = (group for group in of_model if seed not in {each.config.get("seed") for each in group})
@@ -79,16 +78,6 @@ def _by_seed(results: list[Result]) -> list[list[Result]]:
     places = {result.name: number for number, result in enumerate(results)}
     every = (group for of_model in groups.values() for group in of_model)
     return sorted(every, key=lambda group: places[group[0].name])
-
-
-#: Options in which runs of one model may differ.
-_OF_RUNS = ("seed", "particles", "num_data", "device")
-
-
-def _model_in_words(result: Result) -> str:
-    """What tells one model, and its training, from another."""
-    options = {name: value for name, value in result.config.items() if name not in _OF_RUNS}
-    return json.dumps(options, sort_keys=True, default=str)
 
 
 def _with_seeds(group: list[Result]) -> dict[str, Any]:
@@ -131,8 +120,7 @@ def _error(values: np.ndarray) -> float:
 def _different(folders: Iterable[str | Path]) -> list[Path]:
     """The folders, refused where they are fewer than two or one is given twice."""
     given = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    seeds = {path: seeds_in(path) for path in given}
-    paths = [each for path in given for each in [of_seed(path, seed) for seed in seeds[path]] or [path]]
+    paths = [each for path in given for each in runs_in(path)]
     if len(paths) < 2:
         got = ", ".join(map(str, paths)) or "none"
         raise InputError(

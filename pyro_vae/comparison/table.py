@@ -10,6 +10,7 @@ from typing import Literal
 
 from pyro_vae.comparison.believing import DELTA, Belief
 from pyro_vae.comparison.options import options_in_words
+from pyro_vae.markup import Markup, table
 from pyro_vae.tabular import formatted
 
 #: Of the models, where the spread over seeds is known; else "higher" or "lower", of the trained parameters.
@@ -123,6 +124,14 @@ class Comparison:
     def latex(self) -> str:
         """The table in LaTeX, for the package booktabs."""
         return formatted(self._rows, "latex")
+
+    def html(self) -> Markup:
+        """The table in HTML, with what it says below."""
+        options = {run.name: options_in_words(run.options) for run in self.runs}
+        return table(self._rows, "Differences in log p(x)", options | self._notes())
+
+    def _repr_html_(self) -> str:
+        return self.html()
 
     def __repr__(self) -> str:
         rows = _aligned(self._rows)

@@ -19,6 +19,7 @@ from pyro_vae.diagnosis.ranking import (
     variance_z,
 )
 from pyro_vae.errors import InputError, count, seed_number
+from pyro_vae.markup import table
 from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
 
@@ -97,6 +98,12 @@ class Calibration(Ranks):
         nominal = 1 - 2 * tail / size
         error = math.sqrt(nominal * (1 - nominal) / len(self.ranks))
         return Coverage(nominal, inside.double().mean(0), error, self.names[:-1])
+
+    def _repr_html_(self) -> str:
+        """The p-value and the verdict of each quantity, as a table."""
+        found = zip(self.names, self.p_value.tolist(), self.verdicts, strict=True)
+        rows = [[name, f"{p:.2g}", words] for name, p, words in found]
+        return table([["quantity", "p-value", "verdict"], *rows], repr(self))
 
     def __repr__(self) -> str:
         how = f"{len(self.ranks)} data drawn from the model, {self.num_draws} draws each"

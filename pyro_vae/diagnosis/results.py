@@ -1,6 +1,7 @@
 """Every nat between the data and log p(x), and what it says."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from pyro_vae.diagnosis.means import Mean
 from pyro_vae.diagnosis.prior import PriorGap
 from pyro_vae.diagnosis.rate import Information
 from pyro_vae.diagnosis.units import Units
+from pyro_vae.markup import table
 
 #: Unit of every number.
 UNITS = "nats per datum"
@@ -98,22 +100,13 @@ class Diagnosis:
 
     def waterfall(self) -> dict[str, Any]:
         """The arguments of `pyro_vae.plots.waterfall`: every nat from distortion to log p(x)."""
-        losses = [
-            ("− distortion", self.distortion),
-            ("− mutual information", self.mutual_information),
-            ("− marginal KL", self.marginal_kl),
-        ]
-        gains = [("+ amortisation gap", self.amortisation), ("+ approximation gap", self.approximation)]
-        steps = [(label, -found.mean, found.standard_error) for label, found in losses]
-        steps += [(label, found.mean, found.standard_error) for label, found in gains]
-        ends = [(3, "ELBO", self.elbo), (5, "log p(x)", self.log_evidence)]
-        totals = [(place, label, found.mean, found.standard_error) for place, label, found in ends]
-        saved = None
-        if min(self.prior_gap.mean, self.marginal_kl.mean) > 0:
-            # both are estimates, and the part marked is no longer than the bar
-            size = min(self.prior_gap.mean, self.marginal_kl.mean)
-            saved = (2, size, f"saved by a better prior: {self.prior_gap.mean:.2f} at least")
-        return {"steps": steps, "totals": totals, "saved": saved, "units": UNITS}
+        return waterfall_of(
+            {
+                name: (value.mean, value.standard_error)
+                for name, value in vars(self).items()
+                if isinstance(value, Mean)
+            }
+        )
 
     def content(self) -> dict[str, Any]:
         """All means, their errors, units and words for JSON; None where a number is not finite."""
@@ -141,7 +134,8 @@ class Diagnosis:
             return f"I, {limit}"
         return f"I of the model's data, at most {self.bounds.mean_upper:.2f}; of these {limit}"
 
-    def __repr__(self) -> str:
+    def _rows(self) -> list[tuple[str, str, Mean]]:
+        """Name, meaning and value of each term."""
         whole = "" if self.local.whole else ", at least"
         rows: list[tuple[str, str, Mean | None]] = [
             ("distortion", "−E log p(x|z)", self.distortion),
@@ -154,13 +148,45 @@ class Diagnosis:
             ("prior gap", "what a prior fitted to other codes saves, at least", self.prior_gap),
             ("train-test gap", "of the ELBO", self.train_test_gap),
         ]
+        return [(name, what, found) for name, what, found in rows if found is not None]
+
+    def _repr_html_(self) -> str:
+        """The table of nats, and the verdict."""
+        rows = [[name, repr(found), what] for name, what, found in self._rows()]
+        caption = f"means of {self.num_data} data ± standard error over data"
+        notes = {"latent units": repr(self.units), "verdict": self.verdict}
+        return table([[UNITS, "mean", "what it is"], *rows], caption, notes)
+
+    def __repr__(self) -> str:
         lines = [
             f"{name:<20}{found.mean:>10.3f} ± {found.standard_error:<8.3f}{what}"
-            for name, what, found in rows
-            if found is not None
+            for name, what, found in self._rows()
         ]
         heading = f"{UNITS}, means of {self.num_data} data ± standard error over data"
         return "\n".join([heading, *lines, f"{self.units!r}", self.verdict])
+
+
+def waterfall_of(found: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """The same, of means and standard errors by the names in a `Diagnosis`."""
+
+    def signed(label: str, name: str) -> tuple[str, float, float]:
+        mean, error = found[name]
+        return label, -mean if label[0] == "−" else mean, error
+
+    steps = [
+        signed("− distortion", "distortion"),
+        signed("− mutual information", "mutual_information"),
+        signed("− marginal KL", "marginal_kl"),
+        signed("+ amortisation gap", "amortisation"),
+        signed("+ approximation gap", "approximation"),
+    ]
+    totals = [(3, "ELBO", *found["elbo"]), (5, "log p(x)", *found["log_evidence"])]
+    gap, marginal = found["prior_gap"][0], found["marginal_kl"][0]
+    saved = None
+    if min(gap, marginal) > 0:
+        # both are estimates, and the part marked is no longer than the bar
+        saved = (2, min(gap, marginal), f"saved by a better prior: {gap:.2f} at least")
+    return {"steps": steps, "totals": totals, "saved": saved, "units": UNITS}
 
 
 def _numbers(found: Mean) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pyro_vae.errors import InputError, count
+from pyro_vae.markup import table
 from pyro_vae.programs import say
 
 #: Pareto k̂ above which an estimate cannot be believed (Vehtari et al. 2024). The variance of the weights, on
@@ -87,6 +88,22 @@ class OverData:
         loss = math.log(2**self.attempts * count("shared_by", shared_by) / delta)
         return self.mean - loss / len(self.estimate)
 
+    def _repr_html_(self) -> str:
+        """Mean, errors and certificate as a table."""
+        number = len(self.estimate)
+        rows = {
+            "log p(x)": f"{self.mean:.3f} ± {self.mean_standard_error:.3f}",
+            "Monte Carlo error": f"{self.mean_monte_carlo_error:.3f}",
+            "at least, with probability 0.95": f"{self.certificate():.3f}",
+            **self._quality(),
+            "data": f"{number}",
+        }
+        return table([["nats per datum", type(self).__name__], *map(list, rows.items())], "")
+
+    def _quality(self) -> dict[str, str]:
+        """What speaks for or against the estimate, by its name in a table."""
+        return {}
+
 
 def warn_of_zeros(estimate: Tensor, what: str) -> None:
     """Warn where every weight of a datum is 0."""
@@ -150,6 +167,14 @@ class LogEvidence(OverData):
         """Share of the data with k̂ above 0.7; a k̂ that is NaN counts, since nothing vouches for it."""
         return float((~(self.pareto_k <= RELIABLE_K)).double().mean())
 
+    def _quality(self) -> dict[str, str]:
+        few, many = int(self.num_particles.min()), int(self.num_particles.max())
+        unreliable = round(self.share_unreliable * len(self.estimate))
+        return {
+            f"k̂ above {RELIABLE_K} or unknown": f"{unreliable} data",
+            f"draws each, from the {self.proposal}": f"{many}" if few == many else f"{few} to {many}",
+        }
+
     def __repr__(self) -> str:
         few, many = int(self.num_particles.min()), int(self.num_particles.max())
         draws = f"{many} importance samples each" if few == many else f"{few} to {many} importance samples"
@@ -172,6 +197,12 @@ class ELBOEstimate:
     reconstruction: Tensor
     #: KL(q(z|x) ‖ p(z)), estimated by the same draws, in nats, (B,).
     kl: Tensor
+
+    def _repr_html_(self) -> str:
+        """The means as a table."""
+        means = [f"{float(part.mean()):.3f}" for part in (self.elbo, self.reconstruction, self.kl)]
+        heading = ["nats per datum", "ELBO", "reconstruction", "KL", "data"]
+        return table([heading, ["mean", *means, str(len(self.elbo))]], "ELBO = reconstruction − KL")
 
     def __repr__(self) -> str:
         elbo, reconstruction, kl = (float(part.mean()) for part in (self.elbo, self.reconstruction, self.kl))

@@ -11,7 +11,7 @@ from pyro_vae.plots.evidence import bound_curve, pareto_k
 from pyro_vae.plots.pictures import images, plane, reconstructions, scatter, scatters, strips
 from pyro_vae.plots.rate_distortion import rate_distortion
 from pyro_vae.plots.reliability import reliability
-from pyro_vae.plots.saving import save
+from pyro_vae.plots.saving import png, save
 from pyro_vae.plots.tables import marginals, pairs
 from pyro_vae.plots.training import history
 
@@ -27,6 +27,7 @@ __all__ = [
     "pairs",
     "pareto_k",
     "plane",
+    "png",
     "points",
     "posterior_contours",
     "rank_histograms",

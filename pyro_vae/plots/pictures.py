@@ -39,13 +39,27 @@ def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> 
     return _canvas(canvas, title)
 
 
-def reconstructions(originals: Tensor, reconstructed: Tensor, *, columns: int = 10) -> Figure:
-    """Originals over their reconstructions, in pairs of rows; both (N, *data_shape)."""
-    rows = []
-    for start in range(0, len(originals), columns):
-        for part in (originals, reconstructed):
-            rows.append(_filled(part[start : start + columns], columns))
+def reconstructions(
+    originals: Tensor, reconstructed: Tensor, *, seen: Tensor | None = None, columns: int = 10
+) -> Figure:
+    """Originals over their reconstructions, in pairs of rows.
+
+    Args:
+        originals: (N, *data_shape).
+        reconstructed: (N, *data_shape).
+        seen: (N, *data_shape), what the model saw in the place of the originals, as the bits of grey levels;
+            shown as a row between the two.
+        columns: Data in a row.
+    """
+    parts = [originals, reconstructed] if seen is None else [originals, seen, reconstructed]
+    rows = [
+        _filled(part[start : start + columns], columns)
+        for start in range(0, len(originals), columns)
+        for part in parts
+    ]
     title = "originals (odd rows) over reconstructions (even rows)"
+    if seen is not None:
+        title = "in threes: originals, what the model saw of them, and their reconstructions"
     return images(torch.cat(rows), columns=columns, title=title)
 
 
@@ -116,6 +130,7 @@ def scatter(
     axes = figure.subplots()
     _scatter(axes, codes, labels)
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", title=title)
+    axes.set_adjustable("datalim")  # an axis that is not active would leave a strip
     axes.title.set_fontsize(10)
     return figure
 

@@ -12,9 +12,14 @@ from pyro_vae.storage.files import write
 DPI = 150
 
 
-def save(figure: Figure, path: Path | str) -> None:
-    """Write `figure` as a PNG into a file, a path or its name, atomically."""
+def save(figure: Figure, path: Path | str, *, scale: float = 1.0) -> None:
+    """Write `figure` as a PNG into a file, a path or its name, atomically; `scale` is of its dots per inch."""
+    write(Path(path), png(figure, scale=scale))
+
+
+def png(figure: Figure, *, scale: float = 1.0) -> bytes:
+    """`figure` as a PNG; `scale` is that of its dots per inch."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    write(Path(path), buffer.getvalue())
+    figure.savefig(buffer, format="png", dpi=scale * DPI, bbox_inches="tight")
+    return buffer.getvalue()

@@ -5,7 +5,7 @@ from pyro_vae.reports.estimators import Estimator, Method, like, usual_method
 from pyro_vae.reports.evaluating import evaluate
 from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, units
 from pyro_vae.reports.measuring import ELBO_PARTICLES, Evaluation, evaluation, summary
-from pyro_vae.reports.tables import table, table_rows
+from pyro_vae.reports.tables import fact_rows, table, table_rows
 
 __all__ = [
     "ELBO_PARTICLES",
@@ -19,6 +19,7 @@ __all__ = [
     "diagnosis_table",
     "evaluate",
     "evaluation",
+    "fact_rows",
     "held_out",
     "is_mass",
     "like",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyro_vae import markup
 from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset, Split
 from pyro_vae.importance import ELBOEstimate, elbo
@@ -14,7 +15,7 @@ from pyro_vae.reports.classifying import classification
 from pyro_vae.reports.estimators import Estimator, Result, arrays, tails, usual_method
 from pyro_vae.reports.facts import bits, circumstances, is_mass, missing, part_of, units
 from pyro_vae.reports.reconstruction import errors
-from pyro_vae.reports.tables import table
+from pyro_vae.reports.tables import fact_rows, table, table_rows
 from pyro_vae.training import History
 from pyro_vae.vae import JointProgram
 
@@ -37,6 +38,13 @@ class Evaluation:
 
     def __repr__(self) -> str:
         return table(self.content)
+
+    def _repr_html_(self) -> str:
+        """The split of the ELBO as a table, and all else below it."""
+        rows = {name: " ".join(text.split()) for name, text in fact_rows(self.content).items()}
+        if self.evidence is None:
+            return markup.listed(rows)
+        return markup.table(table_rows(self.content), "ELBO = reconstruction − KL", rows)
 
 
 def evaluation(

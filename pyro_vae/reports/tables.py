@@ -12,8 +12,14 @@ from pyro_vae.reports.reconstruction import error_lines
 
 def table(content: Mapping[str, Any], folder: object = None) -> str:
     """A short table of what `summary` or `evaluation` gave."""
-    lines = _measured(content, folder) if content["log_evidence"] else error_lines(content)
-    rows = classification_rows(content)
+    lines = _elbos(content) if content["log_evidence"] else error_lines(content)
+    return "\n".join(lines + [f"{name:<15}{value}" for name, value in fact_rows(content, folder).items()])
+
+
+def fact_rows(content: Mapping[str, Any], folder: object = None) -> dict[str, str]:
+    """All that `summary` or `evaluation` gave but the ELBOs, in words, by its name."""
+    rows = _measured(content, folder) if content["log_evidence"] else {}
+    rows |= classification_rows(content)
     rows |= {"given": ", ".join(content["given"])} if "given" in content else {}
     rows["protocol"] = f"{content['protocol']}, hash {content['data_hash']}"
     if "missing_entries" in content:
@@ -27,8 +33,7 @@ def table(content: Mapping[str, Any], folder: object = None) -> str:
             f"best epoch {training['best_epoch']}"
         )
         seconds = f"{training['seconds']:.1f} s training, {seconds}"
-    rows |= {"time": seconds, **({} if folder is None else {"folder": str(folder)})}
-    return "\n".join(lines + [f"{name:<15}{value}" for name, value in rows.items()])
+    return rows | {"time": seconds, **({} if folder is None else {"folder": str(folder)})}
 
 
 def table_rows(content: Mapping[str, Any]) -> list[list[str]]:
@@ -55,31 +60,35 @@ def table_rows(content: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _measured(content: Mapping[str, Any], folder: object) -> list[str]:
-    """The lines on ELBO and log p(x)."""
+def _elbos(content: Mapping[str, Any]) -> list[str]:
+    """The lines on the ELBO."""
     lines = [f"{'nats per datum':<15}{'ELBO':>10} = {'reconstruction':>14} − {'KL':>7}"]
     for name, part in content["elbo"].items():
         numbers = f"{part['elbo']:>10.3f}   {part['reconstruction']:>14.3f}   {part['kl']:>7.3f}"
         lines.append(f"{name:<15}{numbers}   {part['num_data']} data")
+    return lines
+
+
+def _measured(content: Mapping[str, Any], folder: object) -> dict[str, str]:
+    """The rows on log p(x)."""
     found = content["log_evidence"]
-    lines.append(
-        f"{'log p(x)':<15}{found['estimate']:>10.3f} ± {found['standard_error']:.3f} on {found['num_data']} "
+    rows = {
+        "log p(x)": f"{found['estimate']:>10.3f} ± {found['standard_error']:.3f} on {found['num_data']} "
         f"{content['split']} data, {draws_in_words(found)} "
         f"(Monte Carlo error {found['monte_carlo_error']:.3f})"
-    )
+    }
     bound = content["elbo"][content["split"]]["elbo"]
     if found["estimate"] < bound:
-        lines.append(f"{'':<15}below the ELBO: too few draws or temperatures to be an estimate of log p(x)")
+        rows[""] = "below the ELBO: too few draws or temperatures to be an estimate of log p(x)"
     timed = {**found, "seconds": content["seconds"]}
-    rows = _certified(found, content["split"]) | belief(timed, content["pareto_k"], folder)
-    lines += [f"{name:<15}{text}" for name, text in rows.items()]
+    rows |= _certified(found, content["split"]) | belief(timed, content["pareto_k"], folder)
     if "bits_per_dim" in found:
         bound = "   (an upper bound, by dequantisation)" if "dequantised" in content["units"] else ""
         observed = "   per observed dimension" if content.get("missing_entries") else ""
-        lines.append(f"{'bits per dim':<15}{found['bits_per_dim']:>10.4f}{observed}{bound}")
+        rows["bits per dim"] = f"{found['bits_per_dim']:>10.4f}{observed}{bound}"
     if content["units"] != "nats per datum":
-        lines.append(f"{'units':<15}{content['units']}")
-    return lines
+        rows["units"] = content["units"]
+    return rows
 
 
 def _certified(found: Mapping[str, Any], split: str) -> dict[str, str]:

@@ -9,6 +9,7 @@
     evaluation.json the same by `evaluate`, of the latest one
     per_datum.npz   ELBO and log p(x) of each datum, of the latest evaluation
     diagnosis.json  where the nats go, by `diagnose`
+    report.html     all that is known of the run on one page, by `report`
     figures/        pictures made by the other commands
     export/         encoder and decoder by `export`
 
@@ -41,6 +42,7 @@ OWNED = (
     "per_datum.npz",
     "metrics.csv",
     "history.png",
+    "report.html",
     "figures",
     "export",
     "checkpoints",
@@ -191,6 +193,11 @@ def seeds_in(folder: Path) -> list[int]:
     names = (path.parent.name for path in folder.glob("seed-*/config.yaml"))
     numbers = (name.removeprefix("seed-") for name in names)
     return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs that lie in a folder of several seeds; of any other the folder itself."""
+    return [of_seed(folder, seed) for seed in seeds_in(folder)] or [folder]
 
 
 def _reserved(parent: Path, name: str) -> Path:

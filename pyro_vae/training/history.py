@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from pyro_vae.markup import table
+
 
 class Epoch(NamedTuple):
     """What is known after one epoch; ELBOs are means in nats per datum, with weight 1 on the KL term."""
@@ -82,23 +84,18 @@ class History:
 
     def _repr_html_(self) -> str:
         """The first epoch, the best and the last, as a table."""
-        heads = "".join(f"<th>{name}</th>" for name in ("", *_SHOWN.values()))
-        rows = "".join(f"<tr>{self._cells(number)}</tr>" for number in self._shown())
-        caption = ", ".join(self._facts())
-        return f"<table><caption>{caption}</caption><tr>{heads}</tr>{rows}</table>"
+        rows = [["", *_SHOWN.values()], *map(self._cells, self._shown())]
+        return table(rows, ", ".join(self._facts()))
 
     def _shown(self) -> list[int]:
         """The epochs that the table shows."""
         return sorted({1, self.best_epoch, len(self.epochs)} - {0}) if self.epochs else []
 
-    def _cells(self, number: int) -> str:
+    def _cells(self, number: int) -> list[str]:
         """One row of the table."""
         places = {"best": self.best_epoch, "first": 1, "last": len(self.epochs)}
         *others, last = [name for name, place in places.items() if place == number]
         name = f"{', '.join(others)} and {last}" if others else last
         epoch = self.epochs[number - 1]
         values = (getattr(epoch, name) for name in _SHOWN)
-        cells = (
-            f"<td>{value:,}</td>" if isinstance(value, int) else f"<td>{value:.5g}</td>" for value in values
-        )
-        return f"<th>{name}</th>{''.join(cells)}"
+        return [name, *(f"{value:,}" if isinstance(value, int) else f"{value:.5g}" for value in values)]
