@@ -13,7 +13,7 @@ DPI = 150
 
 
 def save(figure: Figure, path: Path | str, *, scale: float = 1.0) -> None:
-    """Write `figure` as a PNG into a file, a path or its name, atomically; `scale` is of its dots per inch."""
+    """Write `figure` as a PNG into a file, atomically; `scale` is that of its dots per inch."""
     write(Path(path), png(figure, scale=scale))
 
 
