@@ -75,10 +75,20 @@ class Split:
         return self.stored.shape[1:]
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the split with its tensors on `device`; data mapped from a file stay so on the CPU."""
+        """Return the split with its tensors on `device`.
+
+        Data in files stay there on the CPU, and on other devices where they are more than a window.
+        """
+        if self.is_streamed:
+            return self
         fields = {name: tensor.to(device) for name, tensor in self.fields.items()}
         mapped = isinstance(self.stored, Rows) and torch.device(device) == self.device
         return replace(self, stored=self.stored if mapped else self.values.to(device), fields=fields)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the data stay in their files, since they are more than a window."""
+        return isinstance(self.stored, Rows) and len(self) > self.stored.window
 
     def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
         """Return the data at `index` as float32 (B, *data_shape): values / maximum.
@@ -171,7 +181,7 @@ def batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator
     All randomness comes from one generator on the split's device, whose seed is
     2654435761 · (1000003 · seed + epoch + 1) mod 2³², so an epoch can be repeated without those before it. It
     draws first `torch.randperm(N)`, then the noise of each batch. The last batch may be smaller
-    and is kept.
+    and is kept. Data in files, of more than a window, are in the order of `Rows.order`.
 
     Raises:
         InputError: The split is empty, or has fewer data than a batch, or `batch_size` is below 1.
@@ -201,6 +211,8 @@ def shuffle(split: Split, generator: torch.Generator, *, seed: int, epoch: int) 
     The noise of each batch is then what `split.batch(index, generator)` draws in this order.
     """
     generator.manual_seed(_epoch_seed(seed, epoch))
+    if isinstance(split.stored, Rows):
+        return split.stored.order(generator)
     return torch.randperm(len(split), generator=generator, device=split.device)
 
 

@@ -72,7 +72,7 @@ class Loop:
         elbo, seen = torch.zeros((), dtype=torch.float64, device=trainer.device), 0
         order = trainer.order(epoch)
         with trainer.steps.epoch():
-            for index in order.split(trainer.batch_size):
+            for index in trainer.steps.feed.batches(order):
                 if trainer.step >= trainer.total_steps:
                     break
                 batch_elbo = trainer.take_step(index)

@@ -169,6 +169,7 @@ class Trainer:
             "precision": self.steps.precision,
             "schedule": self.schedule.in_words() if self.schedule else "none",
             "training data": self.train.hash(),
+            "window": self.steps.feed.window,
             "weight": weight and f"{weight} {fingerprint(self.train.fields[weight])}",
             "validation data": self.validation.split.hash(),
         }
@@ -260,7 +261,7 @@ class Trainer:
         state = load_last(path)
         if self.programs.known is None:
             self.programs.train()
-            self.steps.look(self.order(1)[: self.batch_size])
+            self.steps.look(next(self.steps.feed.batches(self.order(1))))
         load_parameters(self.programs, state, path)
         check_settings(state["settings"], self.settings, path)
         with damaged(path):

@@ -1,13 +1,20 @@
 """The ELBO of the validation data, the same draws in every epoch."""
 
 import math
+from collections.abc import Iterator
 
+import torch
+
+from pyro_vae.batch import Batch
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError
 from pyro_vae.importance.bound import elbo_of
+from pyro_vae.importance.results import ELBOEstimate
 from pyro_vae.programs import Pair
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.trained import Trained
+
+_VALUES = 2**24  # read at once
 
 
 class Validation:
@@ -30,11 +37,31 @@ class Validation:
             return math.nan, math.nan, math.nan
         self.programs.eval()
         with own_randomness(self.seed, self.programs.device):
-            data = self.programs.place(self.split.take())
-            if self.pair is None:
-                self.pair = Pair(self.programs.model, self.programs.guide, data)
-            terms = elbo_of(self.pair, data)
-        return float(terms.elbo.mean()), float(terms.reconstruction.mean()), float(terms.kl.mean())
+            found = [(terms.elbo, terms.reconstruction, terms.kl) for terms in self._terms()]
+        elbo, reconstruction, kl = (float(torch.cat(parts).mean()) for parts in zip(*found, strict=True))
+        return elbo, reconstruction, kl
+
+    def _terms(self) -> Iterator[ELBOEstimate]:
+        """Of all data, a part at a time where they are in files."""
+        size = self._read_at_once() if self.split.is_streamed else len(self.split)
+        for start in range(0, len(self.split), size):
+            data = self._data(start, size)
+            yield elbo_of(self._pair(data), data)
+
+    def _read_at_once(self) -> int:
+        """As many data as are measured at once anyway, or some times that: the draws are those of all."""
+        numbers = self.split.data_shape.numel()
+        pair = self._pair(self._data(0, max(1, _VALUES // numbers)))
+        at_once = max(pair.rows, pair.whole, 1)
+        return max(1, _VALUES // (numbers * at_once)) * at_once
+
+    def _data(self, start: int, size: int) -> Batch:
+        return self.programs.place(self.split.take(slice(start, start + size)))
+
+    def _pair(self, data: Batch) -> Pair:
+        if self.pair is None:
+            self.pair = Pair(self.programs.model, self.programs.guide, data)
+        return self.pair
 
     def check(self) -> None:
         """Refuse programs whose ELBO cannot be told, before a parameter is changed."""
