@@ -1,5 +1,6 @@
 """One estimate of an experiment, as numbers that can be kept."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,10 @@ def estimate(name: str, work: Work, seed: int, device: torch.device, checkpoint:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors, tuples of them and a curve as lists of numbers with six digits after the point."""
+    """Tensors, tuples of them and a curve as lists of numbers with six digits; None where there is none."""
     if isinstance(value, pv.BoundCurve):
         value = value.num_particles, value.bound
     if isinstance(value, Tensor):
-        return [round(number, 6) for number in value.double().flatten().tolist()]
+        numbers = value.double().flatten().tolist()
+        return [round(number, 6) if math.isfinite(number) else None for number in numbers]
     return [_plain(each) for each in value] if isinstance(value, tuple) else value

@@ -139,7 +139,7 @@ if TYPE_CHECKING:
     )
     from pyro_vae.proposals import LocalProposal
     from pyro_vae.reports import Evaluation, evaluate
-    from pyro_vae.training import Epoch, History, fit
+    from pyro_vae.training import Epoch, Fitted, History, fit, fit_many
     from pyro_vae.vae import (
         VAE,
         Autoencoder,
@@ -204,6 +204,7 @@ __all__ = [
     "Evaluation",
     "ExactPosterior",
     "FashionMNIST",
+    "Fitted",
     "FlowPosterior",
     "FlowPrior",
     "Form",
@@ -284,6 +285,7 @@ __all__ = [
     "evaluate",
     "exact_posterior",
     "fit",
+    "fit_many",
     "head",
     "impute",
     "label_posterior",

@@ -164,3 +164,40 @@ class Batch:
 def is_per_datum(value: object) -> TypeGuard[Tensor]:
     """Whether what is given is known for each datum: a tensor (B, …), and no constant."""
     return isinstance(value, Tensor) and value.ndim > 0
+
+
+@dataclass(frozen=True, eq=False)
+class BatchOfEach:
+    """A batch of B data for each of M members, in tensors of all of them.
+
+    Args:
+        x: (M, B, *data_shape).
+        given: As of a `Batch`, tensors (M, …) each, and constants that are no tensors.
+
+    >>> batches = BatchOfEach.of([Batch(torch.zeros(3, 2)), Batch(torch.ones(3, 2))])
+    >>> batches.x.shape, batches[1].x.sum()
+    (torch.Size([2, 3, 2]), tensor(6.))
+    """
+
+    x: Tensor
+    given: Given = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch]) -> "BatchOfEach":
+        """Those of all members, which are of one shape and have equal constants."""
+        x, *rest = (torch.stack(each) for each in zip(*(batch.tensors for batch in batches), strict=True))
+        others = iter(rest)
+        given = batches[0].given.items()
+        return cls(x, {name: next(others) if isinstance(value, Tensor) else value for name, value in given})
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """x, and all tensors given, in one order."""
+        return [self.x, *(value for value in self.given.values() if isinstance(value, Tensor))]
+
+    def __getitem__(self, member: int) -> Batch:
+        """The batch of one member."""
+        given = {
+            name: value[member] if isinstance(value, Tensor) else value for name, value in self.given.items()
+        }
+        return Batch(self.x[member], given)

@@ -1,10 +1,13 @@
 """The state of torch's global random numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def random_state(device: torch.device) -> list[Tensor]:
@@ -49,12 +52,34 @@ class OwnStream:
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
         with own_randomness(seed, device):
-            self._state = random_state(device)
+            #: Of torch's generators, as `random_state` gives it.
+            self.state = random_state(device)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Torch's global generators where this stream has left them, and given back as they were found."""
         with own_draws(self.device):
-            set_random_state(self._state, self.device)
+            set_random_state(self.state, self.device)
             yield
-            self._state = random_state(self.device)
+            self.state = random_state(self.device)
+
+
+def in_each(
+    streams: Sequence[OwnStream], makers: Sequence[Callable[[], T]], *, keep: bool = False
+) -> list[T]:
+    """What each maker gives in its stream; with `keep` the streams stay where they are.
+
+    >>> streams = [OwnStream(3, torch.device("cpu")), OwnStream(4, torch.device("cpu"))]
+    >>> first, second = in_each(streams, [lambda: torch.rand(1)] * 2, keep=True)
+    >>> with streams[1]():
+    ...     torch.rand(1) == second
+    tensor([True])
+    """
+    device, found = streams[0].device, []
+    with own_draws(device):  # once, since it takes as long as a draw
+        for stream, maker in zip(streams, makers, strict=True):
+            set_random_state(stream.state, device)
+            found.append(maker())
+            if not keep:
+                stream.state = random_state(device)
+    return found

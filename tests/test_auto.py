@@ -39,6 +39,21 @@ def test_data_without_a_good_proposal_are_annealed(float64: None, clock: None) -
     assert found.certificate() == pytest.approx(found.mean - math.log(20) / N)
 
 
+def test_a_budget_of_nats_anneals_all_that_need_it(float64: None) -> None:
+    """As many temperatures as it takes, and a certificate that knows of the stopping."""
+    ppca = PPCA()
+    options = {**NONE, "num_particles": 500, "until_gap": 0.3}
+    found = pv.auto_log_evidence(ppca.model, narrow(ppca, 0.3), ppca.x, **options)
+    where = found.annealed
+    assert torch.equal(where, ~(found.pilot_k <= 0.7)) and int(where.sum()) > 3
+    assert found.search is not None and found.search.reached
+    assert abs(float((found.estimate - ppca.evidence())[where].mean())) < 0.3
+    loss = math.log(20 * 2**found.search.attempts) / N
+    assert found.search.attempts > 0 and found.certificate() == pytest.approx(found.mean - loss)
+    with refused("until_gap expects a positive number of nats, got -1: 0.05 is usual"):
+        pv.auto_log_evidence(ppca.model, ppca.guide, ppca.x, until_gap=-1)
+
+
 def test_a_good_proposal_is_drawn_from(float64: None) -> None:
     ppca = PPCA()
     found = pv.auto_log_evidence(ppca.model, lambda x: ppca.guide(x, 1.2), ppca.x, num_particles=2000)

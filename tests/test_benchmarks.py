@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from experiments.benchmarks import annealing, bfloat16, cases, imports, ways
+from experiments.benchmarks import annealing, bfloat16, cases, imports, seeds, ways
 from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
@@ -193,6 +193,17 @@ def test_annealing_is_timed_next_to_bare_gradients(
     assert capsys.readouterr().out.strip() == annealing.table(found)
     (rows,) = found.values()
     assert all(len(times) == 2 and min(times) > 0 for times in rows.values())
+
+
+def test_seeds_are_timed_next_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ratios are those within a round."""
+    taken = iter([10.0, 20.0, 10.0, 40.0, 20.0, 60.0])
+    monkeypatch.setattr(seeds, "seconds_of", lambda *_: {"whole": next(taken)})
+    assert seeds.main(["--rounds", "3", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2] == "| whole | 10.0 | 40.0 | 3.00 |"
+    assert len(json.loads((tmp_path / "seeds.json").read_text())["rounds"]) == 3
 
 
 def test_the_bare_gradient_is_that_of_the_log_joint() -> None:

@@ -32,6 +32,10 @@ def write(folder: Path, array: Any, cuts: Any = (10, 11, 50, 90)) -> Path:
 
 def small(data: Dataset, **options: Any) -> pv.VAE:
     torch.manual_seed(0)
+    return small_of(data, **options)
+
+
+def small_of(data: Dataset, **options: Any) -> pv.VAE:
     return pv.assemble(data, latent_dim=2, network=pv.MLP((8,)), **options)
 
 
@@ -218,6 +222,19 @@ def test_programs_of_ones_own_take_data_in_files(tmp_path: Path, monkeypatch: An
         found.append((history.column("valid_elbo"), pyro.param("loc").detach().clone()))
     assert found[0][0] == found[1][0]
     assert found[0][1].equal(found[1][1])
+
+
+def test_several_seeds_at_once_read_their_own_windows(tmp_path: Path) -> None:
+    files = ArrayFile(write(tmp_path / "a", BYTES), form=pv.Dynamic(), window=20)
+    many = pv.fit_many(lambda: small_of(files), files, seeds=[3, 4], epochs=2, batch_size=8)
+    for member in many:
+        torch.manual_seed(member.seed)
+        alone = small_of(files)
+        history = pv.fit(alone, files, seed=member.seed, epochs=2, batch_size=8)
+        expected = history.column("train_elbo")
+        assert member.history.column("train_elbo") == pytest.approx(expected, rel=1e-4)
+        for one, other in zip(member.program.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 class Killed(BaseException):

@@ -298,7 +298,10 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
             ("evaluate", "--method", "annealed", "--chains", 0),
             "chains expects a positive whole number, got 0",
         ),
-        (("evaluate", "--until_gap", 1), "--until_gap is an option of --method annealed, got --method local"),
+        (
+            ("evaluate", "--until_gap", 1),
+            "--until_gap is an option of --method annealed, auto, got --method local",
+        ),
         (
             ("evaluate", "--method", "annealed", "--until_gap", 0),
             "until_gap expects a positive number of nats",

@@ -11,6 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_vae.annealing.evidence import AnnealedEvidence, annealed_log_evidence
+from pyro_vae.annealing.options import AnnealingOptions, usual_temperatures
+from pyro_vae.annealing.rounds import GapSearch
+from pyro_vae.annealing.search import Wanted
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
 from pyro_vae.errors import InputError, count, draws
@@ -51,6 +54,13 @@ class AutoEvidence(OverData):
     #: C and T of the annealing; T is 0 where there was none.
     num_chains: int
     num_temperatures: int
+    #: How T was found, with `until_gap`; else None.
+    search: GapSearch | None = None
+
+    @property
+    def attempts(self) -> int:
+        """k, the rounds of annealing that counted when they were run; 0 where T was given."""
+        return 0 if self.search is None else self.search.attempts
 
     @property
     def method(self) -> list[str]:
@@ -77,6 +87,7 @@ def auto_log_evidence(
     given: Given | None = None,
     num_particles: int = 1000,
     budget: float = 60.0,
+    until_gap: float | None = None,
     num_chains: int = 8,
     proposal: Proposal = "local",
     rows: int | None = None,
@@ -101,6 +112,8 @@ def auto_log_evidence(
         given: What lies beside x, by the programs' arguments: tensors (B, …), or constants.
         num_particles: K, draws per datum that is not annealed.
         budget: Seconds of annealing, about; 0 for none.
+        until_gap: Nats, instead: anneal all of these data until their mean is within so many, as
+            `annealed_log_evidence` does, whatever the time.
         num_chains: C, annealed chains per datum.
         proposal: As with `log_evidence`.
         rows: As with `log_evidence`.
@@ -127,7 +140,9 @@ def auto_log_evidence(
     """
     data, budget, local = Batch.of(x, given), _budget(budget), local_of(proposal)
     most = draws("num_particles", num_particles)
-    annealing = Annealing(model, guide, count("num_chains", num_chains), compile, data_plate)
+    annealing = Annealing(model, guide, count("num_chains", num_chains), compile, data_plate, until_gap)
+    if until_gap is not None:
+        Wanted.of(until_gap, annealing.options, None, len(data))
     with torch.no_grad():
         proposed = Proposed.of(model, guide, data, local, compile=compile, data_plate=data_plate)
     if proposed.pair.whole:
@@ -141,6 +156,7 @@ def auto_log_evidence(
     settings: dict[str, Any] = {}
     if checkpoint is not None:
         asked = {"num_particles": most, "budget": budget, "chains": num_chains, "rows": work.rows}
+        asked |= {} if until_gap is None else {"until_gap": until_gap}
         settings = {**asked, "compile": compile, "proposal": str(local), **identity_of(proposed.pair, data)}
     with (
         Resumable(checkpoint, settings, data.device) as kept,
@@ -196,6 +212,13 @@ class Annealing(NamedTuple):
     chains: int
     compile: Compile
     data_plate: str | None
+    until_gap: float | None = None
+
+    @property
+    def options(self) -> AnnealingOptions:
+        """Those of all annealing here, with the most temperatures that are tried."""
+        most = usual_temperatures(self.until_gap)
+        return AnnealingOptions(self.chains, most, "guide", "sigmoid", 10, 0.65, None, self.compile)
 
     def run(
         self,
@@ -204,8 +227,9 @@ class Annealing(NamedTuple):
         *,
         checkpoint: Path | None = None,
         progress: bool | None = None,
+        timed: bool = False,
     ) -> AnnealedEvidence:
-        """Log p(x) of these data."""
+        """Log p(x) of these data, with `timed` by so many temperatures and no others."""
         return annealed_log_evidence(
             self.model,
             self.guide,
@@ -213,6 +237,7 @@ class Annealing(NamedTuple):
             num_chains=self.chains,
             num_temperatures=temperatures,
             start="guide",
+            until_gap=None if timed else self.until_gap,
             compile=self.compile,
             data_plate=self.data_plate,
             checkpoint=checkpoint,
@@ -222,8 +247,10 @@ class Annealing(NamedTuple):
     def choose(self, data: Batch, hard: Tensor, k: Tensor, budget: float) -> Choice:
         """What can be annealed in `budget` seconds, of the data that are `hard` (B,), by their k̂."""
         number, none = int(hard.sum()), Choice(torch.zeros_like(hard), 0)
-        if not number or not budget:
+        if not number or not (budget or self.until_gap):
             return none
+        if self.until_gap is not None:
+            return Choice(hard, usual_temperatures(self.until_gap))
         worst = k.nan_to_num(math.inf, math.inf).masked_fill(~hard, -math.inf).argsort(descending=True)
         try:
             seconds = self._seconds(data[worst[: min(number, _TIMED)]])
@@ -245,7 +272,7 @@ class Annealing(NamedTuple):
         """Seconds of a transition of one datum; random numbers go on as if unused."""
         start = time.perf_counter()
         with own_draws(data.device):
-            self.run(data, _TEMPERATURES, progress=False)
+            self.run(data, _TEMPERATURES, progress=False, timed=True)
         return (time.perf_counter() - start) / (len(data) * (_FIRST + _TEMPERATURES))
 
 
@@ -296,4 +323,5 @@ def _joined(
         num_particles=particles,
         num_chains=num_chains,
         num_temperatures=chains.num_temperatures if chains is not None else 0,
+        search=chains.search if chains is not None else None,
     )

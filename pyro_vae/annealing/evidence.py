@@ -15,7 +15,7 @@ from pyro_vae.annealing.search import Search, Wanted, check_simulated, warn_of_g
 from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
-from pyro_vae.errors import InputError, count
+from pyro_vae.errors import InputError
 from pyro_vae.importance.results import OverData, warn_of_zeros
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
@@ -41,22 +41,10 @@ class AnnealedEvidence(OverData):
     #: How T was found; None where it was given.
     search: GapSearch | None = None
 
-    def certificate(self, delta: float = 0.05, *, shared_by: int = 1) -> float:
-        """A lower bound on the mean log p(x) of these very data, in nats: mean − log(m/δ) / N.
-
-        As of all results; with `until_gap` − log(2^k m/δ) / N, the estimate being that of the k-th round that
-        counted: whether it is the last one was decided by its own chains, and each round that might have been
-        reported has its share of δ, δ/2 + δ/4 + … = δ.
-
-        Args:
-            delta: δ, from 0 to 1.
-            shared_by: m, the number of estimates of which this is one.
-
-        Raises:
-            InputError: where δ or m is out of its range.
-        """
-        attempts = 0 if self.search is None else self.search.attempts
-        return super().certificate(delta, shared_by=2**attempts * count("shared_by", shared_by))
+    @property
+    def attempts(self) -> int:
+        """k, the rounds that counted when they were run; 0 where T was given."""
+        return 0 if self.search is None else self.search.attempts
 
     def __repr__(self) -> str:
         moved = self.num_temperatures > 1

@@ -1,5 +1,6 @@
 """What rounds of annealing have found."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,7 +71,8 @@ class GapSearch:
     @property
     def found(self) -> str:
         """Gap and change in words."""
-        gap = f"a gap of {self.gap:.3f} ± {self.gap_error:.3f} on simulated data"
+        error = "" if math.isnan(self.gap_error) else f" ± {self.gap_error:.3f}"  # of one datum
+        gap = f"a gap of {self.gap:.3f}{error} on simulated data"
         if not self.num_simulated:
             gap = "no gap on simulated data"
         return f"{gap}, a change of {self.change:+.3f} on these"

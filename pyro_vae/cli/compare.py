@@ -23,7 +23,7 @@ def compare(runs: list[Path], *, reference: comparison.Reference, format: Format
     estimates of the lower ones rest on. The table is kept as comparison.csv, its picture as comparison.png.
 
     Args:
-        runs: Folders of the runs.
+        runs: Folders of the runs, or of several seeds, as `train --seeds` makes it.
         reference: The model to compare with.
         format: Of the table on the screen: text, or markdown, latex or csv to be copied.
         out: Folder to write into.

@@ -19,7 +19,7 @@ def text_of(settings: Namespace) -> str:
     for name in ("root", "path"):  # so that the run can be used from any folder
         if where.get(name) is not None:
             where[name] = where[name].expanduser().absolute()
-    for name in ("config", "out", "overwrite", "resume"):
+    for name in ("config", "out", "overwrite", "resume", "seeds"):
         kept.pop(name, None)
     text: str = reader().dump(kept, skip_validation=True)
     return text

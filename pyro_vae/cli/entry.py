@@ -29,10 +29,12 @@ from pyro_vae.cli.parser import (
 from pyro_vae.cli.pictures import interpolate, reconstruct, sample, scatter, traverse
 from pyro_vae.cli.sweep import sweep
 from pyro_vae.cli.train import train
+from pyro_vae.cli.train_seeds import train_seeds
 from pyro_vae.cli.trust import check_classes, consent, consented, only_trusted, safe_path
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line, out_of_memory
-from pyro_vae.storage.runs import Run
+from pyro_vae.storage.runs import Run, of_seed, seeds_in
+from pyro_vae.training.many import seeds_of
 
 #: What can be done with a trained run.
 VERBS: dict[str, Callable[..., None]] = {
@@ -173,6 +175,9 @@ def _dispatch(arguments: list[str]) -> int:
             resumed = going_on(arguments[1:])
             if resumed is not None:
                 folder, changes = resumed
+                if seeds := seeds_in(folder):
+                    settings = settings_of(Run(of_seed(folder, seeds[0])), changes)
+                    return train_seeds(settings, seeds, folder)
                 return train(settings_of(Run(folder), changes), folder)
             arguments = ["train", *with_defaults(arguments[1:])]
         with safe_path():
@@ -182,6 +187,10 @@ def _dispatch(arguments: list[str]) -> int:
             settings = parser.parse_args(arguments)
         check_classes(settings, trust)
         chosen = settings[settings.command]
+        if settings.command == "train" and chosen.seeds is not None:
+            if chosen.seed:
+                raise InputError(f"--seeds names all seeds, got --seed {chosen.seed} too: give one of them")
+            return train_seeds(chosen, seeds_of(chosen.seeds), chosen.out)
         if settings.command == "train":
             return train(chosen)
         OTHERS[settings.command](**_made(parser, settings)[settings.command].as_dict())

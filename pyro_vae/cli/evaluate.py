@@ -72,7 +72,7 @@ def evaluate(
         simulated: On how many data drawn from the model annealing is certified, by bounds from below and
             above (bidirectional Monte Carlo); by default 20, and 100 with until_gap; 0 for none. Each takes
             twice the time of a datum.
-        budget: Seconds of annealing by the method auto, about.
+        budget: Seconds of annealing by the method auto, about; until_gap is instead a budget of nats.
         num_data: How many data, by a fixed choice; null for all.
         split: Which data; by default test, and all of new data.
         data: New data, a class and its options as in `train`; by default those of the training.

@@ -58,6 +58,7 @@ EXAMPLES = """examples:
   pyro-vae train --prior.help VampPrior           (the options of one class)
   pyro-vae train --config runs/mnist/config.yaml --seed 1
   pyro-vae train --resume runs/mnist
+  pyro-vae train --seeds 8 --out runs/eight       (runs/eight/seed-0 to seed-7, trained at once)
 """
 
 
@@ -155,9 +156,15 @@ def train_parser() -> Parser:
     group.add_argument("--out", type=Path | None, help="Run folder; by default a new one in runs/.")
     group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
     group.add_argument(
+        "--seeds",
+        type=int | tuple[int, ...] | None,
+        help="Train so many seeds, as 8 for 0 to 7, or those of a list, as [3,5,8], at once, each a run.",
+    )
+    group.add_argument(
         "--resume",
         type=Path | None,
-        help="Go on with the run in this folder, by its options; only budget and patience may change.",
+        help="Go on with the run in this folder, or its runs of several seeds, by their options; only budget "
+        "and patience may change.",
     )
     return parser
 
@@ -193,8 +200,8 @@ def compare_parser(description: str) -> Parser:
 #: Options of `train` that may be given with --resume; all others are those of the run.
 RESUMABLE = ("epochs", "steps", "patience", "particles", "num_data", "device")
 
-#: Options that say where to write, which no file may say for the user.
-_OF_THE_COMMAND = ("config", "out", "overwrite", "resume")
+#: Options that say what to write and where, which no file may say for the user.
+_OF_THE_COMMAND = ("config", "out", "overwrite", "resume", "seeds")
 
 
 def settings_of(run: Run, changes: Sequence[str] = (), trust: Iterable[str] = ()) -> Namespace:

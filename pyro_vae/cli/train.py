@@ -43,14 +43,9 @@ class Training:
         Raises:
             InputError: where they cannot be used.
         """
-        draws("particles", settings.particles)
-        if settings.num_data is not None:
-            count("num_data", settings.num_data)
+        check_numbers(settings)
         options, vae = options_for_fit(settings), model_of(settings, data)
-        # beside those that the data give anyway, which are refused where nothing names them
-        given = dict.fromkeys((*data.given, *vae.conditions))
-        given.pop(settings.weight, None)
-        return cls(settings, data.giving(*given), vae, options)
+        return cls(settings, as_trained(data, vae, settings), vae, options)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -58,8 +53,8 @@ class Training:
         return options_of(self.settings)
 
     def epochs_before(self, folder: Path) -> int:
-        """How many epochs the run in a folder has trained, refused where it is another: `_epochs_before`."""
-        return _epochs_before(folder, self.configuration, self.settings)
+        """How many epochs the run in a folder has trained, refused where it is another one."""
+        return epochs_before(folder, self.configuration, self.settings)
 
     def run(
         self,
@@ -79,27 +74,23 @@ class Training:
             callbacks: As of `fit`.
             progress: As of `fit`.
         """
-        text, configuration = text_of(self.settings), self.configuration
+        text, about = text_of(self.settings), about_of(self.settings, self.data)
 
         def start() -> None:
             if not going_on:  # only now, so that bad input never costs the run that is overwritten
                 Run.create(folder, text, overwrite=self.settings.overwrite)
             if on_start is not None:
                 on_start()
-            remember(named_in(configuration))
+            remember(named_in(about["configuration"]))
 
-        def note(_: object, history: History) -> None:
-            if going_on and Run(folder).config.read_text() != text:
-                write(Run(folder).config, text.encode())  # with the new budget
-            _write_history(Run(folder), history)
-
+        note = noting(folder, text)
         history = fit(
             self.vae,
             self.data,
             **self.options,
             checkpoints=folder / "checkpoints",
             resume=going_on,
-            about={"configuration": configuration, "data": DataFacts.of(self.data).plain()},
+            about=about,
             on_start=start,
             callbacks=[note, *callbacks],
             progress=progress,
@@ -109,7 +100,7 @@ class Training:
 
     def finish(self, run: Run, history: History) -> dict[str, Any]:
         """The results of a run, written into its folder: summary.json, per_datum.npz and history.png."""
-        return _finish(run, self.vae, self.data, history, self.settings, self.configuration)
+        return finish(run, self.vae, self.data, history, self.settings, self.configuration)
 
 
 def train(settings: Namespace, resume: Path | None = None) -> int:
@@ -124,12 +115,29 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
     if data.columns:
         print(Schema(data.columns), end="\n\n")
     if resume is None and data.form.name != data.first_form.name:
-        _announce(data, settings)
+        announce(data, settings)
     with Run.written(resume or settings.out, data.name) as folder:
         return _trained(training, folder, going_on=resume is not None)
 
 
-def _announce(data: Dataset, settings: Namespace) -> None:
+def check_numbers(settings: Namespace) -> None:
+    """Refuse bad numbers of the evaluation before the training."""
+    draws("particles", settings.particles)
+    if settings.num_data is not None:
+        count("num_data", settings.num_data)
+
+
+def as_trained(data: Dataset, vae: JointProgram, settings: Namespace) -> Dataset:
+    """The data, giving what the model depends on.
+
+    Beside those fields that the data give anyway, which are refused where nothing names them.
+    """
+    given = dict.fromkeys((*data.given, *vae.conditions))
+    given.pop(settings.weight, None)
+    return data.giving(*given)
+
+
+def announce(data: Dataset, settings: Namespace) -> None:
     """Say which form the likelihood has chosen."""
     low, high = data.raw.ends
     bits = data.form.name == "Dynamic" and data.raw.whole
@@ -169,7 +177,24 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     return 0
 
 
-def _epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
+def about_of(settings: Namespace, data: Dataset) -> dict[str, Any]:
+    """What is kept in each checkpoint."""
+    return {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
+
+
+def noting(folder: Path, text: str) -> Callable[[object, History], None]:
+    """Writes metrics.csv of all epochs so far, and config.yaml where its budget is a new one."""
+
+    def note(_: object, history: History) -> None:
+        run = Run(folder)
+        if run.config.read_text() != text:
+            write(run.config, text.encode())
+        run.write_metrics(Epoch._fields, history.epochs)
+
+    return note
+
+
+def epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
     """How many epochs a run has trained.
 
     Raises:
@@ -189,7 +214,7 @@ def _epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -
     return epochs
 
 
-def _finish(
+def finish(
     run: Run,
     vae: JointProgram,
     data: Dataset,
@@ -218,8 +243,3 @@ def _finish(
     run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
     run.write_json("summary.json", content)
     return content
-
-
-def _write_history(run: Run, history: History) -> None:
-    """metrics.csv of all epochs so far."""
-    run.write_metrics(Epoch._fields, history.epochs)

@@ -28,16 +28,19 @@ class Belief:
 def belief_in(group: Sequence[Result], number: int) -> Belief:
     """That in a model of several seeds, one of `number` runs of a comparison.
 
-    Of each run the mean log p(x) of N data is at least mean − log(m/δ)/N, m being the number of runs, all at
-    once with a probability of 1 − δ (docs/certificate.md). Runs may share random numbers, so that a model of
+    A bound that one run has with δ is lower by log(m)/N where all m runs share δ, over N data
+    (docs/certificate.md). Runs may share random numbers, so that a model of
     several seeds has no better bound than the mean of theirs.
     """
-    means = [float(each.log_evidence.mean()) for each in group]
     size = len(group[0].log_evidence)
-    at_least = float(np.mean(means)) - math.log(number / DELTA) / size
+    bounds = [
+        each.at_least[0] - math.log(number * each.at_least[1] / DELTA) / size
+        for each in group
+        if each.at_least is not None
+    ]
     heavy, gaps = [each.heavy for each in group], [each.gap for each in group]
     return Belief(
-        at_least if all(each.unbiased for each in group) else None,
+        float(np.mean(bounds)) if len(bounds) == len(group) else None,
         None if None in heavy else (sum(each or 0 for each in heavy), size * len(group)),
         _mean_gap([each for each in gaps if each is not None]) if None not in gaps else None,
     )

@@ -16,6 +16,7 @@ from pyro_vae.comparison.reading import SAME, Result, read
 from pyro_vae.comparison.seeds import Difference, Spread, difference_over_seeds
 from pyro_vae.comparison.table import ComparedRun, Comparison, Verdict, name_of
 from pyro_vae.errors import InputError
+from pyro_vae.storage.runs import of_seed, seeds_in
 
 Reference = Literal["first", "best"]
 
@@ -36,7 +37,8 @@ def compare(folders: Iterable[str | Path], *, reference: Reference = "first") ->
     lower model is not higher than its estimate is not; k̂ and bounds on simulated data speak for it.
 
     Args:
-        folders: Folders of two runs or more.
+        folders: Folders of two runs or more; one of several seeds, as `train --seeds` makes it, stands for
+            its runs.
         reference: The model to compare with: that of the `first` run, or the `best` by log p(x).
 
     Raises:
@@ -128,7 +130,9 @@ def _error(values: np.ndarray) -> float:
 
 def _different(folders: Iterable[str | Path]) -> list[Path]:
     """The folders, refused where they are fewer than two or one is given twice."""
-    paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
+    given = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
+    seeds = {path: seeds_in(path) for path in given}
+    paths = [each for path in given for each in [of_seed(path, seed) for seed in seeds[path]] or [path]]
     if len(paths) < 2:
         got = ", ".join(map(str, paths)) or "none"
         raise InputError(

@@ -43,8 +43,8 @@ class Result(NamedTuple):
     log_evidence: np.ndarray
     #: By the mean of log p(x); None where it has no such unit.
     bits_per_dim: float | None
-    #: Whether the estimates of p(x) are known to be unbiased, as those of results before `at_least` are not.
-    unbiased: bool
+    #: The lower bound of the mean, and its δ; None in results that were written before there was one.
+    at_least: tuple[float, float] | None
     #: Data whose k̂ is above 0.7 or unknown; None where none was fitted.
     heavy: int | None
     #: How far the bounds on simulated data are apart, and the error of that; None where there are none.
@@ -76,7 +76,7 @@ def read(folder: Path) -> Result:
         ) from error
     _check_configuration(run, content)
     bits, tails = content["log_evidence"].get("bits_per_dim"), content.get("pareto_k")
-    simulated = content["log_evidence"].get("certificate")
+    simulated, at_least = (content["log_evidence"].get(name) for name in ("certificate", "at_least"))
     return Result(
         str(folder),
         _config(run),
@@ -87,7 +87,7 @@ def read(folder: Path) -> Result:
         arrays["elbo"],
         _finite(arrays["log_evidence"], folder),
         None if bits is None else float(bits),
-        "at_least" in content["log_evidence"],
+        None if at_least is None else (float(at_least["bound"]), float(at_least["delta"])),
         None if tails is None else int(tails["above"]) + int(tails["unknown"]),
         None if simulated is None else (float(simulated["gap"]), float(simulated["standard_error"])),
     )

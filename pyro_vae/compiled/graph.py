@@ -67,7 +67,7 @@ class FlatGraph:
         try:
             module, reads = _trace(function, fresh, items_stay)
             #: The tensors closed over, and constants, in the order of the graph's last inputs.
-            self.tensors = _lift(module)
+            self.tensors = lift(module)
             #: What has been read from them: the graph holds for these numbers only.
             self.numbers = Numbers(module, self.tensors, reads)
             simplify(module, self.tensors)
@@ -130,7 +130,7 @@ def _trace(
         return make_fx(watched)(*args), reads.found
 
 
-def _lift(module: fx.GraphModule) -> list[Tensor]:
+def lift(module: fx.GraphModule) -> list[Tensor]:
     """Make the tensors that a graph holds as attributes inputs after its own."""
     graph = module.graph
     inputs: dict[int, fx.Node] = {}

@@ -87,6 +87,20 @@ class Guards:
             return "an array"
         return ""
 
+    def apart(self, other: "Guards") -> str:
+        """In what other programs are built otherwise than these; empty where in values and contents only."""
+        if len(other._watched) != len(self._watched) or len(other._described) != len(self._described):
+            return "what their programs consist of"
+        pairs = zip(self._described, other._described, strict=True)
+        return "the shape of a tensor" if any(mine[1] != theirs[1] for mine, theirs in pairs) else ""
+
+    def unlike(self, other: "Guards") -> bool:
+        """Whether programs that are built alike differ in a value, as a number, that is in no tensor."""
+        for (_, _, _, mine), (_, _, _, theirs) in zip(self._watched, other._watched, strict=True):
+            if len(mine) != len(theirs) or not all(map(_of_one_kind, mine, theirs)):
+                return True
+        return False
+
     def overwritten(self) -> str:
         """What a run has changed; what it has created for the first time does not count."""
         grown = [each for each in self._empty if each and isinstance(each, list | deque | set)]
@@ -208,6 +222,11 @@ def _alike(old: object, new: object) -> bool:
     # −0.0 is not 0.0
     same = isinstance(new, PLAIN) and type(new) is type(old) and new == old
     return same and (bool(new) or repr(new) == repr(old))
+
+
+def _of_one_kind(one: object, other: object) -> bool:
+    """Whether two things are of one type, and equal where they are plain."""
+    return _alike(one, other) or (type(one) is type(other) and not isinstance(one, PLAIN))
 
 
 def _describe(tensor: Tensor) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from pyro_vae.compiled.policy import (
 )
 from pyro_vae.compiled.record import (
     EagerRun,
+    PlainRun,
     State,
     ValuesAndGradients,
 )
@@ -70,7 +71,7 @@ def compared(kept: Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Valu
     try:
         result = kept.run(tensors)
         state = State(run.after.tensors)
-        problem = _deviation(kept, run, result, state)
+        problem = deviation(run, result, state, kept.tolerance)
     except Exception as error:  # of a compiler, or of an operation that takes other inputs than in the trace
         problem = one_line(error)
     finally:
@@ -81,8 +82,15 @@ def compared(kept: Kept, run: EagerRun, tensors: Sequence[Tensor]) -> tuple[Valu
     return result, ""
 
 
-def _deviation(kept: Kept, run: EagerRun, result: ValuesAndGradients, state: State) -> str:
-    """What a graph gives otherwise than an eager run; empty where nothing is."""
+def deviation(run: EagerRun | PlainRun, result: ValuesAndGradients, state: State, tolerance: float) -> str:
+    """What a graph gives otherwise than an eager run; empty where nothing is.
+
+    Args:
+        run: The eager run.
+        result: What the graph gives.
+        state: What there is after the graph's run.
+        tolerance: Largest deviation, as a share of the largest number.
+    """
     if not state.same_random_numbers(run.after):
         return "the graph draws other random numbers"
     pairs = {
@@ -96,6 +104,6 @@ def _deviation(kept: Kept, run: EagerRun, result: ValuesAndGradients, state: Sta
     for what, couples in pairs.items():
         for new, old in couples:
             size = None if old is None else max(size_of(old), least.get(what, 0.0))
-            if not agree(new, old, kept.tolerance, size):
+            if not agree(new, old, tolerance, size):
                 return f"the graph gives another {what}"
     return ""

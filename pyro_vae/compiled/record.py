@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from pyro_vae.batch import Batch
 from pyro_vae.compiled.guards import Guards
 
 Function = Callable[..., Sequence[Tensor | float]]
@@ -134,6 +135,25 @@ class EagerRun:
         """The values of a result, with its gradients added to those in the leaves."""
         add_gradients(self.leaves, result.gradients)
         return result.values
+
+
+class PlainRun:
+    """A further eager run, of what an earlier one has recorded: values, gradients and buffers only.
+
+    Args:
+        function: As of the earlier one.
+        batch: Its arguments.
+        earlier: The run that says what is reached.
+    """
+
+    def __init__(self, function: Function, batch: Batch, earlier: EagerRun) -> None:
+        self.before = State(earlier.before.tensors)
+        with without_gradients(earlier.leaves), torch.enable_grad():
+            values = batch.call(function)
+            self.result = ValuesAndGradients(
+                [as_tensor(value) for value in values], [leaf.grad for leaf in earlier.leaves]
+            )
+        self.after = State(earlier.before.tensors)
 
 
 def as_tensor(value: Tensor | float) -> Tensor:

@@ -47,12 +47,17 @@ def has_effect(node: fx.Node) -> bool:
     return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
 
 
+def is_unfilled(node: fx.Node) -> bool:
+    """Whether a node gives memory that something will fill, so that it looks at shapes only."""
+    return getattr(node.target, "overloadpacket", None) in _UNFILLED
+
+
 def _is_pure(node: fx.Node) -> bool:
     """Whether a node gives the same result for the same inputs, and does nothing else."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return node.op == "call_function"
-    return not has_effect(node) and target.overloadpacket not in _UNFILLED
+    return not has_effect(node) and not is_unfilled(node)
 
 
 def _changed_in_place(graph: fx.Graph) -> set[fx.Node]:

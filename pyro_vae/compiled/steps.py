@@ -86,7 +86,7 @@ class FlatSteps:
         tensors = [leaf for leaf in flat if isinstance(leaf, Tensor)]
         if self.eager_because or self._must_be_eager(flat):
             return self._eager(args, kwargs)
-        key = (spec, tuple(map(_kind_of, flat)), torch.get_default_dtype())
+        key = (spec, tuple(map(kind_of, flat)), torch.get_default_dtype())
         kept = next((kept for kept in self._kept.get(key, ()) if not kept.changed(self.watch)), None)
         if kept is None:
             return self._build(key, tensors, args, kwargs)
@@ -165,7 +165,7 @@ class FlatSteps:
         problem = ""
         for way in list(self.ways):
             try:
-                kept = self._trace(run, tensors, args, kwargs, way)
+                kept = self.trace(run, tensors, args, kwargs, way)
             except NotCompiled as error:
                 problem = str(error)
             else:
@@ -179,7 +179,7 @@ class FlatSteps:
                 self.ways.remove(way)
         raise Untraceable(problem)
 
-    def _trace(
+    def trace(
         self,
         run: EagerRun,
         tensors: list[Tensor],
@@ -253,7 +253,7 @@ class FlatSteps:
         self._speaker.as_plain_pyro(reason)
 
 
-def _kind_of(leaf: object) -> object:
+def kind_of(leaf: object) -> object:
     """What a graph depends on of an argument: all of a tensor but its content, else the value."""
     if isinstance(leaf, Tensor):
         return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.is_conj(), leaf.is_neg()

@@ -1,7 +1,7 @@
 """Splits of a data set, and the batches that are taken from them."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -102,6 +102,20 @@ class Split:
             is_new = isinstance(index, Tensor)  # a slice is a view
             return values if is_new and self.maximum == 1 else values / self.maximum
         noise = torch.rand(values.shape, generator=generator, dtype=torch.float32, device=values.device)
+        return self._with(noise, values)
+
+    def batch_of_each(self, places: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """A batch as by `batch` for each of M generators, at places (M, B): (M, B, *data_shape)."""
+        values = self.stored[places.flatten()].to(torch.float32).reshape(*places.shape, *self.data_shape)
+        if not (self.resample or self.dequantise):
+            return values if self.maximum == 1 else values / self.maximum
+        noise = torch.empty_like(values)
+        for own, generator in zip(noise, generators, strict=True):
+            torch.rand(own.shape, generator=generator, out=own)
+        return self._with(noise, values)
+
+    def _with(self, noise: Tensor, values: Tensor) -> Tensor:
+        """The data of stored values and uniform noise."""
         if self.dequantise:
             return (values + noise) / (self.maximum + 1)
         # comparison, since torch.bernoulli takes up to a quarter of a training step on the CPU

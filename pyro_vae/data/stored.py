@@ -113,6 +113,11 @@ class Rows:
         return torch.cat([each[_permuted(len(each), generator).cpu()] for each in windows])
 
     @cached_property
+    def held(self) -> Tensor:
+        """All rows in memory, the same tensor at each use."""
+        return self[:]
+
+    @cached_property
     def extremes(self) -> tuple[float, float]:
         """The lowest and the highest value that is not NaN, read in the order of the file."""
         ordered = self.take(self.index.argsort())

@@ -95,15 +95,17 @@ def elbo(
 
 
 @torch.no_grad()
-def elbo_of(pair: Pair, data: Batch, num_particles: int = 1, rows: int | None = None) -> ELBOEstimate:
-    """As `elbo`, of a pair of programs that has been looked into."""
+def elbo_of(
+    pair: Pair, data: Batch, num_particles: int = 1, rows: int | None = None, *, validate: bool = True
+) -> ELBOEstimate:
+    """As `elbo`, of a pair of programs that has been looked into; with `validate` a first draw is checked."""
     count("num_particles", num_particles)
     parts, within_memory = [], Halving(bool(pair.whole))
     for batch, chunks in chunks_of(data, num_particles, pair.rows if rows is None else rows, pair.whole):
         sums = torch.zeros(2, len(batch), dtype=torch.float64, device=data.device)
         for number, draws in enumerate(chunks):
 
-            def terms(part: Batch, draws: int, first: bool = number == 0) -> Tensor:
+            def terms(part: Batch, draws: int, first: bool = validate and number == 0) -> Tensor:
                 return torch.stack(pair.elbo_terms(part, draws, validate=first))
 
             log_px, log_pz, log_qz = within_memory(terms, batch, draws)

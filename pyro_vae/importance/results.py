@@ -57,6 +57,11 @@ class OverData:
         rest = self.mean_standard_error**2 - self.mean_monte_carlo_error**2
         return math.nan if math.isnan(rest) else math.sqrt(max(rest, 0.0))
 
+    @property
+    def attempts(self) -> int:
+        """k, the rounds of chains any of which might have been the one reported; 0 for what was planned."""
+        return 0
+
     def certificate(self, delta: float = 0.05, *, shared_by: int = 1) -> float:
         """A lower bound on the mean log p(x) of these very data, in nats: mean − log(m/δ) / N.
 
@@ -64,8 +69,10 @@ class OverData:
         the tails of the weights: E p̂(x_n) = p(x_n) and independence over the N data give
         E Π p̂(x_n)/p(x_n) = 1, so that by Markov's inequality P(Σ log p̂(x_n) ≥ Σ log p(x_n) + log(1/δ)) ≤ δ.
         It holds for all results of this package: numbers of draws, proposals and transitions are chosen by a
-        pilot, and are frozen before the draws that count. −∞ where an estimate is. Its proof and its limits
-        are in docs/certificate.md.
+        pilot, and are frozen before the draws that count. Annealing with `until_gap` has log(2^k m/δ):
+        whether the k-th round that counts is the last one is decided by its own chains, and each that might
+        have been reported has its share of δ, δ/2 + δ/4 + … = δ. −∞ where an estimate is. Its proof and its
+        limits are in docs/certificate.md.
 
         Args:
             delta: δ, from 0 to 1.
@@ -77,7 +84,7 @@ class OverData:
         """
         if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 < delta < 1:
             raise InputError(f"delta expects a probability between 0 and 1, got {delta}: 0.05 is usual")
-        loss = math.log(count("shared_by", shared_by) / delta)
+        loss = math.log(2**self.attempts * count("shared_by", shared_by) / delta)
         return self.mean - loss / len(self.estimate)
 
 

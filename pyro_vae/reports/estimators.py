@@ -75,7 +75,13 @@ class Estimator(NamedTuple):
             )
         if self.method == "auto":
             return auto_log_evidence(
-                vae.model, vae.guide, x, num_particles=self.particles, budget=self.budget, **where
+                vae.model,
+                vae.guide,
+                x,
+                num_particles=self.particles,
+                budget=self.budget,
+                until_gap=self.until_gap,
+                **where,
             )
         return log_evidence(
             vae.model,
@@ -154,7 +160,7 @@ OPTIONS: dict[Method, tuple[str, ...]] = {
     "importance": ("particles", "until_standard_error"),
     "local": ("particles", "until_standard_error"),
     "annealed": ("chains", "temperatures", "until_gap", "start", "simulated"),
-    "auto": ("particles", "budget"),
+    "auto": ("particles", "budget", "until_gap"),
 }
 
 
@@ -188,12 +194,13 @@ def _made_of(result: Result) -> dict[str, Any]:
 
 def _searched(result: Result) -> dict[str, Any]:
     """How annealing came to its temperatures, where it was asked to."""
-    if not isinstance(result, AnnealedEvidence) or result.search is None:
+    if not isinstance(result, AnnealedEvidence | AutoEvidence) or result.search is None:
         return {}
     search = result.search
     names = ("reached", "gap", "gap_error", "change", "attempts", "needed", "num_simulated", "gradients")
     rounds = {"rounds": [each._asdict() for each in search.rounds], "in_words": search.found}
-    barrier = {} if result.barrier is None else {"barrier": float(result.barrier.mean())}
+    length = getattr(result, "barrier", None)
+    barrier = {} if length is None else {"barrier": float(length.mean())}
     found = {name: getattr(search, name) for name in names}
     return {"temperatures": result.num_temperatures, "search": {**found, **barrier, **rounds}}
 

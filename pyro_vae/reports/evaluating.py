@@ -63,7 +63,7 @@ def evaluate(
         start: Where annealing starts, at p(z) or at q(z|x).
         simulated: On how many data drawn from the model annealing is certified; by default none, and with
             until_gap 100.
-        budget: Seconds of annealing by the method auto, about.
+        budget: Seconds of annealing by the method auto, about; until_gap is instead a budget of nats.
         seed: Of all random numbers.
         checkpoint: A file from which the same call goes on where it was interrupted.
         progress: Show a progress bar; by default in a terminal and in a notebook.

@@ -110,9 +110,9 @@ def draws_in_words(found: Mapping[str, Any]) -> str:
 def belief(found: Mapping[str, Any], tails: Mapping[str, Any] | None, folder: object) -> dict[str, str]:
     """What says how far an estimate can be believed, in plain words, by its name in a table."""
     if tails is not None:
-        return {"k-hat": _tails_in_words(tails, found, folder)}
+        return {"k-hat": _tails_in_words(tails, found, folder)} | _search_in_words(found)
     if found["method"] == "auto":
-        return {}
+        return _search_in_words(found)
     acceptance, from_guide = found["acceptance"], found["start"] == "guide"
     words = "one temperature has no transitions: importance sampling from its start"
     if math.isfinite(acceptance):

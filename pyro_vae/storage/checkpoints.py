@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from pyro_vae.errors import InputError, one_line
 from pyro_vae.storage.files import read_archive, write
@@ -26,8 +27,14 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
     """Tensors, numbers and strings in a file of `torch.save`, written atomically."""
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    torch.save(tree_map_only(Tensor, _by_itself, dict(state)), buffer)
     write(path, buffer.getvalue())
+
+
+def _by_itself(tensor: Tensor) -> Tensor:
+    """A copy of a part of a larger tensor, which would be saved with it."""
+    size = tensor.numel() * tensor.element_size()
+    return tensor.detach().clone() if tensor.untyped_storage().nbytes() > size else tensor
 
 
 #: Whether part of a checkpoint is what it is said to be.

@@ -12,6 +12,8 @@
     figures/        pictures made by the other commands
     export/         encoder and decoder by `export`
 
+Runs that were trained together, by `--seeds`, are the folders seed-0, seed-1, … of one that is no run itself.
+
 Every file is written under a temporary name, flushed and renamed, so a kill leaves the old or the
 new one, never half of one.
 """
@@ -175,6 +177,20 @@ class Run:
     def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
         """`arrays` (arrays, numbers and strings) as NAME, an .npz, in the folder."""
         write_arrays(self.folder / name, arrays)
+
+
+def of_seed(folder: Path, seed: int) -> Path:
+    """The folder of a run of a seed, among those of others in a folder."""
+    return folder / f"seed-{seed}"
+
+
+def seeds_in(folder: Path) -> list[int]:
+    """The seeds whose runs lie in a folder that is no run itself."""
+    if not folder.is_dir() or (folder / "config.yaml").exists():
+        return []
+    names = (path.parent.name for path in folder.glob("seed-*/config.yaml"))
+    numbers = (name.removeprefix("seed-") for name in names)
+    return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def _reserved(parent: Path, name: str) -> Path:

@@ -82,7 +82,8 @@ def feed_of(split: Split, batch_size: int, device: torch.device) -> Feed:
     """The data as they are handed on: from memory where they are not more than a window."""
     if split.is_streamed:
         return ReadAhead(split, batch_size, device)
-    return Feed(replace(split, stored=split.values), batch_size)
+    stored = split.stored
+    return Feed(replace(split, stored=stored.held) if isinstance(stored, Rows) else split, batch_size)
 
 
 def ahead(read: Callable[[Asked], Read], asked: Iterable[Asked]) -> Iterator[Read]:

@@ -1,8 +1,8 @@
 """The loop of a training: epoch after epoch, step after step."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +11,29 @@ from tqdm import tqdm
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.trainer import Trainer
+from pyro_vae.training.validation import Means
 
 Callback = Callable[[Any, History], bool | None]
 
 
+class TakeSteps(NamedTuple):
+    """Asks for the steps of an epoch; the answer is the mean ELBO of their data."""
+
+    #: Of the data, (N,).
+    order: Tensor
+
+
+class Measure(NamedTuple):
+    """Asks for the validation; the answer is as by `Validation.measure`."""
+
+
+Request = TakeSteps | Measure
+
+
 class Loop:
     """Runs a training from where its state is.
+
+    What takes long is asked for, so that it can be done for several trainings at once (`epochs`).
 
     Args:
         trainer: The state.
@@ -29,12 +46,28 @@ class Loop:
 
     def run(self) -> None:
         """Epochs until the budget, the patience or a callback ends it."""
+        epochs, answer = self.epochs(), None
+        while True:
+            try:
+                request = epochs.send(answer)
+            except StopIteration:
+                return
+            answer = self.answer(request)
+
+    def answer(self, request: Request) -> Any:
+        """Do what is asked for, for this training alone."""
+        if isinstance(request, TakeSteps):
+            return self.take_steps(request.order)
+        return self.trainer.validation.measure()
+
+    def epochs(self) -> Generator[Request, Any, None]:
+        """All that a training does between its steps and its validations, for which it asks."""
         trainer, history = self.trainer, self.trainer.history
         while not history.ended_by:
             if trainer.step >= trainer.total_steps:
                 history.ended_by = "budget"
                 break
-            self.run_epoch()
+            yield from self.run_epoch()
             since = max(history.best_epoch, trainer.kl.warm_up)  # the ELBO may fall while the weight rises
             if len(history.epochs) - since >= trainer.patience:
                 history.ended_by = "patience"
@@ -49,15 +82,15 @@ class Loop:
                 history.ended_by = history.ended_by or "callback"
         programs.drop_gradients()
 
-    def run_epoch(self) -> None:
+    def run_epoch(self) -> Generator[Request, Any, None]:
         """One pass over the training data, and the validation after it."""
         trainer = self.trainer
         start, epoch = time.perf_counter(), len(trainer.history.epochs) + 1
         trainer.programs.train()
-        train_elbo = self.take_steps(epoch)
+        train_elbo = yield TakeSteps(trainer.order(epoch))
         trainer.check_parameters()
         learning_rate = trainer.learning_rate
-        valid = trainer.validation.measure()
+        valid: Means = yield Measure()
         if trainer.schedule is not None:
             trainer.schedule.after_epoch(valid[0], warming_up=epoch <= trainer.kl.warm_up)
         beta, seconds = trainer.kl(trainer.step), time.perf_counter() - start
@@ -66,11 +99,10 @@ class Loop:
         )
         trainer.remember_best()
 
-    def take_steps(self, epoch: int) -> float:
+    def take_steps(self, order: Tensor) -> float:
         """The steps of an epoch; returns the mean ELBO of their data."""
-        trainer = self.trainer
+        trainer, epoch = self.trainer, len(self.trainer.history.epochs) + 1
         elbo, seen = torch.zeros((), dtype=torch.float64, device=trainer.device), 0
-        order = trainer.order(epoch)
         with trainer.steps.epoch():
             for index in trainer.steps.feed.batches(order):
                 if trainer.step >= trainer.total_steps:

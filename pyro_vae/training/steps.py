@@ -113,12 +113,14 @@ class Steps:
             self.model, self.guide = kl_weight(self.model), kl_weight(self.guide)
         #: Gives the ELBO that is logged, where minus the loss of a step is none.
         self.recorder = recorder_of(objective, weighted=kl_weight is not None or weight is not None)
+        #: What a step depends on besides its batch.
+        self.roots = (objective, self.model, self.guide)
         #: Of the order and the noise of the batches.
         self.generator = torch.Generator(self.split.device)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
-            self._loss_and_elbo,
-            (objective, self.model, self.guide),
+            self.loss_and_elbo,
+            self.roots,
             backend="inductor" if way.inductor else "flat",
             fast=way.fast,
             who="fit",
@@ -142,13 +144,13 @@ class Steps:
         """
         self.number = number
         if number < self.way.flat_from:
-            return self._by_svi(self._batch(index))
+            return self._by_svi(self.batch(index))
         if self.way.captured and len(index) == self.batch_size:
             self.flat_batches += 1
             ready = self.flat_batches > STEPS_BEFORE_CAPTURE and not self.flat.eager_because
             if ready and self._capture(index):
                 return self._by_replay(index)
-        return self._by_flat_graph(self._batch(index))
+        return self._by_flat_graph(self.batch(index))
 
     @contextmanager
     def epoch(self) -> Iterator[None]:
@@ -168,14 +170,15 @@ class Steps:
             self.flat.look_again()
             yield
 
-    def _batch(self, index: Tensor) -> Batch:
+    def batch(self, index: Tensor) -> Batch:
+        """The data at `index`, as the programs get them."""
         return self.programs.place(self.split.take(index, self.generator))
 
     def look(self, index: Tensor) -> None:
         """Let the programs create their parameters as in a first step, which is not taken."""
-        batch = self._batch(index)
+        batch = self.batch(index)
         with self.epoch(), self._first(), poutine.trace(param_only=True) as capture:
-            batch.call(self._loss_and_elbo)
+            batch.call(self.loss_and_elbo)
         with self._first():
             self.optimiser.meet(_parameters(capture.trace))
         self.programs.drop_gradients()
@@ -204,11 +207,12 @@ class Steps:
                 loss, elbo = batch.call(self.flat)
             used = _parameters(capture.trace)
         if not self.way.captured:
-            self._check_finite(float(loss), batch, state)
+            self.check_finite(float(loss), batch, state)
         self.optimiser(used)
         return elbo
 
-    def _loss_and_elbo(self, x: Tensor, **given: Any) -> tuple[Tensor | float, Tensor | float]:
+    def loss_and_elbo(self, x: Tensor, **given: Any) -> tuple[Tensor | float, Tensor | float]:
+        """The loss, with its gradients left in the parameters, and the unweighted ELBO."""
         loss = self.objective.loss_and_grads(self.model, self.guide, x, **given)
         return loss, -loss if self.recorder is None else self.recorder.take()
 
@@ -216,10 +220,11 @@ class Steps:
         """The loss of the objective in a step of SVI, which is stopped where it is not finite."""
         state = random_state(self.device)
         loss: float = self.objective.loss_and_grads(model, guide, x, **given)
-        self._check_finite(loss, Batch(x, given), state)
+        self.check_finite(loss, Batch(x, given), state)
         return loss
 
-    def _check_finite(self, loss: float, batch: Batch, state: list[Tensor]) -> None:
+    def check_finite(self, loss: float, batch: Batch, state: list[Tensor]) -> None:
+        """Stop where the loss of a batch, drawn from a state of the random numbers, is not finite."""
         if not math.isfinite(loss):
             set_random_state(state, self.device)
             site = non_finite_site(self.model, self.guide, batch)
@@ -240,7 +245,7 @@ class Steps:
 
     def _whole_step(self) -> None:
         """Batch, noise, loss, gradients and optimiser, from `index` to `elbo`, both in place."""
-        _, elbo = self._batch(self.index).call(self.flat)
+        _, elbo = self.batch(self.index).call(self.flat)
         self.optimiser(self.optimiser.held)
         self.elbo.copy_(elbo)
 

@@ -1,7 +1,7 @@
 """`fit`: stochastic variational inference for any model and guide."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -199,37 +199,63 @@ def fit(
         seed=seed,
         device=device,
     )
-    splits, trained = what_is_trained(program, data, options.device)
-    splits = without(splits, options.weight)
-    trained.check(splits)
     folder = None if checkpoints is None else Path(checkpoints)
-    trainer = Trainer(trained, splits, options, folder, about or {})
+    trainer = prepared(program, data, options, folder, about or {})
     if on_start is not None:
         on_start()
     try:
         with ExitStack() as stack:
-            if trainer.folder is not None:
-                trainer.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(trainer.folder))
+            stack.enter_context(under_way(trainer))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(trained.gradients_aside())
-            stack.enter_context(trained.store())
-            stack.enter_context(own_randomness(trainer.seed, trained.device))
-            stack.enter_context(trainer.steps.recorder or nullcontext())
+            stack.enter_context(trainer.programs.store())
+            stack.enter_context(own_randomness(trainer.seed, trainer.device))
             bar = stack.enter_context(
                 progress_bar(progress, total=trainer.total_steps, unit="step", mininterval=0.2, delay=0)
             )
-            if resume:
-                trainer.load()
-                bar.update(trainer.step)
-            else:
-                _check_free(trainer.folder)
+            begin(trainer, resume)
+            bar.update(trainer.step)
             Loop(trainer, callbacks, bar).run()
     finally:
-        trained.eval()
+        trainer.programs.eval()
     if options.keep == "best":
         trainer.restore_best()
     return trainer.history
+
+
+def prepared(
+    program: HasPrograms | tuple[Program, Program],
+    data: Dataset | Batch | Tensor | NDArray[Any],
+    options: FitOptions,
+    folder: Path | None,
+    about: Mapping[str, Any],
+    *,
+    weighs: bool = False,
+) -> Trainer:
+    """A training whose model, data and options have been checked."""
+    splits, trained = what_is_trained(program, data, options.device)
+    splits = without(splits, options.weight)
+    trained.check(splits)
+    return Trainer(trained, splits, options, folder, about, weighs=weighs)
+
+
+@contextmanager
+def under_way(trainer: Trainer) -> Iterator[None]:
+    """Around a training: its folder is its own, and its parameters have no gradients of others."""
+    with ExitStack() as stack:
+        if trainer.folder is not None:
+            trainer.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(trainer.folder))
+        stack.enter_context(trainer.programs.gradients_aside())
+        stack.enter_context(trainer.steps.recorder or nullcontext())
+        yield
+
+
+def begin(trainer: Trainer, resume: bool) -> None:
+    """Go on from its checkpoints, or refuse to write over those of another."""
+    if resume:
+        trainer.load()
+    else:
+        _check_free(trainer.folder)
 
 
 def _check_free(folder: Path | None) -> None:

@@ -39,6 +39,8 @@ class Trainer:
         options: How.
         folder: Of checkpoints; None for none.
         about: What is kept in each of them.
+        weighs: Have a handler for the weight of the KL term also where it is 1, as a training beside others
+            whose weights are not.
 
     Raises:
         InputError: where an option cannot be used with these programs and data.
@@ -51,6 +53,8 @@ class Trainer:
         options: FitOptions,
         folder: Path | None,
         about: Mapping[str, Any],
+        *,
+        weighs: bool = False,
     ) -> None:
         self.programs = programs
         self.device = programs.device
@@ -61,7 +65,7 @@ class Trainer:
         self.validation = Validation(programs, data.valid.to(self.device), self.seed)
         self.total_steps, self.patience = self._budget()
         self.kl = KLSchedule(options.kl_weight, options.kl_warm_up, options.kl_cycle, self.steps_per_epoch)
-        self.kl_weight = None if self.kl.is_one else KLWeight(self._number(self.kl(1)))
+        self.kl_weight = None if self.kl.is_one and not weighs else KLWeight(self._number(self.kl(1)))
         self.objective = make_objective(programs.objective(options.objective), options.num_particles)
         self._objective_in_words = objective_in_words(self.objective)
         programs.check_precision(options.precision)
@@ -181,13 +185,21 @@ class Trainer:
 
     def take_step(self, index: Tensor) -> Tensor:
         """One step; returns the unweighted ELBO of the batch, summed over its data."""
+        self.before_step()
+        elbo = self.steps.take(index, self.step + 1)
+        self.after_step()
+        return elbo
+
+    def before_step(self) -> None:
+        """Set the weight of the KL term."""
         if self.kl_weight is not None:
             self.kl_weight.weight.fill_(self.kl(self.step + 1))
-        elbo = self.steps.take(index, self.step + 1)
+
+    def after_step(self) -> None:
+        """Count a step that was taken, and set the rate of the next."""
         self.step += 1
         if self.schedule is not None:
             self.schedule.after_step()
-        return elbo
 
     def remember_best(self) -> None:
         """Keep a copy of the parameters where the last epoch is the best so far."""
