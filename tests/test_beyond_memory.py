@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 import pyro_vae as pv
 from pyro_vae.data import ArrayFile, Dataset, batches, shuffle
@@ -415,3 +416,210 @@ def test_a_file_that_goes_during_training_is_said_in_one_line(tmp_path: Path, ch
     vae = small(ArrayFile(write(tmp_path / "b", BYTES), window=20))
     with refused(text):
         pv.fit(vae, files, batch_size=8)
+
+
+# ------------------------------------------------------------------------------------------ torch
+
+
+class Numbered(torch.utils.data.Dataset[Any]):
+    """Pictures with their labels, as users write them."""
+
+    def __init__(self, number: int = 60) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.from_numpy(BYTES[index]), int(LABELS[index])
+
+
+class Augmented(Numbered):
+    def __getitem__(self, index: int) -> Any:
+        return torch.from_numpy(BYTES[index]).roll(int(torch.randint(5, ())), 1), int(LABELS[index])
+
+
+class Broken(Numbered):
+    def __getitem__(self, index: int) -> Any:
+        if index == 37:
+            raise KeyError("no such picture")
+        return super().__getitem__(index)
+
+
+def as_array(number: int = 60, valid: bool = True, **options: Any) -> Dataset:
+    fields = {"train": {"label": LABELS[:number]}}
+    if valid:
+        fields["valid"] = {"label": LABELS[:20]}
+    return Dataset(BYTES[:number], BYTES[:20] if valid else None, fields=fields, **options)
+
+
+def test_a_data_set_is_trained_on_as_its_array() -> None:
+    options: dict[str, Any] = {"form": pv.Dynamic(), "given": ("label",)}
+    items = pv.TorchData(Numbered(), Numbered(20), names=("label",), **options)
+    memory = as_array(**options)
+    assert (items.sizes, items.protocol, items.field_kinds) == (
+        memory.sizes,
+        memory.protocol,
+        memory.field_kinds,
+    )
+    assert items.valid.hash() == memory.valid.hash()
+    assert items.train.hash() == "not hashed: 60 of Numbered"
+    conditional: dict[str, Any] = {"condition": "label", "prior": pv.ConditionalNormalPrior}
+    found = [trained(data, small(data, **conditional)) for data in (items, memory)]
+    same(*found)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_keeps_its_order_and_its_batches_are_cut_anew(workers: int) -> None:
+    loader = DataLoader(Numbered(), batch_size=7, num_workers=workers)
+    items = pv.TorchData(loader, names=("label",), given=("label",), form=pv.Dynamic())
+    feeding = feed.feed_of(items.train, 8, torch.device("cpu"), torch.Generator())
+    found = [feeding.split.take(place) for place in feeding.batches(torch.randperm(60))]
+    raw = [feeding.split.stored[place] for place in feeding.batches(torch.randperm(60))][-1]
+    assert [len(batch) for batch in found] == [8] * 7 + [4]
+    assert torch.cat([batch.given["label"] for batch in found]).equal(torch.from_numpy(LABELS[:60]))
+    assert raw.equal(torch.from_numpy(BYTES[56:60]).unsqueeze(1))
+
+
+def test_a_loader_trains_validates_and_estimates() -> None:
+    generator = torch.Generator().manual_seed(3)
+    loader = DataLoader(Augmented(), batch_size=16, shuffle=True, drop_last=True, generator=generator)
+    data = pv.TorchData(loader, Numbered(20), DataLoader(Numbered(30), batch_size=4), form=pv.Dynamic())
+    assert data.sizes == (48, 20, 30)
+    vae = small(data)
+    history = pv.fit(vae, data, epochs=3, batch_size=8)
+    assert history.epochs[-1].step == 18
+    valid = history.column("valid_elbo")
+    assert valid[-1] > valid[0]
+    memory = Dataset(BYTES[:48], BYTES[:20], BYTES[:30], form=pv.Dynamic())
+    found = []
+    for test in (data.test, memory.test):
+        torch.manual_seed(1)
+        found.append(pv.log_evidence(vae.model, vae.guide, test.take(), num_particles=10).estimate)
+    assert found[0].equal(found[1])
+
+
+def test_augmentation_is_drawn_anew_in_each_epoch_and_leaves_other_draws() -> None:
+    items = pv.TorchData(Augmented()).items
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    order = torch.arange(60)
+    first, again, other = (torch.cat([x for (x,) in items.epoch(order, 8, seed)]) for seed in (1, 1, 2))
+    assert torch.rand(3).equal(expected)
+    assert first.equal(again)
+    assert not first.equal(other)
+    rolled = (first == torch.from_numpy(BYTES[:60]).unsqueeze(1)).flatten(1).all(1)
+    assert 2 < int(rolled.sum()) < 30
+
+
+def test_a_training_on_items_goes_on_with_a_word_about_it(tmp_path: Path) -> None:
+    data = pv.TorchData(Augmented(), Numbered(20), form=pv.Dynamic())
+    expected = trained(data, epochs=3)
+    trained(data, epochs=2, checkpoints=tmp_path)
+    with pytest.warns(UserWarning, match="^training goes on with items that have no hash and may be others"):
+        found = trained(data, epochs=3, checkpoints=tmp_path, resume=True)
+    same(found, expected)  # as it happens, since all draws are torch's
+
+
+def test_dictionaries_and_floats_are_items() -> None:
+    class Named(Numbered):
+        def __getitem__(self, index: int) -> Any:
+            return {"exposure": LABELS[index] + 0.5, "x": BYTES[index].ravel() / 255.0, "id": index}
+
+    data = pv.TorchData(Named(), names=("exposure",))
+    memory = Dataset(BYTES[:60].reshape(60, 15) / 255.0, fields={"train": {"exposure": LABELS[:60] + 0.5}})
+    assert (data.given, data.form.name, data.dtype) == (memory.given, memory.form.name, memory.dtype)
+    one, other = (each.train.take(slice(3, 9)) for each in (data, memory))
+    assert one.x.equal(other.x)
+    assert one.given["exposure"].equal(other.given["exposure"])
+
+
+def test_the_range_of_bits_and_bytes_is_that_of_their_type() -> None:
+    class Bits(Numbered):
+        def __getitem__(self, index: int) -> Any:
+            return BYTES[index] > 128
+
+    assert [pv.TorchData(Bits()).levels, pv.TorchData(Numbered()).levels] == [2, 256]
+    assert pv.TorchData(Bits()).protocol == Dataset(BYTES > 128).protocol
+
+
+@pytest.mark.parametrize("workers", [None, 0, 1])
+def test_what_items_raise_is_one_line(workers: int | None) -> None:
+    items: Any = Broken() if workers is None else DataLoader(Broken(), batch_size=5, num_workers=workers)
+    data = pv.TorchData(items)
+    vae = small(as_array(valid=False), likelihood=pv.CategoricalLikelihood)
+    text = "^expected train to give its items, got KeyError: .*no such picture.* from Broken: mend its __ge"
+    with refused(text) as raised:
+        pv.fit(vae, data, batch_size=8)
+    assert "\n" not in str(raised.value)
+    with refused(text) as raised:
+        list(data.items.epoch(torch.arange(60), 8, 0))
+    assert "\n" not in str(raised.value)
+
+
+class Stream(torch.utils.data.IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(BYTES)
+
+
+class Growing(Numbered):
+    def __getitem__(self, index: int) -> Any:
+        return torch.ones(2 + (index > 40))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda: pv.TorchData(Stream()),
+            "^expected train as a torch data set .* got Stream: collect a stream",
+        ),
+        (
+            lambda: pv.TorchData(DataLoader(Stream())),
+            "got DataLoader of Stream: collect a stream by numpy.save",
+        ),
+        (lambda: pv.TorchData([]), "^expected at least one datum in train, got none: give data"),
+        (
+            lambda: pv.TorchData(BYTES, names=("label",)),
+            "^expected x, label in each item of train, got 1 of th",
+        ),
+        (lambda: pv.TorchData(DataLoader(Numbered(), batch_size=None)), "one with batch_size=None: give"),
+        (lambda: pv.TorchData(Growing(), Growing(50)), r"expected valid to give its items, got RuntimeError"),
+        (
+            lambda: list(pv.TorchData(Growing()).items.in_order()),
+            "^expected train to give its items, got RuntimeError: stack expects each tensor to be equal size",
+        ),
+        (
+            lambda: list(pv.TorchData(Growing()).items.epoch(torch.arange(60), 1, 0)),
+            r"^expected x of shape \(2,\) and torch.float32 in train, as in the first item, got \(3,\) and",
+        ),
+        (
+            lambda: pv.TorchData(DataLoader(Numbered()), names=("label",)).with_labels(8),
+            "^with_labels expects training data in an order that fit knows, got a DataLoader: give its data",
+        ),
+    ],
+)
+def test_what_are_no_items_is_said_in_one_line(make: Any, text: str) -> None:
+    with refused(text) as raised:
+        make()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_sampler_of_another_length_in_each_epoch_is_refused() -> None:
+    class Shrinking(torch.utils.data.Sampler[int]):
+        length = 40
+
+        def __len__(self) -> int:
+            return self.length
+
+        def __iter__(self) -> Any:
+            self.length -= 8
+            return iter(range(self.length))
+
+    data = pv.TorchData(DataLoader(Numbered(), batch_size=4, sampler=Shrinking()), form=pv.Dynamic())
+    assert data.sizes.train == 32
+    with refused(
+        "^expected 32 training data in each epoch of a DataLoader, as in the first, got 24: give a samp"
+    ):
+        pv.fit(small(data), data, batch_size=8)

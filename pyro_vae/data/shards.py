@@ -20,6 +20,9 @@ from pyro_vae.errors import InputError
 #: 64 KiB for each row, until it is closed.
 _ROWS_OF_MAP, _BYTES_OF_MAP = 2**12, 2**26
 
+#: One row in so many, and fewer, is read by itself.
+_SPARSE = 8
+
 #: In which of torch's types values are kept: none is rounded.
 _KEPT: dict[type[np.generic], torch.dtype] = {
     np.bool_: torch.uint8,
@@ -79,6 +82,8 @@ class Shard:
                 "it back as it was, and go on"
             )
         with mapped:
+            if index[-1] - index[0] >= _SPARSE * len(index) and hasattr(mmap, "MADV_RANDOM"):
+                mapped.madvise(mmap.MADV_RANDOM)  # else 128 KiB are read for each row
             array = np.frombuffer(mapped, taken.dtype, prod(shape), self.offset).reshape(shape)
             np.take(array, index, axis=0, out=taken, mode="clip")  # without "clip", a second copy is made
             del array  # a map with a view of it cannot be closed

@@ -87,8 +87,13 @@ class Split:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the data stay in their files, since they are more than a window."""
-        return isinstance(self.stored, Rows) and len(self) > self.stored.window
+        """Whether the data are read when they are used: more than a window, or items of torch's."""
+        return isinstance(self.stored, Rows) and self.stored.is_streamed
+
+    @property
+    def unhashed(self) -> str | None:
+        """What stands for a hash where data may be others at each use; None of all others."""
+        return self.stored.unhashed if isinstance(self.stored, Rows) else None
 
     def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
         """Return the data at `index` as float32 (B, *data_shape): values / maximum.
@@ -161,8 +166,11 @@ class Split:
 
         Hashed are shape, dtype, `maximum`, `resample` and, where it is true, `dequantise`, then the bytes of
         the stored values, then name, shape, dtype and bytes of each field that programs get, so that two
-        splits with one hash give the same numbers. All other fields are left out.
+        splits with one hash give the same numbers. All other fields are left out. Training data of
+        `TorchData` have none; what is returned says so.
         """
+        if self.unhashed is not None:
+            return self.unhashed
         use = f"{self.resample} dequantised" if self.dequantise else f"{self.resample}"
         dtype = str(self.stored.dtype).removeprefix("torch.")
         digest = hashlib.sha256(f"{tuple(self.stored.shape)} {dtype} {self.maximum} {use}".encode())

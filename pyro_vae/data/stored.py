@@ -94,6 +94,17 @@ class Rows:
         row = self.shape[1:].numel() * self.dtype.itemsize
         return max(1, self.named_window or _WINDOW_BYTES // max(1, row))
 
+    @property
+    def unhashed(self) -> str | None:
+        """What stands for the hash of data that may be others at each use; None of data that are fixed."""
+        found: str | None = getattr(self.tensor, "unhashed", None)
+        return found
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the data are more than a window, or made anew at each use, and are not to be held."""
+        return self.unhashed is not None or len(self) > self.window
+
     def order(self, generator: torch.Generator) -> Tensor:
         """A random order of the data, (N,) int64, that is read in runs; each of them is there once.
 
@@ -105,7 +116,7 @@ class Rows:
         >>> rows.order(torch.Generator().manual_seed(0)).sort().values
         tensor([0, 1, 2, 3, 4, 5])
         """
-        if self.window >= len(self):
+        if self.unhashed is not None or self.window >= len(self):
             return _permuted(len(self), generator)
         blocks = self.index.argsort().split(max(1, self.window // _BLOCKS_OF_WINDOW))
         row = torch.cat([blocks[number] for number in _permuted(len(blocks), generator).tolist()])
@@ -120,6 +131,9 @@ class Rows:
     @cached_property
     def extremes(self) -> tuple[float, float]:
         """The lowest and the highest value that is not NaN, read in the order of the file."""
+        known: tuple[float, float] | None = getattr(self.tensor, "ends", None)
+        if known is not None:
+            return known
         ordered = self.take(self.index.argsort())
         ends = [torch.stack(_ends(block)) for block in blocks(ordered)]
         low, high = torch.stack(ends).float().unbind(1)

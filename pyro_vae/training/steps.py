@@ -106,8 +106,10 @@ class Steps:
             check_objective(objective)
             split, mean = weighted(split, weight)
             self.model, self.guide = (Weighted(each, weight, mean) for each in (self.model, self.guide))
+        #: Of the order and the noise of the batches.
+        self.generator = torch.Generator(programs.device)
         #: Gives the batches, which are places in its split.
-        self.feed = feed_of(split, batch_size, programs.device)
+        self.feed = feed_of(split, batch_size, programs.device, self.generator)
         self.split = self.feed.split
         if kl_weight is not None:
             self.model, self.guide = kl_weight(self.model), kl_weight(self.guide)
@@ -115,8 +117,6 @@ class Steps:
         self.recorder = recorder_of(objective, weighted=kl_weight is not None or weight is not None)
         #: What a step depends on besides its batch.
         self.roots = (objective, self.model, self.guide)
-        #: Of the order and the noise of the batches.
-        self.generator = torch.Generator(self.split.device)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
             self.loss_and_elbo,

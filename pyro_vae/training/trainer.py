@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from pyro_vae.compiled import make_capturable
 from pyro_vae.data import batches, shuffle
-from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
+from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number, warn
 from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
@@ -270,6 +270,11 @@ class Trainer:
         if not path.exists():
             check_nothing_is_lost(self.folder / "best.pt")
             return  # stopped before the end of its first epoch
+        if self.train.unhashed is not None:
+            warn(
+                "training goes on with items that have no hash and may be others at each use, so that it "
+                "need not be as without a break to the last bit"
+            )
         state = load_last(path)
         if self.programs.known is None:
             self.programs.train()
