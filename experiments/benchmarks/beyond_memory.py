@@ -35,8 +35,8 @@ SHARD = 2**30
 
 
 def sparse(folder: Path, num_bytes: int) -> None:
-    """Files of zeros (N, 3, 32, 32): nine parts of ten are training data, one is validation data."""
-    for name, part in (("train", num_bytes * 9 // 10), ("valid", num_bytes // 10)):
+    """Files of zeros (N, 3, 32, 32): all but a thousandth are training data, which is validation data."""
+    for name, part in (("train", num_bytes * 999 // 1000), ("valid", num_bytes // 1000)):
         (folder / name).mkdir(parents=True)
         left = max(1, part // ROW)
         for number in range(-(-left // (SHARD // ROW))):
