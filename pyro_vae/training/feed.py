@@ -80,7 +80,7 @@ class ReadAhead(Feed):
         return num
 
     def _parts(self, order: Tensor) -> Iterator[list[Tensor]]:
-        """X and the fields of each window, (rows, …) each."""
+        """The data of each window, and their fields: (rows, …) each."""
         return ahead(self._read, order.split(self.rows))
 
     def _read(self, index: Tensor) -> list[Tensor]:
