@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         StaticMNIST,
         Table,
         Threshold,
+        TorchData,
     )
     from pyro_vae.diagnosis import (
         Agreement,
@@ -270,6 +271,7 @@ __all__ = [
     "StudentTPrior",
     "Table",
     "Threshold",
+    "TorchData",
     "TrainedRun",
     "VampPrior",
     "agreement",

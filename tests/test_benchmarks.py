@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from experiments.benchmarks import annealing, bfloat16, cases, imports, seeds, ways
+from experiments.benchmarks import annealing, beyond_memory, bfloat16, cases, imports, seeds, ways
 from experiments.benchmarks.cases import CASES, MLP, SMALL, SMOKE, Case, case_flops, flops, step_products
 from experiments.benchmarks.contender import Task
 from experiments.benchmarks.registry import VARIANTS, Variant, chosen, missing, reference
@@ -193,6 +193,28 @@ def test_annealing_is_timed_next_to_bare_gradients(
     assert capsys.readouterr().out.strip() == annealing.table(found)
     (rows,) = found.values()
     assert all(len(times) == 2 and min(times) > 0 for times in rows.values())
+
+
+def test_data_in_files_are_timed_next_to_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used = {"bytes of files": 20_000_000_000, "seconds of fit": 61.4, "resident at most": 900_000_000}
+    rounds = [{"memory": 2.0, "files": files} for files in (2.1, 2.2, 3.0)]
+    monkeypatch.setattr(beyond_memory, "memory", lambda *_: used)
+    monkeypatch.setattr(beyond_memory, "times", lambda *_, **__: rounds)
+    assert beyond_memory.main(["--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "| bytes of files | 20.00 GB |\n| resident at most | 0.90 GB |\n| seconds of fit | 61 |" in shown
+    assert "| files over memory: median of the rounds (lowest, highest) | 1.10 (1.05, 1.50) |" in shown
+    assert json.loads((tmp_path / "beyond_memory.json").read_text())["rounds"] == rounds
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux counts")
+def test_sparse_files_are_trained_on(tmp_path: Path) -> None:
+    beyond_memory.sparse(tmp_path, 4_000_000)
+    found = beyond_memory.train_on(tmp_path, steps=2)
+    assert found["data"] == [1300, 1, 0]
+    assert found["resident at most"] >= found["resident after imports"] > 0
 
 
 def test_seeds_are_timed_next_to_one(

@@ -100,6 +100,17 @@ REMEDIES: dict[str, tuple[Any, str]] = {
 }
 
 
+#: Those that can be read item by item.
+AS_ITEMS = [
+    "DataLoader of pairs",
+    "DataLoader of tensors",
+    "TensorDataset",
+    "DataLoader of a TensorDataset",
+    "data set of pairs",
+    "data set of arrays",
+]
+
+
 @pytest.mark.parametrize("case", REMEDIES)
 def test_a_remedy_is_named_that_works(case: str) -> None:
     data, remedy = REMEDIES[case]
@@ -107,9 +118,14 @@ def test_a_remedy_is_named_that_works(case: str) -> None:
         "fit expects data as a Dataset, or as a tensor or an array (N, *data_shape), got "
         f"{type(data).__name__}: give {remedy}"
     )
+    items = case in AS_ITEMS
+    text += ", or TorchData(data)" if items else ""
     with refused(f"^{re.escape(text)}$"):
         pv.fit(small(), data)
     assert fitted(eval(remedy, {"torch": torch, "numpy": np, "data": data})) == fitted(X)
+    if items:
+        assert fitted(pv.TorchData(getattr(data, "dataset", data))) == fitted(X)
+        assert pv.TorchData(data).sizes == (30, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from pyro_vae.data.reading import array_in, arrays_in
 from pyro_vae.data.splits import Sizes, Split, batches, shuffle
 from pyro_vae.data.table_files import filled_cells, is_table, rows_in
 from pyro_vae.data.tables import SklearnTable, Table
+from pyro_vae.data.torch_data import TorchData
 
 __all__ = [
     "FORMS",
@@ -71,6 +72,7 @@ __all__ = [
     "StaticMNIST",
     "Table",
     "Threshold",
+    "TorchData",
     "array_in",
     "arrays_in",
     "batches",

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_vae.data.shards import Shards, shards_of_map
 from pyro_vae.data.stored import Rows, Values, blocks
 from pyro_vae.errors import InputError, is_seed
 
@@ -17,25 +18,35 @@ Array = NDArray[Any] | Tensor
 _EXACT = 2**24  # the whole numbers that float32 has exactly
 
 
-def as_values(array: Array | Rows, where: str, *, missing: bool = False) -> Values:
+def as_values(array: Array | Rows | Shards, where: str, *, missing: bool = False) -> Values:
     """Return uint8, int32 or float32 (N, C, H, W) or (N, D) on the CPU; `where` names the array in errors.
 
     NaN is refused, but where `missing` says that it stands for what was not observed.
     """
     if isinstance(array, Rows):  # checked where it was made
         return array
-    values = _plain(array, where)
+    values = _in_files(array) or _plain(array, where)
     if values.ndim not in (2, 3, 4) or 0 in values.shape[1:]:
         raise InputError(
             f"expected {where} of shape (N, H, W), (N, C, H, W) or (N, D), got {tuple(values.shape)}:"
             " reshape it"
         )
-    _check_finite(values, where, missing)
-    values = values.unsqueeze(1) if values.ndim == 3 else values  # (N, H, W) -> (N, 1, H, W)
-    return Rows(values, torch.arange(len(values))) if _is_mapped(array) else values
+    in_files = isinstance(values, Shards) or _is_mapped(array)
+    places = torch.arange(len(values) if in_files else 0)
+    _check_finite(values if isinstance(values, Tensor) else Rows(values, places), where, missing)
+    if values.ndim == 3:  # (N, H, W) -> (N, 1, H, W)
+        values = values.unsqueeze(1) if isinstance(values, Tensor) else values.as_pictures()
+    return values if isinstance(values, Tensor) and not in_files else Rows(values, places)
 
 
-def _plain(array: Array, where: str) -> Tensor:
+def _in_files(array: Array | Shards) -> Shards | None:
+    """The data where they can stay in their files."""
+    if isinstance(array, Shards):
+        return array
+    return shards_of_map(array) if isinstance(array, np.ndarray) and _is_mapped(array) else None
+
+
+def _plain(array: Array | Shards, where: str) -> Tensor:
     if not isinstance(array, (np.ndarray, Tensor)):
         raise InputError(
             f"expected {where} as a NumPy array or a tensor, got {type(array).__name__}: use numpy.asarray"
@@ -92,7 +103,7 @@ def _check_rounding(tensor: Tensor, where: str) -> None:
         )
 
 
-def _is_mapped(array: Array) -> bool:
+def _is_mapped(array: Array | Shards) -> bool:
     """Whether values are used as they lie in a file, without a copy in memory."""
     if not isinstance(array, np.memmap):
         return False
@@ -118,21 +129,32 @@ def _from_numpy(array: NDArray[Any], where: str) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def _check_finite(values: Tensor, where: str, missing: bool) -> None:
-    def refused(block: Tensor) -> Tensor:
-        return block.isinf() if missing else block.isfinite().logical_not_()
-
-    if not values.is_floating_point() or not any(bool(refused(block).any()) for block in blocks(values)):
+def _check_finite(values: Values, where: str, missing: bool) -> None:
+    if not values.dtype.is_floating_point:
         return
-    bad = refused(values).flatten().nonzero()
-    first = tuple(int(i) for i in np.unravel_index(int(bad[0]), values.shape))
-    kind = "infinite" if missing else "NaN or infinite"
+    num, seen, first, kept = 0, 0, 0, 0.0
+    for block in blocks(values):
+        bad = block.isinf() if missing else block.isfinite().logical_not_()
+        if bool(bad.any()):
+            if not num:
+                place = int(bad.flatten().nonzero()[0])
+                first, kept = seen + place, float(block.flatten()[place])
+            num += int(bad.sum())
+        seen += block.numel()
+    if num:
+        index = tuple(int(i) for i in np.unravel_index(first, values.shape))
+        raise _not_finite(
+            f"{num} {'infinite' if missing else 'NaN or infinite'}", index, kept, where, missing
+        )
+
+
+def _not_finite(what: str, first: tuple[int, ...], value: float, where: str, missing: bool) -> InputError:
     remedy = "remove or replace them"
-    if not missing and bool(values[first].isnan()):
+    if not missing and np.isnan(value):
         remedy += ", or give missing=True (--data.missing true) where NaN means not observed"
-    raise InputError(
-        f"expected finite values{' or NaN' if missing else ''}, got {len(bad)} {kind} in {where}, the first"
-        f" at index {first}: {remedy}"
+    return InputError(
+        f"expected finite values{' or NaN' if missing else ''}, got {what} in {where}, the first at index "
+        f"{first}: {remedy}"
     )
 
 

@@ -79,12 +79,12 @@ def as_fields(
                 f"{split!r}: give fields={{'train': {{'exposure': array}}, ...}}"
             )
         for name, array in of_split.items():
-            found[split][_checked_name(name)] = _as_field(name, array, values.get(split), split + where)
+            found[split][_checked_name(name)] = as_field(name, array, values.get(split), split + where)
     for split, of_split_labels in labels.items():
         if of_split_labels is not None and LABEL in found[split]:
             raise InputError(f"expected labels of {split} once, got {split}_labels and the field 'label'")
         if of_split_labels is not None:
-            found[split][LABEL] = _as_field(LABEL, of_split_labels, values.get(split), split + where)
+            found[split][LABEL] = as_field(LABEL, of_split_labels, values.get(split), split + where)
     return _alike(found, values)
 
 
@@ -97,7 +97,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _as_field(name: str, array: Array, values: Values | None, split: str) -> Tensor:
+def as_field(name: str, array: Array, values: Values | None, split: str) -> Tensor:
     """A field as int64, bool or float32 on the CPU."""
     if name == LABEL:
         labels = as_labels(array, values, split)

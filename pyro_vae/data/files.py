@@ -1,6 +1,7 @@
 """A user's own arrays, in a file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,13 @@ from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.fields import LABEL, as_fields
 from pyro_vae.data.forms import Form
 from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_array_file
-from pyro_vae.data.stored import Values
-from pyro_vae.errors import InputError
+from pyro_vae.data.shard_folders import check_beside, load_folder
+from pyro_vae.data.shards import Shards
+from pyro_vae.data.stored import Rows, Values
+from pyro_vae.errors import InputError, count
+
+#: An array in memory or in files.
+Stored = NDArray[Any] | Shards
 
 _SPLITS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
@@ -23,7 +29,7 @@ _LABELS = dict.fromkeys(("y", "label", "labels", "target", "targets"), LABEL)
 
 
 class ArrayFile(Dataset):
-    """Data from one `.npy` or `.npz` file: arrays of numbers (N, H, W), (N, C, H, W) or (N, D).
+    """Data from a `.npy` or `.npz` file, or a folder of them: numbers (N, H, W), (N, C, H, W) or (N, D).
 
     An `.npz` with `train` and at least one of `valid` and `test` is split as it says: one that it lacks is
     empty, and nothing is taken out of `train` for it. One array alone, of any name, is permuted by the seed
@@ -36,17 +42,28 @@ class ArrayFile(Dataset):
     and read only where they are used, so that it may be larger than the memory; it must not change meanwhile.
     What is drawn once by the seed, and numbers of other types, are held in memory.
 
+    A folder of `.npy` files, in the order of their names, is the array that they make one after the other. A
+    folder of such folders is read as an `.npz`, the name of each being that of its array: `train` and
+    `valid`, or `images` and `label`. The files of a field have the names and the lengths of those of the
+    data. Files of `numpy.bool_`, integers of up to 32 bits, float16 and float32 stay where they are.
+
+    Training data of more than a window are taken in blocks of neighbours in random order, shuffled within a
+    window, while the next window is read; each datum is taken once in an epoch. Other data are shuffled as a
+    whole, as in memory.
+
     Args:
-        path: The file.
+        path: The file, or the folder.
         form: How values become x; by default `Levels` of bytes, `Counts` of other whole numbers, and
             `AsGiven` of floats and bits.
         seed: Seed of the split, where the file does not split, and of the fixed draws.
         maximum: The value that means 1. By default 255 for uint8 values above 1, else 1.
         given: Fields that programs get beside x, as `label`; by default all but `label`.
         missing: Whether NaN means not observed; without it NaN is refused.
+        window: Number of data that are shuffled with one another, and held in memory about four times; by
+            default what 128 MiB hold.
 
     Raises:
-        InputError: The file is missing, damaged, or holds pickled objects; names or shapes are other than
+        InputError: A file is missing, damaged, or holds pickled objects; names or shapes are other than
             above.
     """
 
@@ -59,9 +76,10 @@ class ArrayFile(Dataset):
         maximum: float | None = None,
         given: tuple[str, ...] | None = None,
         missing: bool = False,
+        window: int | None = None,
     ) -> None:
         path = Path(path).expanduser()
-        parts = _array_parts(path, missing)
+        parts = _array_parts(path, missing, None if window is None else count("window", window))
         self._split_by_seed = "valid" not in parts and "test" not in parts
         if self._split_by_seed:
             parts = cut_by_seed(parts["train"], parts["fields"]["train"], seed, path)
@@ -73,13 +91,8 @@ class ArrayFile(Dataset):
         return f"{super().protocol}, split by seed {self.seed}" if self._split_by_seed else super().protocol
 
 
-def _array_parts(path: Path, missing: bool) -> Parts:
-    remedy = "save plain arrays of numbers with numpy.save or numpy.savez"
-    if path.suffix not in (".npy", ".npz"):
-        raise InputError(
-            f"expected a .npy or .npz file, got {path}: {remedy}, or use ImageFolder for pictures"
-        )
-    arrays = _by_split(load_array_file(existing(path, "check the path"), remedy, mapped=True))
+def _array_parts(path: Path, missing: bool, window: int | None) -> Parts:
+    arrays = _by_split(_arrays(path))
     fields = {name: _field_of(name) for name in arrays if name not in _SPLITS}
     if "train" not in arrays or not all(fields.values()):
         raise InputError(
@@ -87,7 +100,7 @@ def _array_parts(path: Path, missing: bool) -> Parts:
             f"train_label in {path}, got {', '.join(arrays) or 'no array'}: rename or leave out the others"
         )
     values: dict[str, Values] = {
-        split: as_values(arrays[split], f"{split} in {path}", missing=missing)
+        split: _windowed(as_values(arrays[split], f"{split} in {path}", missing=missing), window)
         for split in _SPLITS
         if split in arrays
     }
@@ -98,7 +111,24 @@ def _array_parts(path: Path, missing: bool) -> Parts:
     return parts
 
 
-def _by_split(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _windowed(values: Values, window: int | None) -> Values:
+    return replace(values, named_window=window) if isinstance(values, Rows) else values
+
+
+def _arrays(path: Path) -> Mapping[str, Stored]:
+    """The arrays of a file or a folder, by name."""
+    if path.is_dir():
+        return load_folder(path)
+    remedy = "save plain arrays of numbers with numpy.save or numpy.savez"
+    if path.suffix not in (".npy", ".npz"):
+        raise InputError(
+            f"expected a .npy or .npz file, got {path}: {remedy}, or give a folder of .npy files, or use "
+            "ImageFolder for pictures"
+        )
+    return load_array_file(existing(path, "check the path"), remedy, mapped=True)
+
+
+def _by_split(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
     """The arrays by the names of this package, where they have those of others.
 
     One array alone is `train`. `images` or `x` with `labels` and other fields of the same length are `train`
@@ -135,7 +165,7 @@ def _field_of(name: str) -> tuple[str, str] | None:
 
 
 def _fields(
-    arrays: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, Stored],
     places: Mapping[str, tuple[str, str] | None],
     values: Mapping[str, Values],
     path: Path,
@@ -147,8 +177,17 @@ def _fields(
         split, name = place
         if name in found[split]:
             raise InputError(f"expected labels of {split} once in {path}, got {split}_label and {array}")
-        found[split][name] = arrays[array]
+        found[split][name] = _beside(arrays[array], arrays.get(split))
     return as_fields(found, dict.fromkeys(_SPLITS), values, f" in {path}")
+
+
+def _beside(field: Stored, data: Stored | None) -> NDArray[Any]:
+    """A field in memory."""
+    if not isinstance(field, Shards):
+        return field
+    if isinstance(data, Shards):
+        check_beside(data, field)
+    return field.whole()
 
 
 def _channels_first(values: Values, where: str) -> Values:

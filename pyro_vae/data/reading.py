@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from os import SEEK_CUR
 from pathlib import Path
 from struct import unpack
@@ -63,7 +64,7 @@ def load_array_file(path: Path, remedy: str, *, mapped: bool = False) -> dict[st
     no_pickle = f"{remedy} (pickled objects are refused, since loading them can run any code)"
     # opened here, since NumPy leaves a damaged .npz open
     with reading(path, no_pickle), path.open("rb") as file:
-        shape, _, dtype = _header(file)
+        shape, _, dtype = header(file)
         if mapped and not dtype.hasobject and 0 not in shape:
             return {"array": np.load(path, mmap_mode="r", allow_pickle=False)}
         file.seek(0)
@@ -74,7 +75,7 @@ def load_array_file(path: Path, remedy: str, *, mapped: bool = False) -> dict[st
         return {name: found[name] if name in found else loaded[name] for name in loaded.files}
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
+def header(file: BinaryIO) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
     """Shape, whether in Fortran's order, and type of the .npy that begins here; of objects where unknown."""
     unknown = (), False, np.dtype(object)
     try:
@@ -97,7 +98,7 @@ def _mapped_members(path: Path, file: BinaryIO) -> dict[str, NDArray[Any]]:
             file.seek(member.header_offset + 26)
             name_length, extra_length = unpack("<HH", file.read(4))
             file.seek(name_length + extra_length, SEEK_CUR)
-            shape, fortran, dtype = _header(file)
+            shape, fortran, dtype = header(file)
             if not dtype.hasobject and 0 not in shape:
                 order: Literal["C", "F"] = "F" if fortran else "C"
                 mapped = np.memmap(path, dtype, "r", file.tell(), shape, order)
@@ -173,7 +174,7 @@ def cut(values: Values, fields: Fields, num_valid: int, num_test: int) -> Parts:
     """Cut data in their own order into train, valid and test, in this order."""
     sizes = [len(values) - num_valid - num_test, num_valid, num_test]
     if isinstance(values, Rows):
-        train, valid, test = (Rows(values.tensor, index) for index in values.index.split(sizes))
+        train, valid, test = (replace(values, index=index) for index in values.index.split(sizes))
     else:
         train, valid, test = values.split(sizes)
     splits = ("train", "valid", "test")

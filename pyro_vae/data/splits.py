@@ -75,10 +75,25 @@ class Split:
         return self.stored.shape[1:]
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the split with its tensors on `device`; data mapped from a file stay so on the CPU."""
+        """Return the split with its tensors on `device`.
+
+        Data in files stay there on the CPU, and on other devices where they are more than a window.
+        """
+        if self.is_streamed:
+            return self
         fields = {name: tensor.to(device) for name, tensor in self.fields.items()}
         mapped = isinstance(self.stored, Rows) and torch.device(device) == self.device
         return replace(self, stored=self.stored if mapped else self.values.to(device), fields=fields)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the data are read when they are used: more than a window, or items of torch's."""
+        return isinstance(self.stored, Rows) and self.stored.is_streamed
+
+    @property
+    def unhashed(self) -> str | None:
+        """What stands for a hash where data may be others at each use; None of all others."""
+        return self.stored.unhashed if isinstance(self.stored, Rows) else None
 
     def batch(self, index: Tensor | slice = slice(None), generator: torch.Generator | None = None) -> Tensor:
         """Return the data at `index` as float32 (B, *data_shape): values / maximum.
@@ -151,8 +166,11 @@ class Split:
 
         Hashed are shape, dtype, `maximum`, `resample` and, where it is true, `dequantise`, then the bytes of
         the stored values, then name, shape, dtype and bytes of each field that programs get, so that two
-        splits with one hash give the same numbers. All other fields are left out.
+        splits with one hash give the same numbers. All other fields are left out. Training data of
+        `TorchData` have none; what is returned says so.
         """
+        if self.unhashed is not None:
+            return self.unhashed
         use = f"{self.resample} dequantised" if self.dequantise else f"{self.resample}"
         dtype = str(self.stored.dtype).removeprefix("torch.")
         digest = hashlib.sha256(f"{tuple(self.stored.shape)} {dtype} {self.maximum} {use}".encode())
@@ -185,7 +203,7 @@ def batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> Iterator
     All randomness comes from one generator on the split's device, whose seed is
     2654435761 · (1000003 · seed + epoch + 1) mod 2³², so an epoch can be repeated without those before it. It
     draws first `torch.randperm(N)`, then the noise of each batch. The last batch may be smaller
-    and is kept.
+    and is kept. Data in files, of more than a window, are in the order of `Rows.order`.
 
     Raises:
         InputError: The split is empty, or has fewer data than a batch, or `batch_size` is below 1.
@@ -215,6 +233,8 @@ def shuffle(split: Split, generator: torch.Generator, *, seed: int, epoch: int) 
     The noise of each batch is then what `split.batch(index, generator)` draws in this order.
     """
     generator.manual_seed(_epoch_seed(seed, epoch))
+    if isinstance(split.stored, Rows):
+        return split.stored.order(generator)
     return torch.randperm(len(split), generator=generator, device=split.device)
 
 

@@ -70,7 +70,7 @@ def splits_of(data: Dataset | Batch | Tensor | np.ndarray[Any, Any]) -> Splits:
     if isinstance(data, np.ndarray):
         data = _tensor(data)
     if not isinstance(data, Tensor):
-        raise _no_data(type(data).__name__, _remedy(data, "data"))
+        raise _no_data(type(data).__name__, _remedy(data, "data") + _or_as_items(data))
     return _training_data(Batch(data.detach()))
 
 
@@ -115,6 +115,13 @@ def _remedy(data: Any, name: str) -> str:
     if hasattr(data, "to_numpy"):
         return f"{name}.to_numpy()"
     return _of_sequence(data, name) if isinstance(data, list | tuple) and data else "data"
+
+
+def _or_as_items(data: Any) -> str:
+    """What reads items as they are used, for those that have numbers."""
+    dataset = data.dataset if isinstance(data, torch.utils.data.DataLoader) else data
+    is_stream = isinstance(dataset, torch.utils.data.IterableDataset)
+    return ", or TorchData(data)" if isinstance(dataset, torch.utils.data.Dataset) and not is_stream else ""
 
 
 def _stacked(data: Any, name: str) -> str:

@@ -104,7 +104,7 @@ class Loop:
         trainer, epoch = self.trainer, len(self.trainer.history.epochs) + 1
         elbo, seen = torch.zeros((), dtype=torch.float64, device=trainer.device), 0
         with trainer.steps.epoch():
-            for index in order.split(trainer.batch_size):
+            for index in trainer.steps.feed.batches(order):
                 if trainer.step >= trainer.total_steps:
                     break
                 batch_elbo = trainer.take_step(index)

@@ -21,6 +21,7 @@ from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import KLWeight, recorder_of
 from pyro_vae.programs import refusals
 from pyro_vae.randomness import random_state, set_random_state
+from pyro_vae.training.feed import feed_of
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
 from pyro_vae.training.trained import Trained
@@ -98,21 +99,24 @@ class Steps:
         not_finite: Callable[[str], NonFiniteLossError],
     ) -> None:
         self.programs, self.objective, self.optimiser = programs, objective, optimiser
-        self.split, self.batch_size = split, batch_size
+        self.batch_size = batch_size
         self.way, self.precision, self.not_finite = way, precision, not_finite
         self.model, self.guide = programs.model, programs.guide
         if weight is not None:
             check_objective(objective)
-            self.split, mean = weighted(split, weight)
+            split, mean = weighted(split, weight)
             self.model, self.guide = (Weighted(each, weight, mean) for each in (self.model, self.guide))
+        #: Of the order and the noise of the batches.
+        self.generator = torch.Generator(programs.device)
+        #: Gives the batches, which are places in its split.
+        self.feed = feed_of(split, batch_size, programs.device, self.generator)
+        self.split = self.feed.split
         if kl_weight is not None:
             self.model, self.guide = kl_weight(self.model), kl_weight(self.guide)
         #: Gives the ELBO that is logged, where minus the loss of a step is none.
         self.recorder = recorder_of(objective, weighted=kl_weight is not None or weight is not None)
         #: What a step depends on besides its batch.
         self.roots = (objective, self.model, self.guide)
-        #: Of the order and the noise of the batches.
-        self.generator = torch.Generator(split.device)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = FlatSteps(
             self.loss_and_elbo,
@@ -132,7 +136,7 @@ class Steps:
         self.elbo = torch.zeros((), dtype=torch.float64, device=programs.device)
 
     def take(self, index: Tensor, number: int) -> Tensor:
-        """Step `number`, on the data at `index`: their unweighted ELBO, summed.
+        """Step `number`, on the data at `index`, as the feed gives it: their unweighted ELBO, summed.
 
         Raises:
             NonFiniteLossError: where the loss is NaN or infinite, before the parameters change; from a

@@ -205,10 +205,10 @@ def _obstacle(trainers: Sequence[Trainer]) -> str:
     return f"their training data are of {len(sizes)} sizes" if len(sizes) > 1 else ""
 
 
-def _parts(one: Running) -> tuple[Tensor, ...]:
+def _parts(one: Running) -> Iterator[Tensor]:
     """The order of its data, batch by batch."""
     assert isinstance(one.request, TakeSteps)
-    return one.request.order.split(one.trainer.batch_size)
+    return one.trainer.steps.feed.batches(one.request.order)
 
 
 def _measured(one: Running) -> Means:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from pyro_vae.compiled import make_capturable
 from pyro_vae.data import batches, shuffle
-from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
+from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number, warn
 from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
@@ -173,6 +173,7 @@ class Trainer:
             "precision": self.steps.precision,
             "schedule": self.schedule.in_words() if self.schedule else "none",
             "training data": self.train.hash(),
+            "window": self.steps.feed.window,
             "weight": weight and f"{weight} {fingerprint(self.train.fields[weight])}",
             "validation data": self.validation.split.hash(),
         }
@@ -269,10 +270,15 @@ class Trainer:
         if not path.exists():
             check_nothing_is_lost(self.folder / "best.pt")
             return  # stopped before the end of its first epoch
+        if self.train.unhashed is not None:
+            warn(
+                "training goes on with items that have no hash and may be others at each use, so that it "
+                "need not be as without a break to the last bit"
+            )
         state = load_last(path)
         if self.programs.known is None:
             self.programs.train()
-            self.steps.look(self.order(1)[: self.batch_size])
+            self.steps.look(next(self.steps.feed.batches(self.order(1))))
         load_parameters(self.programs, state, path)
         check_settings(state["settings"], self.settings, path)
         with damaged(path):
