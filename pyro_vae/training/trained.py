@@ -15,6 +15,7 @@ from pyro_vae.errors import InputError
 from pyro_vae.networks import Network
 from pyro_vae.programs import Program
 from pyro_vae.programs.running import check_signature
+from pyro_vae.ranks import here
 from pyro_vae.training.data import Splits
 
 
@@ -171,13 +172,15 @@ def _remedy(number: int, batch_size: int) -> str:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one, else the CPU.
+    """The device of that name; `auto` is a GPU where there is one, that of the rank, else the CPU.
 
     >>> resolve_device("cpu")
     device(type='cpu')
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and here().several:
+        device = f"cuda:{here().local}"
     try:
         place = torch.zeros(1, device=device)
         place.item()  # a device without data, such as meta, cannot train

@@ -16,9 +16,11 @@ from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
 from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
+from pyro_vae.ranks import here
 from pyro_vae.storage.checkpoints import check_settings, damaged, describe, load_parameters, save_checkpoint
 from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.training.data import Splits
+from pyro_vae.training.distributed import DistributedSteps
 from pyro_vae.training.history import History
 from pyro_vae.training.kl import KLSchedule
 from pyro_vae.training.optimising import Optimising
@@ -72,7 +74,9 @@ class Trainer:
         programs.check_last_batch(self.batch_size, len(self.train), self.total_steps)
         self.schedule: Schedule | None = None
         self.optimising = Optimising(programs, options.optimiser, options.clip_norm, self._ready)
-        self.steps = Steps(
+        #: The processes that share the training.
+        self.ranks = here()
+        self.steps = (DistributedSteps if self.ranks.several else Steps)(
             programs,
             self.objective,
             self.kl_weight,
@@ -138,6 +142,10 @@ class Trainer:
         """Steps in all, and epochs without a better validation ELBO."""
         batches(self.train, self.batch_size, seed=self.seed, epoch=1)  # refuses what it cannot serve
         options, patience = self.options, self.options.patience
+        if self.batch_size < here().size:
+            raise InputError(
+                f"batch_size expects a datum or more for each of {here().size} ranks, got {self.batch_size}"
+            )
         if patience is not None and not len(self.validation.split):
             raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
         total = count("epochs", options.epochs) * self.steps_per_epoch
@@ -214,7 +222,7 @@ class Trainer:
 
     def save_best(self) -> None:
         """best.pt: the parameters of the best epoch, for use; last.pt holds them too, for going on."""
-        if self.folder is not None and self.best is not None:
+        if self.folder is not None and self.best is not None and self.ranks.first:
             content = {
                 "model": self.best,
                 "epoch": self.history.best_epoch,
@@ -244,7 +252,8 @@ class Trainer:
 
     def save(self) -> None:
         """last.pt: all that an exact continuation needs."""
-        if self.folder is None:
+        self.saved_epoch = len(self.history.epochs) if self.folder is not None else 0
+        if self.folder is None or not self.ranks.first:
             return
         state = {
             "model": self.programs.state_dict(),
@@ -259,7 +268,6 @@ class Trainer:
             **self._identity(),
         }
         save_checkpoint(self.folder / "last.pt", state)
-        self.saved_epoch = len(self.history.epochs)
 
     def load(self) -> None:
         """Go on from last.pt."""

@@ -1,0 +1,106 @@
+"""Trainings that are to be the same in one process and on several ranks: python -m tests.several_ranks FOLDER."""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+import pyro_vae as pv
+
+GREY = torch.rand(110, 4, 4, generator=torch.Generator().manual_seed(0))
+#: Seven steps in an epoch, the last of them on one datum.
+DATA = pv.Dataset(GREY[:61], GREY[61:80], GREY[80:], form=pv.Dynamic())
+LINE = GREY[:50, 0, :1].double()
+Rows = list[list[float]]
+
+
+def rows(history: pv.History) -> Rows:
+    """All numbers of a training but its time."""
+    return [list(epoch._replace(seconds=0.0)) for epoch in history.epochs]
+
+
+def vae(**options: Any) -> Rows:
+    """Of a VAE in float64, on noise of its own in each epoch."""
+    torch.manual_seed(1)
+    model = pv.assemble(DATA, latent_dim=2, network=pv.MLP((8,))).double()
+    return rows(pv.fit(model, DATA, **{"batch_size": 10, "epochs": 8, **options}))
+
+
+def program(network: nn.Module, y: Tensor, **options: Any) -> pv.History:
+    """Of a Pyro program with a latent of all data, and a plate that stands for 1000 of them."""
+    pyro.clear_param_store()
+
+    def model(y: Tensor) -> None:
+        slope = pyro.sample("slope", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1))
+        with pyro.plate("data", 1000, subsample=y):
+            z = pyro.sample("z", dist.Normal(slope, 1.0).to_event(1))
+            pyro.sample("y", dist.Normal(z, 0.5).to_event(1), obs=y)
+
+    def guide(y: Tensor) -> None:
+        pyro.module("network", network)
+        loc = pyro.param("loc", torch.zeros(1).double())
+        pyro.sample("slope", dist.Normal(loc, 0.1).to_event(1))
+        with pyro.plate("data", 1000, subsample=y):
+            pyro.sample("z", dist.Normal(network(y), 0.7).to_event(1))
+
+    return pv.fit((model, guide), y, **{"batch_size": 20, "epochs": 17, **options})
+
+
+def linear() -> nn.Module:
+    """Another one on each rank, all of which take over what the first one has."""
+    torch.manual_seed(int(os.environ.get("RANK", "0")))
+    return nn.Linear(1, 1).double()
+
+
+def same(folder: Path) -> dict[str, Any]:
+    """What must be equal, and how often a callback was called; checkpoints are left in the folder."""
+    called: list[int] = []
+    found: dict[str, Any] = {
+        "by Pyro": vae(compile="off", num_particles=2, kl_warm_up=2),
+        "flat": vae(compile="flat", clip_norm=1.0),
+        "importance-weighted": vae(objective=pv.ImportanceWeightedELBO, num_particles=5, epochs=2),
+        "any program": rows(program(linear(), LINE)),
+        "stopped early": vae(epochs=60, patience=2, callbacks=[lambda *_: called.append(1)]),
+    }
+    vae(epochs=3, checkpoints=folder)
+    return {**found, "called": len(called)}
+
+
+def said(training: Callable[[], object]) -> str:
+    """The error or the first warning of a training."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            training()
+        except (pv.InputError, ArithmeticError) as error:
+            return str(error)
+    return str(caught[0].message) if caught else ""
+
+
+def _on_a_rank(folder: Path) -> dict[str, Any]:
+    """All that one rank finds."""
+    rank = int(os.environ["RANK"])
+    found = same(folder / "by ranks")
+    found["gone on"] = vae(checkpoints=folder / "by one", resume=True)
+    found["said"] = {
+        "batch norm": said(lambda: program(nn.BatchNorm1d(1).double(), LINE, epochs=1)),
+        "other data": said(lambda: program(linear(), LINE[: 40 + rank], epochs=1)),
+        "small batches": said(lambda: vae(batch_size=1)),
+        "not finite": said(lambda: program(linear(), LINE.where(LINE != LINE[49], torch.inf), steps=8)),
+        "several": said(lambda: pv.fit_many(lambda: pv.assemble(DATA), DATA, seeds=2)),
+    }
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    place = Path(sys.argv[1])
+    (place / f"{os.environ['RANK']}.json").write_text(json.dumps(_on_a_rank(place)))

@@ -1,0 +1,190 @@
+"""Training on several ranks, by gloo on a CPU: the numbers of one process, and how it ends."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyro_vae as pv
+from pyro_vae.ranks import Ranks, _place
+from pyro_vae.storage.checkpoints import load_tensors
+from tests.commands import SMALL, Run
+from tests.several_ranks import same, vae
+
+ROOT = Path(__file__).parents[1]
+#: After which a test fails, not hangs.
+SECONDS = 120
+
+
+def free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+
+
+def started(stack: ExitStack, size: int, *words: object, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
+    """Ranks with the environment that torchrun gives them; killed where the test ends before them."""
+    place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    found = []
+    for rank in range(size):
+        one = subprocess.Popen(
+            [sys.executable, "-m", *map(str, words)],
+            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **place),
+            cwd=cwd,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        stack.callback(one.kill)
+        found.append(stack.enter_context(one))
+    return found
+
+
+def ended(ranks: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Status, standard output and standard error of each."""
+    texts = [one.communicate(timeout=SECONDS) for one in ranks]
+    return [(one.returncode, *text) for one, text in zip(ranks, texts, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, Any]:
+    """What one process finds, which leaves checkpoints for ranks to go on from."""
+    return same(folder / "by one")
+
+
+@pytest.fixture(scope="module")
+def shared(folder: Path, alone: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each of two ranks finds."""
+    shutil.copytree(folder / "by one", folder / "by one, kept")
+    with ExitStack() as stack:
+        for status, _, errors in ended(started(stack, 2, "tests.several_ranks", folder)):
+            assert status == 0, errors
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize(
+    "what", ["by Pyro", "flat", "importance-weighted", "any program", "stopped early"]
+)
+def test_two_ranks_take_the_steps_of_one_process(
+    what: str, alone: dict[str, Any], shared: list[dict[str, Any]]
+) -> None:
+    """In float64: noise of the data, draws, losses, and the epoch that is the last."""
+    for found in shared:
+        assert len(found[what]) == len(alone[what])
+        for mine, others in zip(found[what], alone[what], strict=True):
+            assert mine == pytest.approx(others, rel=1e-10, abs=1e-10, nan_ok=True)
+    if what == "stopped early":
+        assert 2 < len(alone[what]) < 60
+    if what in ("by Pyro", "any program"):
+        assert alone[what][-1][1] > 50  # steps
+
+
+def test_the_first_rank_alone_calls_back(alone: dict[str, Any], shared: list[dict[str, Any]]) -> None:
+    assert [found["called"] for found in shared] == [alone["called"], 0]
+
+
+def test_training_goes_on_by_another_number_of_ranks(
+    folder: Path, alone: dict[str, Any], shared: list[dict[str, Any]]
+) -> None:
+    whole = vae()
+    assert alone["called"] > 0 and len(whole) == 8
+    by_ranks = shared[1]["gone on"]  # from three epochs of one process
+    by_one = vae(checkpoints=folder / "by ranks", resume=True)  # from three of two ranks
+    for found in (by_ranks, by_one):
+        for mine, others in zip(found, whole, strict=True):
+            assert mine == pytest.approx(others, rel=1e-10)
+
+
+def test_what_ranks_cannot_share_is_said_on_all_of_them(shared: list[dict[str, Any]]) -> None:
+    first, second = (found["said"] for found in shared)
+    assert "steps on 2 ranks are not those of one process" in first["batch norm"]
+    assert second["batch norm"] == ""
+    for what, words in {
+        "other data": "as on rank 0, got",
+        "small batches": "batch_size expects a datum or more for each of 2 ranks, got 1",
+        "not finite": "first at the site 'y' of the model",
+        "several": "training several models at once runs in one process, got 2 ranks",
+    }.items():
+        assert words in first[what] and first[what] == second[what]
+
+
+def test_torchrun_trains_one_run_which_goes_on_alone(tmp_path: Path, pyro_vae: Run) -> None:
+    """The first rank prints and writes, once."""
+    words = ["--nproc-per-node=2", f"--master-port={free_port()}", "-m", "pyro_vae", "train", *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *words, "--epochs", "2", "--out", tmp_path / "two"],
+        env=environment(),
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nats per datum") == 1 and "pyro-vae" not in done.stderr
+    assert pyro_vae("train", *SMALL, "--epochs", 2, "--out", tmp_path / "one")[0] == 0
+    one, two = (load_tensors(tmp_path / name / "checkpoints" / "best.pt") for name in ("one", "two"))
+    assert one["epoch"] == two["epoch"] == 2
+    assert one["valid_elbo"] == pytest.approx(two["valid_elbo"], rel=1e-4)
+    status, out, _ = pyro_vae("train", "--resume", tmp_path / "two", "--epochs", 3)
+    assert status == 0 and "3 epochs" in out
+
+
+def test_a_rank_that_is_killed_ends_the_others_with_one_line(tmp_path: Path) -> None:
+    """Here the first one, which holds what ranks tell one another."""
+    with ExitStack() as stack:
+        words = ("pyro_vae", "train", *SMALL, "--epochs", 10**6, "--out", "run")
+        ranks = started(stack, 2, *words, cwd=tmp_path)
+        start = time.monotonic()
+        while not (tmp_path / "run" / "metrics.csv").exists():
+            assert time.monotonic() - start < SECONDS and ranks[0].poll() is None
+            time.sleep(0.05)
+        ranks[0].send_signal(signal.SIGKILL)
+        status, out, errors = ended(ranks)[1]
+    assert (status, out) == (1, "")
+    assert errors.count("\n") == 1
+    assert "rank 1 of 2 has lost another" in errors and "pyro-vae train --resume run" in errors
+
+
+def test_bad_options_are_refused_once(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        commands = ("pyro_vae", "train", *SMALL, "--prior", "Nothing")
+        found = ended(started(stack, 2, *commands, cwd=tmp_path))
+    assert [status for status, _, _ in found] == [2, 2]
+    assert "".join(errors for _, _, errors in found).count("pyro-vae: error") == 1
+
+
+def test_who_has_started_a_process_says_which_rank_it_is() -> None:
+    there = {"MASTER_ADDR": "node", "MASTER_PORT": "29500"}
+    slurm = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
+    torchrun = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}
+    assert _place({**there, **slurm}) == (5, 8, 1)
+    assert _place({**there, **slurm, **torchrun}) == (2, 4, 0)
+    assert _place(slurm) is _place({}) is _place({**there, **torchrun, "WORLD_SIZE": "1"}) is None
+    with pytest.raises(pv.InputError, match="whole numbers in RANK"):
+        _place({**there, **torchrun, "RANK": "one"})
+
+
+@pytest.mark.parametrize(("number", "size"), [(10, 3), (2, 4), (8, 8)])
+def test_rows_of_all_ranks_are_the_batch(number: int, size: int) -> None:
+    parts = [range(number)[Ranks(rank, size).rows(number)] for rank in range(size)]
+    assert [row for part in parts for row in part] == list(range(number))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
