@@ -1,10 +1,12 @@
-"""Trainings that are to be the same in one process and on several ranks: python -m tests.several_ranks FOLDER."""
+"""Trainings that are the same on several ranks, each of which runs python -m tests.several_ranks FOLDER."""
 
+import io
 import json
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 import pyro_vae as pv
+from pyro_vae.cli import main
+from pyro_vae.ranks import here
+from tests.commands import SMALL
 
 GREY = torch.rand(110, 4, 4, generator=torch.Generator().manual_seed(0))
 #: Seven steps in an epoch, the last of them on one datum.
@@ -85,6 +90,34 @@ def said(training: Callable[[], object]) -> str:
     return str(caught[0].message) if caught else ""
 
 
+def command(*words: object) -> tuple[int, str, str]:
+    """Status, standard output and standard error of the command line."""
+    out, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(errors):
+        status = main([str(word) for word in words])
+    return status, out.getvalue(), errors.getvalue()
+
+
+def recipe() -> float:
+    """How far the gradient of DistributedDataParallel is from the mean of those of all ranks."""
+    torch.set_default_dtype(torch.float32)
+    page = Path(__file__).parents[1] / "docs" / "several_devices.md"
+    found: dict[str, Any] = {"__name__": page.stem}
+    exec(page.read_text().split("```python\n")[1].split("```")[0], found)
+    loss, rank = found["loss"], int(os.environ["RANK"])
+    x = found["data"].train.batch(slice(0, 50))
+    assert isinstance(loss, nn.parallel.DistributedDataParallel)
+    own, shared = (_gradient(each, x, seed=rank) for each in (loss.module, loss))
+    return float((here().sum(own) / 2 - shared).norm() / shared.norm())
+
+
+def _gradient(loss: nn.Module, x: Tensor, seed: int) -> Tensor:
+    pyro.set_rng_seed(seed)
+    loss.zero_grad()
+    loss(x).backward()
+    return torch.cat([each.grad.flatten() for each in loss.parameters() if each.grad is not None])
+
+
 def _on_a_rank(folder: Path) -> dict[str, Any]:
     """All that one rank finds."""
     rank = int(os.environ["RANK"])
@@ -94,9 +127,13 @@ def _on_a_rank(folder: Path) -> dict[str, Any]:
         "batch norm": said(lambda: program(nn.BatchNorm1d(1).double(), LINE, epochs=1)),
         "other data": said(lambda: program(linear(), LINE[: 40 + rank], epochs=1)),
         "small batches": said(lambda: vae(batch_size=1)),
-        "not finite": said(lambda: program(linear(), LINE.where(LINE != LINE[49], torch.inf), steps=8)),
+        "not finite": said(lambda: program(linear(), LINE.where(LINE[49] != LINE, torch.inf), steps=8)),
         "several": said(lambda: pv.fit_many(lambda: pv.assemble(DATA), DATA, seeds=2)),
     }
+    found["trained"] = command("train", *SMALL, "--epochs", 2, "--out", folder / "two")
+    found["refused"] = command("train", *SMALL, "--prior", "Nothing")
+    found["other command"] = command("sample", folder / "two")
+    found["recipe"] = recipe()
     return found
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 
 import pyro_vae as pv
 from pyro_vae.ranks import Ranks, _place
-from pyro_vae.storage.checkpoints import load_tensors
+from pyro_vae.training.saved import load_best
 from tests.commands import SMALL, Run
 from tests.several_ranks import same, vae
 
@@ -35,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
 
 
-def started(stack: ExitStack, size: int, *words: object, cwd: Path = ROOT) -> list[subprocess.Popen[str]]:
+def started(stack: ExitStack, size: int, *words: object, cwd: Path) -> list[subprocess.Popen[str]]:
     """Ranks with the environment that torchrun gives them; killed where the test ends before them."""
     place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     found = []
@@ -53,12 +52,6 @@ def started(stack: ExitStack, size: int, *words: object, cwd: Path = ROOT) -> li
     return found
 
 
-def ended(ranks: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Status, standard output and standard error of each."""
-    texts = [one.communicate(timeout=SECONDS) for one in ranks]
-    return [(one.returncode, *text) for one, text in zip(ranks, texts, strict=True)]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ranks")
@@ -73,16 +66,21 @@ def alone(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def shared(folder: Path, alone: dict[str, Any]) -> list[dict[str, Any]]:
     """What each of two ranks finds."""
-    shutil.copytree(folder / "by one", folder / "by one, kept")
-    with ExitStack() as stack:
-        for status, _, errors in ended(started(stack, 2, "tests.several_ranks", folder)):
-            assert status == 0, errors
+    words = ["--nproc-per-node=2", f"--master-port={free_port()}", "-m", "tests.several_ranks", folder]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *map(str, words)],
+        env=environment(),
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize(
-    "what", ["by Pyro", "flat", "importance-weighted", "any program", "stopped early"]
-)
+@pytest.mark.parametrize("what", ["by Pyro", "flat", "importance-weighted", "any program", "stopped early"])
 def test_two_ranks_take_the_steps_of_one_process(
     what: str, alone: dict[str, Any], shared: list[dict[str, Any]]
 ) -> None:
@@ -120,32 +118,33 @@ def test_what_ranks_cannot_share_is_said_on_all_of_them(shared: list[dict[str, A
     for what, words in {
         "other data": "as on rank 0, got",
         "small batches": "batch_size expects a datum or more for each of 2 ranks, got 1",
-        "not finite": "first at the site 'y' of the model",
+        "not finite": "first at the site 'data' of the guide",
         "several": "training several models at once runs in one process, got 2 ranks",
     }.items():
         assert words in first[what] and first[what] == second[what]
 
 
-def test_torchrun_trains_one_run_which_goes_on_alone(tmp_path: Path, pyro_vae: Run) -> None:
-    """The first rank prints and writes, once."""
-    words = ["--nproc-per-node=2", f"--master-port={free_port()}", "-m", "pyro_vae", "train", *SMALL]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *words, "--epochs", "2", "--out", tmp_path / "two"],
-        env=environment(),
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("nats per datum") == 1 and "pyro-vae" not in done.stderr
-    assert pyro_vae("train", *SMALL, "--epochs", 2, "--out", tmp_path / "one")[0] == 0
-    one, two = (load_tensors(tmp_path / name / "checkpoints" / "best.pt") for name in ("one", "two"))
+def test_a_run_of_two_ranks_is_that_of_one_process(
+    folder: Path, shared: list[dict[str, Any]], pyro_vae: Run
+) -> None:
+    """The first rank prints and writes; what is wrong is said once."""
+    (status, out, errors), second = (found["trained"] for found in shared)
+    assert (status, errors) == (0, "") and out.count("nats per datum") == 1
+    assert second == [0, "", ""]
+    assert pyro_vae("train", *SMALL, "--epochs", 2, "--out", folder / "one")[0] == 0
+    one, two = (load_best(folder / name / "checkpoints" / "best.pt") for name in ("one", "two"))
     assert one["epoch"] == two["epoch"] == 2
     assert one["valid_elbo"] == pytest.approx(two["valid_elbo"], rel=1e-4)
-    status, out, _ = pyro_vae("train", "--resume", tmp_path / "two", "--epochs", 3)
+    status, out, _ = pyro_vae("train", "--resume", folder / "two", "--epochs", 3)
     assert status == 0 and "3 epochs" in out
+    for what, words in {"refused": "Nothing", "other command": "sample runs in one process"}.items():
+        assert [found[what][0] for found in shared] == [2, 2]
+        (line,) = [found[what][2] for found in shared if found[what][2]]
+        assert words in line and line.count("\n") == 1
+
+
+def test_the_recipe_averages_gradients(shared: list[dict[str, Any]]) -> None:
+    assert all(found["recipe"] < 1e-5 for found in shared)
 
 
 def test_a_rank_that_is_killed_ends_the_others_with_one_line(tmp_path: Path) -> None:
@@ -158,18 +157,11 @@ def test_a_rank_that_is_killed_ends_the_others_with_one_line(tmp_path: Path) -> 
             assert time.monotonic() - start < SECONDS and ranks[0].poll() is None
             time.sleep(0.05)
         ranks[0].send_signal(signal.SIGKILL)
-        status, out, errors = ended(ranks)[1]
+        out, errors = ranks[1].communicate(timeout=SECONDS)
+        status = ranks[1].returncode
     assert (status, out) == (1, "")
     assert errors.count("\n") == 1
     assert "rank 1 of 2 has lost another" in errors and "pyro-vae train --resume run" in errors
-
-
-def test_bad_options_are_refused_once(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        commands = ("pyro_vae", "train", *SMALL, "--prior", "Nothing")
-        found = ended(started(stack, 2, *commands, cwd=tmp_path))
-    assert [status for status, _, _ in found] == [2, 2]
-    assert "".join(errors for _, _, errors in found).count("pyro-vae: error") == 1
 
 
 def test_who_has_started_a_process_says_which_rank_it_is() -> None:
