@@ -13,6 +13,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
 import pyro_vae as pv
@@ -79,6 +80,21 @@ def same(folder: Path) -> dict[str, Any]:
     return {**found, "called": len(called)}
 
 
+def grid(y: Tensor) -> None:
+    """Another plate with as many places as a rank has data."""
+    with pyro.plate("columns", 10):
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(y)):
+        pyro.sample("y", dist.Normal(y.new_zeros(1), 1.0).to_event(1), obs=y)
+
+
+def shift(y: Tensor) -> None:
+    """A latent of each datum, of which an autoguide holds one for each place."""
+    with pyro.plate("data", len(y)):
+        z = pyro.sample("z", dist.Normal(y.new_zeros(1), 1.0).to_event(1))
+        pyro.sample("y", dist.Normal(z, 1.0).to_event(1), obs=y)
+
+
 def said(training: Callable[[], object]) -> str:
     """The error or the first warning of a training."""
     with warnings.catch_warnings(record=True) as caught:
@@ -128,6 +144,9 @@ def _on_a_rank(folder: Path) -> dict[str, Any]:
         "other data": said(lambda: program(linear(), LINE[: 40 + rank], epochs=1)),
         "small batches": said(lambda: vae(batch_size=1)),
         "not finite": said(lambda: program(linear(), LINE.where(LINE[49] != LINE, torch.inf), steps=8)),
+        "no sum": said(lambda: vae(objective=pv.FreeBitsELBO)),
+        "plates": said(lambda: pv.fit((grid, AutoNormal(grid)), LINE, batch_size=20, epochs=1)),
+        "each datum": said(lambda: pv.fit((shift, AutoNormal(shift)), LINE, batch_size=50, epochs=2)),
         "several": said(lambda: pv.fit_many(lambda: pv.assemble(DATA), DATA, seeds=2)),
     }
     found["trained"] = command("train", *SMALL, "--epochs", 2, "--out", folder / "two")

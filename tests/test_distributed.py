@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import pyro_vae as pv
 from pyro_vae.ranks import Ranks, _place
 from pyro_vae.training.saved import load_best
+from pyro_vae.training.shares import PLACE, Share
+from tests import components
 from tests.commands import SMALL, Run
+from tests.components import OBJECTIVES, POSTERIORS, PRIORS
 from tests.several_ranks import same, vae
 
 ROOT = Path(__file__).parents[1]
@@ -35,13 +39,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def started(stack: ExitStack, size: int, *words: object, cwd: Path) -> list[subprocess.Popen[str]]:
-    """Ranks with the environment that torchrun gives them; killed where the test ends before them."""
-    place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    """Ranks with the environment that `srun` gives them; killed where the test ends before them."""
+    place = {"SLURM_NTASKS": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     found = []
     for rank in range(size):
         one = subprocess.Popen(
             [sys.executable, "-m", *map(str, words)],
-            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **place),
+            env=environment(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **place),
             cwd=cwd,
             text=True,
             stdout=subprocess.PIPE,
@@ -119,6 +123,9 @@ def test_what_ranks_cannot_share_is_said_on_all_of_them(shared: list[dict[str, A
         "other data": "as on rank 0, got",
         "small batches": "batch_size expects a datum or more for each of 2 ranks, got 1",
         "not finite": "first at the site 'data' of the guide",
+        "no sum": "an objective that is a sum over the data, got FreeBitsELBO",
+        "plates": "than the 10 places of the plate 'columns', got batches of 20 from 50",
+        "each datum": "than the 25 places of the plate 'data', got batches of 50 from 50",
         "several": "training several models at once runs in one process, got 2 ranks",
     }.items():
         assert words in first[what] and first[what] == second[what]
@@ -173,6 +180,39 @@ def test_who_has_started_a_process_says_which_rank_it_is() -> None:
     assert _place(slurm) is _place({}) is _place({**there, **torchrun, "WORLD_SIZE": "1"}) is None
     with pytest.raises(pv.InputError, match="whole numbers in RANK"):
         _place({**there, **torchrun, "RANK": "one"})
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *({"posterior": name} for name in POSTERIORS),
+        *({"prior": name} for name in PRIORS),
+        {"objective": "TraceMeanField"},
+        {"objective": "ImportanceWeighted, dreg"},
+    ],
+    ids=lambda parts: " ".join(parts.values()),
+)
+def test_losses_of_all_parts_are_that_of_the_whole(
+    parts: dict[str, str], particles: int, float64: None
+) -> None:
+    """By one state of the random numbers, of which all use up the same."""
+    objective = OBJECTIVES[parts.get("objective", "Trace")](
+        num_particles=particles, max_plate_nesting=1, vectorize_particles=True
+    )
+    model = components.vae(**{name: value for name, value in parts.items() if name != "objective"}).double()
+    x = components.data_for("Bernoulli", 7).double()
+
+    def loss(rows: slice) -> tuple[float, torch.Tensor]:
+        torch.manual_seed(3)
+        given = {PLACE: (rows.start, len(x))}
+        found = objective.differentiable_loss(Share(model.model), Share(model.guide), x[rows], **given)
+        return found.item(), torch.rand(3)
+
+    whole, after = loss(slice(0, 7))
+    found = [loss(Ranks(rank, 3).rows(7)) for rank in range(3)]
+    assert sum(each for each, _ in found) == pytest.approx(whole, rel=1e-12)
+    assert all(torch.equal(after, other) for _, other in found)
 
 
 @pytest.mark.parametrize(("number", "size"), [(10, 3), (2, 4), (8, 8)])

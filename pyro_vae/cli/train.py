@@ -79,9 +79,8 @@ class Training:
         text, about = text_of(self.settings), about_of(self.settings, self.data)
 
         def start() -> None:
-            if (
-                not going_on and here().first
-            ):  # only now, so that bad input never costs the run that is overwritten
+            # only now, so that bad input never costs the run that is overwritten
+            if not going_on and here().first:
                 Run.create(folder, text, overwrite=self.settings.overwrite)
             if on_start is not None:
                 on_start()

@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pyro import poutine
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from pyro_vae.batch import Batch, Program
 from pyro_vae.errors import InputError, one_line, warn
+from pyro_vae.objectives import PenalisedELBO
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.ranks import Ranks, here
-from pyro_vae.training.shares import PLACE, Place, Share
+from pyro_vae.training.shares import PLACE, Place, Share, Unplaced, plates
 from pyro_vae.training.steps import Steps
 
-#: Data of each rank on which the sum of all parts is held against the whole.
-_COMPARED = 64
+#: Data of each rank, at the most, on which the sum of all parts is held against the whole; and at the least.
+_COMPARED, _LEAST = 64, 2
 
 
 class DistributedSteps(Steps):
@@ -32,6 +34,13 @@ class DistributedSteps(Steps):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ranks: Ranks = here()
+        if not getattr(self.objective, "adds_up", True):
+            raise InputError(
+                "several ranks expect an objective that is a sum over the data, got "
+                f"{type(self.objective).__name__}: use another, or train in one process"
+            )
+        if isinstance(self.objective, PenalisedELBO):
+            self.objective.penalty = Unplaced(self.objective.penalty)
         self.optimiser.before_update = self._sum_gradients
         #: Steps taken here, and whether one was held against that of one process.
         self.taken = 0
@@ -45,7 +54,8 @@ class DistributedSteps(Steps):
         """Step `number`, on this rank's part of the data at `index`: the ELBO of all of them, summed."""
         if self.taken and not self.compared and len(index) >= self.ranks.size:
             self.compared = True  # all that the first step creates is there
-            self._compare(index[: _COMPARED * self.ranks.size])
+            size = self.ranks.size  # one rank has the whole, which is no more than its part of a batch
+            self._compare(index[: min(_COMPARED * size, max(_LEAST * size, len(index) // size))])
         self.taken += 1
         rows = self.ranks.rows(len(index))
         own = super().take(index, number) if rows.start < rows.stop else self._without_data(number)
@@ -107,6 +117,7 @@ class DistributedSteps(Steps):
 
     def _compare(self, index: Tensor) -> None:
         """Hold the sum of all parts of a batch against the whole of it, and say where they differ."""
+        self._check_plates(index)
         parts, whole = self._both(index)
         found = [self.ranks.sum(each) for each in parts]
         rounding = torch.finfo(self.programs.dtype or torch.get_default_dtype()).eps ** 0.5
@@ -118,10 +129,44 @@ class DistributedSteps(Steps):
                 warn(
                     f"steps on {self.ranks.size} ranks are not those of one process: the {name} of "
                     f"{len(index)} data differs by {off:.1e} of it, since something depends on the whole "
-                    "batch or is drawn outside of sites, as batch norm, free bits or dropout: each rank has "
-                    "its own"
+                    "batch, as batch norm, or is drawn by rejection or outside of sites, as gamma and "
+                    "dropout: each rank has its own"
                 )
                 return
+
+    def _check_plates(self, index: Tensor) -> None:
+        """Refuse a plate of something else that has as many places as a part of a batch has data.
+
+        Raises:
+            InputError: where there is one, since it would be taken for the plate of the data.
+        """
+        several, fewer = (self._plates(each) for each in (index, index[1:]))
+        whole = {self.batch_size, len(self.split) % self.batch_size}
+        parts = {number // self.ranks.size + more for number in whole for more in (0, 1)}
+        for name, size in several.items():
+            of_data = (size, fewer.get(name)) == (len(index), len(index) - 1)
+            if not of_data and size in parts:
+                raise InputError(
+                    f"expected another number of data for each of {self.ranks.size} ranks than the {size} "
+                    f"places of the plate {name!r}, got batches of {self.batch_size} from "
+                    f"{len(self.split)}: give another batch_size"
+                )
+
+    @contextmanager
+    def _trial(self) -> Iterator[None]:
+        """Around a run by draws that are not used up, which leaves all buffers as they are."""
+        noise = self.generator.get_state()
+        with own_draws(self.device), buffers_kept():
+            yield
+        self.generator.set_state(noise)
+
+    def _plates(self, index: Tensor) -> dict[str, int]:
+        """The plates of both programs on a batch."""
+        with self._trial(), torch.no_grad():
+            batch = self._part(index, slice(0, len(index)))
+            guide = batch.call(poutine.trace(self.guide).get_trace)
+            model = batch.call(poutine.trace(poutine.replay(self.model, trace=guide)).get_trace)
+        return {**plates(guide), **plates(model)}
 
     def _both(self, index: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """What is measured on the part of this rank, and on the whole batch.
@@ -130,9 +175,8 @@ class DistributedSteps(Steps):
             InputError: where programs run on one number of data only.
         """
         try:
-            return self._measure(index, self.ranks.rows(len(index))), self._measure(
-                index, slice(0, len(index))
-            )
+            part = self._measure(index, self.ranks.rows(len(index)))
+            return part, self._measure(index, slice(0, len(index)))
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 "several ranks expect programs of any number of data, got such as hold something for each "
@@ -140,14 +184,13 @@ class DistributedSteps(Steps):
             ) from error
 
     def _measure(self, index: Tensor, rows: slice) -> list[Tensor]:
-        """Loss, ELBO and gradient of rows of a batch, by draws that are not used up."""
+        """Loss, ELBO and gradient of rows of a batch."""
         parameters = self._trained()
-        had, noise = [each.grad for each in parameters], self.generator.get_state()
+        had = [each.grad for each in parameters]
         for each in parameters:
             each.grad = None
-        with own_draws(self.device), buffers_kept():
+        with self._trial():
             loss, elbo = self._part(index, rows).call(self.loss_and_elbo)
-        self.generator.set_state(noise)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         for each, gradient in zip(parameters, had, strict=True):
             each.grad = gradient

@@ -1,10 +1,11 @@
 """Pyro programs on a part of a batch, with the random numbers of all of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -47,6 +48,24 @@ class Share:
             return self.program(x, **given)
         with _AsPart(len(x), place):
             return self.program(x, **given)
+
+
+class Unplaced:
+    """A function of x and what is given, called as a `Share` is."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, x: Tensor, **given: Any) -> Tensor:
+        """The function of x, with all else that is given."""
+        given.pop(PLACE)
+        return self.function(x, **given)
+
+
+def plates(trace: Trace) -> dict[str, int]:
+    """The plates of a run, and how many places each has."""
+    frames = (frame for site in trace.nodes.values() for frame in site.get("cond_indep_stack", ()))
+    return {frame.name: frame.size for frame in frames if frame.vectorized}
 
 
 class _AsPart(Messenger):
@@ -100,7 +119,7 @@ class _RowsOfTheWhole(TorchDispatchMode):
             return func(*args, **kwargs)
         whole = [self._whole(arg, axis) if _begins(arg, shape) else arg for arg in args]
         drawn = func(*whole, **kwargs).narrow(axis, self.place.start, shape[axis])
-        return args[0].copy_(drawn) if func._schema.is_mutable else drawn
+        return args[0].copy_(drawn) if func.overloadpacket.__name__.endswith("_") else drawn
 
     def _whole(self, arg: Any, axis: int) -> Any:
         """A size, or a parameter of the draw, for the whole batch; rows of other parts are any."""

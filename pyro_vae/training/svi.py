@@ -272,9 +272,9 @@ def begin(trainer: Trainer, resume: bool) -> None:
         trainer.load()
     else:
         _check_free(trainer.folder)
-    trainer.ranks.check_alike(
-        {"step": trainer.step, "steps": trainer.total_steps, "patience": trainer.patience, **trainer.settings}
-    )
+    if trainer.ranks.several:
+        budget = {"step": trainer.step, "steps": trainer.total_steps, "patience": trainer.patience}
+        trainer.ranks.check_alike({**budget, "training data": trainer.train.hash(), **trainer.settings})
 
 
 def _check_free(folder: Path | None) -> None:

@@ -71,7 +71,7 @@ class Trainer:
         self.objective = make_objective(programs.objective(options.objective), options.num_particles)
         self._objective_in_words = objective_in_words(self.objective)
         programs.check_precision(options.precision)
-        programs.check_last_batch(self.batch_size, len(self.train), self.total_steps)
+        programs.check_last_batch(self.batch_size, len(self.train), self.total_steps, here().size)
         self.schedule: Schedule | None = None
         self.optimising = Optimising(programs, options.optimiser, options.clip_norm, self._ready)
         #: The processes that share the training.
@@ -252,10 +252,14 @@ class Trainer:
 
     def save(self) -> None:
         """last.pt: all that an exact continuation needs."""
-        self.saved_epoch = len(self.history.epochs) if self.folder is not None else 0
-        if self.folder is None or not self.ranks.first:
+        if self.folder is None:
             return
-        state = {
+        if self.ranks.first:
+            save_checkpoint(self.folder / "last.pt", self._state())
+        self.saved_epoch = len(self.history.epochs)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "model": self.programs.state_dict(),
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
@@ -267,7 +271,6 @@ class Trainer:
             "ended_by": self.history.ended_by,
             **self._identity(),
         }
-        save_checkpoint(self.folder / "last.pt", state)
 
     def load(self) -> None:
         """Go on from last.pt."""
