@@ -97,6 +97,7 @@ def shift(y: Tensor) -> None:
 
 def said(training: Callable[[], object]) -> str:
     """The error or the first warning of a training."""
+    pyro.clear_param_store()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -25,7 +25,7 @@ from tests.several_ranks import same, vae
 
 ROOT = Path(__file__).parents[1]
 #: After which a test fails, not hangs.
-SECONDS = 120
+SECONDS = 300
 
 
 def free_port() -> str:
