@@ -117,7 +117,6 @@ class DistributedSteps(Steps):
 
     def _compare(self, index: Tensor) -> None:
         """Hold the sum of all parts of a batch against the whole of it, and say where they differ."""
-        self._check_plates(index)
         parts, whole = self._both(index)
         found = [self.ranks.sum(each) for each in parts]
         rounding = torch.finfo(self.programs.dtype or torch.get_default_dtype()).eps ** 0.5
@@ -141,15 +140,17 @@ class DistributedSteps(Steps):
             InputError: where there is one, since it would be taken for the plate of the data.
         """
         several, fewer = (self._plates(each) for each in (index, index[1:]))
-        whole = {self.batch_size, len(self.split) % self.batch_size}
-        parts = {number // self.ranks.size + more for number in whole for more in (0, 1)}
+        whole = {self.batch_size, len(self.split) % self.batch_size} - {0}
+        parts = {
+            each // self.ranks.size for number in whole for each in (number, number + self.ranks.size - 1)
+        }
         for name, size in several.items():
             of_data = (size, fewer.get(name)) == (len(index), len(index) - 1)
             if not of_data and size in parts:
                 raise InputError(
                     f"expected another number of data for each of {self.ranks.size} ranks than the {size} "
                     f"places of the plate {name!r}, got batches of {self.batch_size} from "
-                    f"{len(self.split)}: give another batch_size"
+                    f"{len(self.split)}: give another batch_size, or train in one process"
                 )
 
     @contextmanager
@@ -172,11 +173,14 @@ class DistributedSteps(Steps):
         """What is measured on the part of this rank, and on the whole batch.
 
         Raises:
-            InputError: where programs run on one number of data only.
+            InputError: where programs run on one number of data only, or `_check_plates` refuses them.
         """
         try:
+            self._check_plates(index)
             part = self._measure(index, self.ranks.rows(len(index)))
             return part, self._measure(index, slice(0, len(index)))
+        except InputError:
+            raise
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 "several ranks expect programs of any number of data, got such as hold something for each "
