@@ -23,6 +23,10 @@ class NonFiniteLossError(ArithmeticError):
     """The loss, or a parameter, became NaN or infinite; the text names the step, what, and the way back."""
 
 
+class LostRankError(RuntimeError):
+    """Another process of those that share a computation has ended; the text names the way back."""
+
+
 def warn(text: str) -> None:
     """Warn at the line outside of this package, and of torch, that has led here."""
     frame, level = sys._getframe(), 1

@@ -17,6 +17,7 @@ from pyro_vae.cli.evaluate import evaluate
 from pyro_vae.cli.export import export
 from pyro_vae.cli.impute import impute
 from pyro_vae.cli.new_data import encode, score
+from pyro_vae.cli.one_of_several import one_of_several, tells
 from pyro_vae.cli.parser import (
     Parser,
     compare_parser,
@@ -34,7 +35,7 @@ from pyro_vae.cli.train import train
 from pyro_vae.cli.train_seeds import train_seeds
 from pyro_vae.cli.trust import check_classes, consent, consented, only_trusted, safe_path
 from pyro_vae.data import Dataset
-from pyro_vae.errors import InputError, NonFiniteLossError, one_line, out_of_memory
+from pyro_vae.errors import InputError, LostRankError, NonFiniteLossError, one_line, out_of_memory
 from pyro_vae.storage.runs import Run, of_seed, seeds_in
 from pyro_vae.training.many import seeds_of
 
@@ -60,7 +61,8 @@ OTHERS: dict[str, Callable[..., None]] = {**VERBS, "report": report, "compare": 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit status.
 
-    0, or 2 for bad input, 1 for a loss that is not finite, 130 where it was interrupted. An error that none
+    0, or 2 for bad input, 1 for a loss that is not finite and for another rank that has ended, 130 where it
+    was interrupted. An error that none
     of this foresees is one line, too; with PYRO_VAE_TRACEBACK=1 in the environment it is a traceback.
     """
     try:
@@ -78,11 +80,16 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _refuse(f"{error.filename or 'a file'}: {error.strerror or one_line(error)}")
     except NonFiniteLossError as error:
-        print(f"pyro-vae: {error}", file=sys.stderr)
+        if tells(str(error)):
+            print(f"pyro-vae: {error}", file=sys.stderr)
+        return 1
+    except LostRankError as error:
+        print(f"pyro-vae: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as end:
         how = f"; {end}" if str(end) else ""
-        print(f"\npyro-vae: interrupted{how}", file=sys.stderr)
+        if tells("interrupted"):
+            print(f"\npyro-vae: interrupted{how}", file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as error:
         if out_of_memory(error):
@@ -96,11 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _note(message: Warning | str, *_: object, **__: object) -> None:
     """A warning in one line."""
-    print(f"pyro-vae: note: {message}", file=sys.stderr)
+    if tells(str(message)):
+        print(f"pyro-vae: note: {message}", file=sys.stderr)
 
 
 def _refuse(line: str) -> int:
-    print(f"pyro-vae: error: {_printable(line)}", file=sys.stderr)
+    if tells(line):
+        print(f"pyro-vae: error: {_printable(line)}", file=sys.stderr)
     return 2
 
 
@@ -174,7 +183,8 @@ _TRUST = """with classes of your own in the run:
 
 def _dispatch(arguments: list[str]) -> int:
     arguments, trusted = _trusted(arguments)
-    with consent(trusted):
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    with consent(trusted), one_of_several(command):
         if arguments[:1] == ["train"] and not {"-h", "--help"} & {*arguments}:
             resumed = going_on(arguments[1:])
             if resumed is not None:
@@ -185,7 +195,7 @@ def _dispatch(arguments: list[str]) -> int:
                 return train(settings_of(Run(folder), changes), folder)
             arguments = ["train", *with_defaults(arguments[1:])]
         with safe_path():
-            parser = _parser(next((word for word in arguments if not word.startswith("-")), ""))
+            parser = _parser(command)
         trust = {*consented(), *own_modules(arguments)}
         with only_trusted(trust):
             settings = parser.parse_args(arguments)

@@ -4,7 +4,8 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from pyro_vae.cli.loading import data_of, model_of, options_for_fit
 from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import DataFacts, Dataset
-from pyro_vae.errors import InputError, count, draws, one_line
+from pyro_vae.errors import InputError, LostRankError, count, draws, one_line
 from pyro_vae.pages import looking
 from pyro_vae.randomness import own_randomness
+from pyro_vae.ranks import here
 from pyro_vae.storage.files import write
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
@@ -80,7 +82,8 @@ class Training:
         text, about = text_of(self.settings), about_of(self.settings, self.data)
 
         def start() -> None:
-            if not going_on:  # only now, so that bad input never costs the run that is overwritten
+            # only now, so that bad input never costs the run that is overwritten
+            if not going_on and here().first:
                 Run.create(folder, text, overwrite=self.settings.overwrite)
             if on_start is not None:
                 on_start()
@@ -119,8 +122,17 @@ def train(settings: Namespace, resume: Path | None = None) -> int:
         print(Schema(data.columns), end="\n\n")
     if resume is None and data.form.name != data.first_form.name:
         announce(data, settings)
-    with Run.written(resume or settings.out, data.name) as folder:
+    with _held(resume or settings.out, data.name) as folder:
         return _trained(training, folder, going_on=resume is not None)
+
+
+@contextmanager
+def _held(folder: Path | None, name: str) -> Iterator[Path]:
+    """The folder of a run, which the first of all ranks holds."""
+    with Run.written(folder, name) if here().first else nullcontext(folder) as held:
+        found = here().from_first(lambda: held)
+        assert found is not None
+        yield found
 
 
 def check_numbers(settings: Namespace) -> None:
@@ -157,6 +169,7 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     """Train in a folder, evaluate, and keep everything there."""
     started = going_on
     before = training.epochs_before(folder) if going_on else 0
+    command = f"pyro-vae train --resume {shlex.quote(str(folder))}"
 
     def start() -> None:
         nonlocal started
@@ -164,6 +177,8 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
 
     try:
         history = training.run(folder, going_on=going_on, on_start=start)
+        if not here().first:
+            return 0
         if going_on and len(history.epochs) == before:
             print(
                 f"pyro-vae: note: the training had ended by {history.ended_by}: to go on, give more "
@@ -174,9 +189,12 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     except KeyboardInterrupt:
         if not started:
             raise
-        command = f"pyro-vae train --resume {shlex.quote(str(folder))}"
-        print(f"\ninterrupted; go on with: {command}", file=sys.stderr)
+        line = f"interrupted; go on with: {command}"
+        if here().tells(line):
+            print(f"\n{line}", file=sys.stderr)
         return 128 + signal.SIGINT
+    except LostRankError as error:
+        raise LostRankError(f"{error}: {command}") from error
     return 0
 
 
@@ -189,6 +207,8 @@ def noting(folder: Path, text: str) -> Callable[[object, History], None]:
     """Writes metrics.csv of all epochs so far, and config.yaml where its budget is a new one."""
 
     def note(_: object, history: History) -> None:
+        if not here().first:
+            return
         run = Run(folder)
         if run.config.read_text() != text:
             write(run.config, text.encode())

@@ -27,6 +27,7 @@ from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, warn
+from pyro_vae.ranks import here
 from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.runs import Run, of_seed
 from pyro_vae.training import FitOptions
@@ -93,6 +94,7 @@ def train_seeds(settings: Namespace, seeds: Sequence[int], out: Path | None) -> 
         seeds: Of the runs.
         out: The folder in which they are, each in one of its own; runs that are there go on.
     """
+    here().only_one("pyro-vae train --seeds")
     check_numbers(settings)
     data = data_of(settings)
     if data.columns:

@@ -48,6 +48,9 @@ class Bound(Trace_ELBO):
         vectorize_particles: As in Pyro's ELBOs, and without effect.
     """
 
+    #: Whether the bound of a batch is the sum of those of its data.
+    adds_up = True
+
     def __init__(
         self, num_particles: int = 1, max_plate_nesting: float = math.inf, vectorize_particles: bool = True
     ) -> None:

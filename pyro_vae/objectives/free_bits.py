@@ -39,6 +39,8 @@ class FreeBitsELBO(Bound):
     >>> loss = pyro.infer.SVI(vae.model, vae.guide, optimiser, FreeBitsELBO(free_bits=0.1)).step(x)
     """
 
+    adds_up = False
+
     def __init__(
         self,
         num_particles: int = 1,

@@ -58,7 +58,7 @@ class Loop:
         """Do what is asked for, for this training alone."""
         if isinstance(request, TakeSteps):
             return self.take_steps(request.order)
-        return self.trainer.validation.measure()
+        return self.trainer.ranks.from_first(self.trainer.validation.measure)
 
     def epochs(self) -> Generator[Request, Any, None]:
         """All that a training does between its steps and its validations, for which it asks."""
@@ -75,10 +75,13 @@ class Loop:
             trainer.save()
 
     def call(self) -> None:
-        """Call every callback; what they draw changes nothing in training."""
+        """Call every callback, on the first rank; what they draw changes nothing in training."""
         programs, history = self.trainer.programs, self.trainer.history
         with own_randomness(self.trainer.seed, self.trainer.device):
-            if any([callback(programs.given, history) for callback in self.callbacks]):
+            ends = self.trainer.ranks.from_first(
+                lambda: any([callback(programs.given, history) for callback in self.callbacks])
+            )
+            if ends:
                 history.ended_by = history.ended_by or "callback"
         programs.drop_gradients()
 

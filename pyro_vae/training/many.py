@@ -13,6 +13,7 @@ from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
+from pyro_vae.ranks import join
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FIT_OPTIONS, FitOptions
@@ -185,6 +186,7 @@ def fit_together(
         progress: Show one progress bar; by default in a terminal and in a notebook.
         on_start: Called when all have been checked, before checkpoints are read.
     """
+    join().only_one("training several models at once")
     _check_memory(tasks)
     weighs = any(task.options.kl_weight != 1 or task.options.kl_warm_up for task in tasks)
     trainers = [

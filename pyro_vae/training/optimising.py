@@ -43,6 +43,8 @@ class Optimising(PyroOptim):
         self.single: SingleOptimiser | None = None
         #: What the torch optimiser holds and moves.
         self.held: set[Tensor] = set()
+        #: Called when the gradients are there, before each update.
+        self.before_update: Callable[[], None] | None = None
 
     @property
     def optimiser(self) -> Optimizer:
@@ -54,6 +56,8 @@ class Optimising(PyroOptim):
         """One step on the gradients that SVI has left in `params`."""
         params = params if isinstance(params, set) else set(params)
         self.meet(params)
+        if self.before_update is not None:
+            self.before_update()
         assert self.single is not None
         self.single(self.programs.used(params, self.held), *args, **kwargs)
 

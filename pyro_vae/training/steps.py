@@ -101,7 +101,7 @@ class Steps:
         self.programs, self.objective, self.optimiser = programs, objective, optimiser
         self.batch_size = batch_size
         self.way, self.precision, self.not_finite = way, precision, not_finite
-        self.model, self.guide = programs.model, programs.guide
+        self.model, self.guide = map(self.in_steps, (programs.model, programs.guide))
         if weight is not None:
             check_objective(objective)
             split, mean = weighted(split, weight)
@@ -134,6 +134,10 @@ class Steps:
         self.replay: Callable[[], None] | None = None
         self.index = torch.zeros(0)
         self.elbo = torch.zeros((), dtype=torch.float64, device=programs.device)
+
+    def in_steps(self, program: Program) -> Program:
+        """A program as steps run it."""
+        return program
 
     def take(self, index: Tensor, number: int) -> Tensor:
         """Step `number`, on the data at `index`, as the feed gives it: their unweighted ELBO, summed.
@@ -226,9 +230,16 @@ class Steps:
     def check_finite(self, loss: float, batch: Batch, state: list[Tensor]) -> None:
         """Stop where the loss of a batch, drawn from a state of the random numbers, is not finite."""
         if not math.isfinite(loss):
-            set_random_state(state, self.device)
-            site = non_finite_site(self.model, self.guide, batch)
-            raise self.not_finite(f"the loss is {loss} at step {self.number}, first at the site {site}")
+            raise self.stopped(loss, self.site(batch, state))
+
+    def site(self, batch: Batch, state: list[Tensor]) -> str:
+        """The first site that is not finite in a batch, drawn from a state of the random numbers."""
+        set_random_state(state, self.device)
+        return non_finite_site(self.model, self.guide, batch)
+
+    def stopped(self, loss: float, site: str) -> NonFiniteLossError:
+        """The error of this step."""
+        return self.not_finite(f"the loss is {loss} at step {self.number}, first at the site {site}")
 
     def _capture(self, index: Tensor) -> bool:
         """Whether there is a CUDA graph of the whole step, made now where there was none."""

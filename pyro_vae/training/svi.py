@@ -17,6 +17,7 @@ from pyro_vae.errors import InputError
 from pyro_vae.programs import Program
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
+from pyro_vae.ranks import join
 from pyro_vae.storage.locks import locked
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
@@ -79,6 +80,13 @@ def fit(
     otherwise. A checkpoint holds the parameters, unconstrained, by their names in the store, and the buffers
     of all modules that the programs reach. The validation ELBO is that of `elbo`; programs for which it
     cannot be told are refused before the first update, and train where there is no validation split.
+
+    Under torchrun, or `srun` with MASTER_ADDR and MASTER_PORT, all processes (ranks) of torch.distributed
+    share the training: each has its rows of every batch, gradients are summed before the optimiser's
+    step, and noise and draws are those of the whole batch, so that losses and parameters are those of one
+    process up to rounding, by whatever number of ranks; where something depends on the whole batch or draws
+    outside of sites, as batch norm and dropout, a warning says so. The first rank measures the validation
+    data, calls the callbacks and writes; training may be continued by another number of ranks.
 
     In both cases modules are in training mode for the steps, in evaluation mode for validation, and left in
     evaluation mode.
@@ -145,6 +153,7 @@ def fit(
             to train, or a parameter gets a gradient but is not one of those that are optimised.
         NonFiniteLossError: where the loss is NaN or infinite, the parameters then being those before
             that step; or where a step has made a parameter so, which is noticed after the epoch.
+        LostRankError: where another rank has ended.
 
     >>> from pyro_vae import Digits, assemble
     >>> data = Digits()
@@ -199,10 +208,11 @@ def fit(
         seed=seed,
         device=device,
     )
-    folder = None if checkpoints is None else Path(checkpoints)
+    folder, ranks = None if checkpoints is None else Path(checkpoints), join()
     trainer = prepared(program, data, options, folder, about or {})
     if on_start is not None:
         on_start()
+    ranks.from_first(lambda: None)  # all have checked, and the first has made the folder
     try:
         with ExitStack() as stack:
             stack.enter_context(under_way(trainer))
@@ -210,7 +220,13 @@ def fit(
             stack.enter_context(trainer.programs.store())
             stack.enter_context(own_randomness(trainer.seed, trainer.device))
             bar = stack.enter_context(
-                progress_bar(progress, total=trainer.total_steps, unit="step", mininterval=0.2, delay=0)
+                progress_bar(
+                    progress if ranks.first else False,
+                    total=trainer.total_steps,
+                    unit="step",
+                    mininterval=0.2,
+                    delay=0,
+                )
             )
             begin(trainer, resume)
             bar.update(trainer.step)
@@ -242,7 +258,7 @@ def prepared(
 def under_way(trainer: Trainer) -> Iterator[None]:
     """Around a training: its folder is its own, and its parameters have no gradients of others."""
     with ExitStack() as stack:
-        if trainer.folder is not None:
+        if trainer.folder is not None and trainer.ranks.first:
             trainer.folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(trainer.folder))
         stack.enter_context(trainer.programs.gradients_aside())
@@ -256,6 +272,9 @@ def begin(trainer: Trainer, resume: bool) -> None:
         trainer.load()
     else:
         _check_free(trainer.folder)
+    if trainer.ranks.several:
+        budget = {"step": trainer.step, "steps": trainer.total_steps, "patience": trainer.patience}
+        trainer.ranks.check_alike({**budget, "training data": trainer.train.hash(), **trainer.settings})
 
 
 def _check_free(folder: Path | None) -> None:

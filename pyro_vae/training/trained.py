@@ -15,6 +15,7 @@ from pyro_vae.errors import InputError
 from pyro_vae.networks import Network
 from pyro_vae.programs import Program
 from pyro_vae.programs.running import check_signature
+from pyro_vae.ranks import here
 from pyro_vae.training.data import Splits
 
 
@@ -146,15 +147,16 @@ class Trained(ABC):
                 "without one: leave it out, or use torch.autocast within the programs"
             )
 
-    def check_last_batch(self, batch_size: int, number: int, steps: int) -> None:
-        """Refuse a batch of one for batch norm, which would end training after an epoch."""
-        alone = _last(number, batch_size) == 1 and steps * batch_size >= number
+    def check_last_batch(self, batch_size: int, number: int, steps: int, ranks: int) -> None:
+        """Refuse a batch, or a rank's part, of one for batch norm, which would end training in an epoch."""
+        alone = _last(number, batch_size) < 2 * ranks and steps * batch_size >= number
         kinds = (type(each) for root in self.modules for each in root.modules())
         norm = next((kind for kind in kinds if issubclass(kind, BatchNorm1d)), None)
         if alone and norm is not None:
             raise InputError(
                 f"{norm.__name__} needs two data or more, but the last of the batches of {batch_size} from "
-                f"{number} has one: give {_remedy(number, batch_size)}"
+                f"{number} has one{' for a rank' if ranks > 1 else ''}: give "
+                f"{_remedy(number, batch_size, 2 * ranks)}"
             )
 
 
@@ -163,21 +165,23 @@ def _last(number: int, batch_size: int) -> int:
     return number % batch_size or batch_size
 
 
-def _remedy(number: int, batch_size: int) -> str:
-    """The batch size next to this one whose last batch has two data or more."""
-    sizes = (size for size in range(2, number + 1) if _last(number, size) > 1)
+def _remedy(number: int, batch_size: int, least: int) -> str:
+    """The batch size next to this one whose last batch has `least` data or more."""
+    sizes = (size for size in range(2, number + 1) if _last(number, size) >= least)
     nearest = min(sizes, key=lambda size: abs(size - batch_size), default=0)
     return f"batch_size={nearest}" if nearest else "more data"
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one, else the CPU.
+    """The device of that name; `auto` is a GPU where there is one, that of the rank, else the CPU.
 
     >>> resolve_device("cpu")
     device(type='cpu')
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and here().several:
+        device = f"cuda:{here().local}"
     try:
         place = torch.zeros(1, device=device)
         place.item()  # a device without data, such as meta, cannot train

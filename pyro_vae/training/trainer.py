@@ -16,9 +16,11 @@ from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number, 
 from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_randomness, random_state, set_random_state
+from pyro_vae.ranks import here
 from pyro_vae.storage.checkpoints import check_settings, damaged, describe, load_parameters, save_checkpoint
 from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.training.data import Splits
+from pyro_vae.training.distributed import DistributedSteps
 from pyro_vae.training.history import History
 from pyro_vae.training.kl import KLSchedule
 from pyro_vae.training.optimising import Optimising
@@ -69,10 +71,12 @@ class Trainer:
         self.objective = make_objective(programs.objective(options.objective), options.num_particles)
         self._objective_in_words = objective_in_words(self.objective)
         programs.check_precision(options.precision)
-        programs.check_last_batch(self.batch_size, len(self.train), self.total_steps)
+        programs.check_last_batch(self.batch_size, len(self.train), self.total_steps, here().size)
         self.schedule: Schedule | None = None
         self.optimising = Optimising(programs, options.optimiser, options.clip_norm, self._ready)
-        self.steps = Steps(
+        #: The processes that share the training.
+        self.ranks = here()
+        self.steps = (DistributedSteps if self.ranks.several else Steps)(
             programs,
             self.objective,
             self.kl_weight,
@@ -138,6 +142,10 @@ class Trainer:
         """Steps in all, and epochs without a better validation ELBO."""
         batches(self.train, self.batch_size, seed=self.seed, epoch=1)  # refuses what it cannot serve
         options, patience = self.options, self.options.patience
+        if self.batch_size < here().size:
+            raise InputError(
+                f"batch_size expects a datum or more for each of {here().size} ranks, got {self.batch_size}"
+            )
         if patience is not None and not len(self.validation.split):
             raise InputError("patience needs validation data, got none: leave it out, or give a valid split")
         total = count("epochs", options.epochs) * self.steps_per_epoch
@@ -215,7 +223,7 @@ class Trainer:
 
     def save_best(self) -> None:
         """best.pt: the parameters of the best epoch, for use; last.pt holds them too, for going on."""
-        if self.folder is not None and self.best is not None:
+        if self.folder is not None and self.best is not None and self.ranks.first:
             content = {
                 "model": self.best,
                 "epoch": self.history.best_epoch,
@@ -247,7 +255,12 @@ class Trainer:
         """last.pt: all that an exact continuation needs."""
         if self.folder is None:
             return
-        state = {
+        if self.ranks.first:
+            save_checkpoint(self.folder / "last.pt", self._state())
+        self.saved_epoch = len(self.history.epochs)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "model": self.programs.state_dict(),
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
@@ -259,8 +272,6 @@ class Trainer:
             "ended_by": self.history.ended_by,
             **self._identity(),
         }
-        save_checkpoint(self.folder / "last.pt", state)
-        self.saved_epoch = len(self.history.epochs)
 
     def load(self) -> None:
         """Go on from last.pt."""
