@@ -93,7 +93,12 @@ def test_rows_are_read_in_any_order_and_more_than_once(tmp_path: Path, monkeypat
 
 
 def test_folders_in_a_folder_are_arrays_as_in_an_npz(tmp_path: Path) -> None:
-    arrays = {"x_train": BYTES, "y_train": LABELS, "x_val": BYTES[:20], "train_exposure": LABELS + 0.5}
+    arrays: dict[str, Any] = {
+        "x_train": BYTES,
+        "y_train": LABELS,
+        "x_val": BYTES[:20],
+        "train_exposure": LABELS + 0.5,
+    }
     arrays |= {"valid_label": LABELS[:20], "valid_exposure": LABELS[:20] + 0.5}
     np.savez(tmp_path / "a.npz", **arrays)
     for name, array in arrays.items():
@@ -168,7 +173,7 @@ def test_windows_equal_data_in_memory_in_the_same_order(
     files = ArrayFile(tmp_path / "a", form=pv.Dynamic(), given=("label",), window=window)
     options: dict[str, Any] = {"condition": "label", "prior": pv.ConditionalNormalPrior}
     in_files = trained(files, small(files, **options), compile=way)
-    raw = {name: values[:] for name, values in files.raw.by_split.items()}
+    raw: dict[str, Any] = {name: values[:] for name, values in files.raw.by_split.items()}
     fields = {name: {"label": getattr(files, name).labels} for name in raw}
     memory = Dataset(**raw, fields=fields, given=("label",), form=pv.Dynamic())
     assert memory.train.hash() == files.train.hash()
@@ -215,8 +220,8 @@ def test_programs_of_ones_own_take_data_in_files(tmp_path: Path, monkeypatch: An
             loc = pyro.param("loc", torch.zeros(1, 3, 5))
             pyro.sample("x", dist.Normal(loc, 1.0).to_event(3), obs=x)
 
-    found = []
-    for data in (files, Dataset(**{name: values[:] for name, values in files.raw.by_split.items()})):
+    found, raw = [], {name: values[:] for name, values in files.raw.by_split.items()}
+    for data in (files, Dataset(raw["train"], raw["valid"], raw["test"])):
         pyro.clear_param_store()
         in_order_of_files(files, monkeypatch)
         history = pv.fit((model, lambda x: None), data, epochs=2, batch_size=8)

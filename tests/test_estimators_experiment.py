@@ -20,10 +20,10 @@ from experiments.estimators.rounds import annealed_in_rounds, equal_barriers, te
 from experiments.estimators.sequential import sequential
 from experiments.markdown import insert
 from pyro_vae.annealing.chains import anneal, begin
-from pyro_vae.annealing.evidence import estimate_of
 from pyro_vae.annealing.kernels import tune
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.annealing.path import AnnealingPath
+from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch
 from pyro_vae.programs import Latents
 from pyro_vae.randomness import own_randomness

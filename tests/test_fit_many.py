@@ -29,9 +29,9 @@ from tests.components import (
 GREY = torch.rand(90, 4, 4, generator=torch.Generator().manual_seed(0))
 DATA = pv.Dataset(GREY[:60], GREY[60:80], GREY[80:], form=pv.Dynamic())
 #: 120 steps, all of one shape.
-LONG = {"epochs": 20, "batch_size": 10}
+LONG: dict[str, Any] = {"epochs": 20, "batch_size": 10}
 #: Three steps in an epoch.
-SHORT = {"epochs": 3, "batch_size": 20}
+SHORT: dict[str, Any] = {"epochs": 3, "batch_size": 20}
 
 
 def adam(rate: float) -> Callable[[Any], torch.optim.Optimizer]:
@@ -103,7 +103,7 @@ def test_each_seed_equals_its_training_alone(options: dict[str, Any], steps: int
 
 
 def test_in_float32_it_does_up_to_rounding_that_training_spreads(taken: list[int]) -> None:
-    options = {"epochs": 10, "batch_size": 10}
+    options: dict[str, Any] = {"epochs": 10, "batch_size": 10}
     found = pv.fit_many(small, DATA, seeds=2, **options)
     assert taken == [2] * 59
     for member in found:
@@ -146,7 +146,7 @@ def test_members_may_differ_in_numbers(taken: list[int]) -> None:
         {"optimiser": adam(1e-2), "kl_weight": 0.5, "clip_norm": 3.0, "epochs": 5},
         {"optimiser": adam(3e-3), "kl_weight": 2.0, "kl_warm_up": 4},
     ]
-    options = {"epochs": 8, "batch_size": 10}
+    options: dict[str, Any] = {"epochs": 8, "batch_size": 10}
     found = pv.fit_many(small, DATA, seeds=[1, 2], each=each, **options)
     assert [member.seed for member in found] == [1, 2] * 3
     assert taken == [6] * 29 + [4] * 18
@@ -156,7 +156,7 @@ def test_members_may_differ_in_numbers(taken: list[int]) -> None:
 
 def with_numbers(scale: float, dropout: float) -> pv.VAE:
     model = small(likelihood=partial(pv.NormalLikelihood, scale=scale))
-    encoder = model.posterior.encoder
+    encoder: Any = model.posterior.encoder
     encoder.layers = nn.Sequential(encoder.layers, nn.Dropout(dropout))
     return model
 
@@ -177,7 +177,13 @@ def test_members_may_differ_in_numbers_of_their_programs(taken: list[int]) -> No
 
 @pytest.mark.usefixtures("float64")
 def test_a_member_that_stops_early_stays_as_it_is(taken: list[int]) -> None:
-    options = {"batch_size": 20, "epochs": 20, "patience": 1, "optimiser": adam(3e-2), "keep": "last"}
+    options: dict[str, Any] = {
+        "batch_size": 20,
+        "epochs": 20,
+        "patience": 1,
+        "optimiser": adam(3e-2),
+        "keep": "last",
+    }
     found = pv.fit_many(small, DATA, seeds=6, **options)
     lengths = {len(member.history.epochs) for member in found}
     assert len(lengths) > 2 and {6, 1} <= {*taken, 1}  # so that those that go on are put together anew
@@ -187,7 +193,7 @@ def test_a_member_that_stops_early_stays_as_it_is(taken: list[int]) -> None:
 
 @pytest.mark.usefixtures("float64")
 def test_a_loss_that_is_not_finite_ends_its_member_only(tmp_path: Path) -> None:
-    each = [{}, {"optimiser": partial(torch.optim.SGD, lr=1e200)}, {"kl_weight": 0.5}]
+    each: list[dict[str, Any]] = [{}, {"optimiser": partial(torch.optim.SGD, lr=1e200)}, {"kl_weight": 0.5}]
     found = pv.fit_many(small, DATA, each=each, **SHORT, checkpoints=tmp_path)
     model = small()
     with pytest.raises(pv.NonFiniteLossError) as caught:
@@ -202,7 +208,8 @@ def test_a_loss_that_is_not_finite_ends_its_member_only(tmp_path: Path) -> None:
 def regular(*layers: Callable[[], nn.Module]) -> pv.VAE:
     """A VAE with further layers at the end of its encoder and decoder."""
     model = small()
-    for network in (model.posterior.encoder, model.likelihood.decoder):
+    networks: Any = (model.posterior.encoder, model.likelihood.decoder)
+    for network in networks:
         network.layers = nn.Sequential(network.layers, *(layer() for layer in layers))
     return model
 
@@ -238,7 +245,7 @@ def few(likelihood: str) -> Tensor:
 FEW: dict[str, Any] = {"batch_size": 4, "epochs": 1, "optimiser": adam(1e-2)}
 
 
-def obeys(make: Callable[[], pv.JointProgram], data: Tensor, **options: Any) -> None:
+def obeys(make: Callable[[], pv.JointProgram], data: Any, **options: Any) -> None:
     for member in pv.fit_many(make, data, seeds=2, **FEW, **options):
         check(member, *alone(make, member.seed, data, **FEW, **options), tolerance=1e-11)
 

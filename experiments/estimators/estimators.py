@@ -12,10 +12,10 @@ from experiments.estimators.posteriors import Posterior
 from experiments.estimators.rounds import annealed_in_rounds, temperatures
 from experiments.estimators.sequential import sequential
 from experiments.estimators.setting import Options
-from pyro_vae.annealing.evidence import estimate_of
 from pyro_vae.annealing.kernels import pilot_transitions, tune
 from pyro_vae.annealing.options import AnnealingOptions, Schedule, Start
 from pyro_vae.annealing.path import AnnealingPath
+from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch
 from pyro_vae.programs import Latents
 

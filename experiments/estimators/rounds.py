@@ -40,13 +40,14 @@ def optimised(path: AnnealingPath, options: AnnealingOptions) -> Kernels:
     log_sizes = torch.full_like(betas[1:], math.log(0.5))
     draws = path.draw(100), path.latents.from_guide(path.batch, 100)
     start, end = (each.var(0).clamp(min=1e-12) for each in draws)
+    unknown = torch.full_like(betas[0], math.nan)
     for number in temperatures(options.num_temperatures):
-        kernels = Kernels(betas, log_sizes.exp(), (start, end), options.leapfrog_steps)
+        kernels = Kernels(betas, log_sizes.exp(), (start, end), options.leapfrog_steps, unknown)
         barriers, log_sizes = _round(path, kernels, options)
         new = equal_barriers(betas, barriers, min(2 * number, options.num_temperatures))
         log_sizes = interpolate(new[1:], betas[1:], log_sizes)
         betas = new
-    return Kernels(betas, log_sizes.exp(), (start, end), options.leapfrog_steps)
+    return Kernels(betas, log_sizes.exp(), (start, end), options.leapfrog_steps, unknown)
 
 
 def _round(path: AnnealingPath, kernels: Kernels, options: AnnealingOptions) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,14 @@ def _estimates(models: Models) -> str:
     for name, records in models.items():
         first = (f"`{name}`", records["local"]["model"])
         rows.append(
-            [*first, "ELBO", _number(np.mean(records["elbo"]["elbo"])), "", "", _seconds(records, "elbo")]
+            [
+                *first,
+                "ELBO",
+                _number(float(np.mean(records["elbo"]["elbo"]))),
+                "",
+                "",
+                _seconds(records, "elbo"),
+            ]
         )
         for kind, words in (("guide", "draws from the guide"), ("local", "local proposals")):
             gained, error = _difference(records, kind)
