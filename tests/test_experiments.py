@@ -15,6 +15,8 @@ import pyro_vae as pv
 from experiments.evaluation import run as evaluation
 from experiments.evaluation.report import sections as evaluation_sections
 from experiments.evaluation.report import summary as evaluation_summary
+from experiments.local_proposals import report as local_report
+from experiments.local_proposals import run as local_proposals
 from experiments.markdown import insert
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections, summary
@@ -24,6 +26,7 @@ from pyro_vae.cli import main
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SWAP = EXPERIMENTS / "swap"
 EVALUATION = EXPERIMENTS / "evaluation"
+LOCAL = EXPERIMENTS / "local_proposals"
 
 
 @pytest.mark.parametrize(
@@ -190,6 +193,25 @@ def test_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert json.loads(renewed[-1])["gap"] == json.loads(lines[-1])["gap"]
     with pytest.raises(pv.InputError, match="choose another folder with --out"):
         evaluation.main([*options, "2"])
+
+
+def test_local_proposals_go_on_and_show_their_committed_results(tmp_path: Path) -> None:
+    trained, out = tmp_path / "run", tmp_path / "out"
+    assert main(["train", "--steps", "2", "--particles", "5", "--out", str(trained)]) == 0
+    options = [str(trained), "--num-data", "3", "--temperatures", "4", "--particles", "30", "--out", str(out)]
+    assert local_proposals.main(options) == 0
+    found = local_proposals.finished(out / "run.jsonl")
+    assert list(found) == ["elbo", "guide", "local", "annealed from the prior"]
+    assert local_proposals.main([*options, "--starts", "prior", "guide"]) == 0
+    again = local_proposals.finished(out / "run.jsonl")
+    assert [*again][:-1] == [*found] and all(again[name] == found[name] for name in found)
+    assert sorted(path.name for path in out.iterdir()) == ["estimates.png", "run.jsonl", "summary.json"]
+    committed = LOCAL / "results"
+    models = {path.stem: local_proposals.finished(path) for path in sorted(committed.glob("*.jsonl"))}
+    assert json.loads((committed / "summary.json").read_text()) == local_report.summary(models)
+    readme = (LOCAL / "README.md").read_text()
+    for name, section in local_report.sections(models).items():
+        assert f"<!-- {name} -->\n\n{section}\n" in readme
 
 
 def test_evaluation_shows_its_committed_results() -> None:

@@ -66,7 +66,7 @@ def picture(models: Models) -> Figure:
         axis.axhline(0.0, color="0.5", linewidth=0.8)
         axis.set(title=name, xlabel="log p(x) by annealing, nats")
     axes[0].set_ylabel("less annealing, nats")
-    axes[0].legend(loc="lower left", fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 

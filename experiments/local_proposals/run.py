@@ -1,13 +1,15 @@
 """Local proposals against annealing over 10,000 temperatures, on trained models of several kinds.
 
-    python experiments/local_proposals/run.py runs/mnist runs/vamp runs/grey runs/counts
+    python experiments/local_proposals/run.py runs/mnist runs/counts
+    python experiments/local_proposals/run.py runs/vamp --chains 2 --starts prior guide
 
 A finished estimate is kept at once in OUT/NAME.jsonl, NAME being that of the run's folder; a command that was
 interrupted goes on with those that are not there, and within one from its checkpoint. Tables and picture are
-made from these files alone.
+made from all files in OUT.
 """
 
 import argparse
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -76,6 +78,11 @@ def measure(run: Path, options: argparse.Namespace) -> Records:
     return records
 
 
+def finished(path: Path) -> dict[str, dict[str, Any]]:
+    """The estimates in a file, by name."""
+    return {record["name"]: record for record in map(json.loads, path.read_text().splitlines())}
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders of trained runs")
@@ -86,7 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--particles", type=int, default=PARTICLES)
     parser.add_argument("--out", type=Path, default=HERE / "results")
     options = parser.parse_args(arguments)
-    found = {run.name: measure(run, options).found for run in options.runs}
+    for run in options.runs:
+        measure(run, options)
+    found = {path.stem: finished(path) for path in sorted(options.out.glob("*.jsonl"))}
     plots.save(picture(found), options.out / "estimates.png")
     publish(options.out, sections(found), summary(found), HERE / "README.md")
     return 0
