@@ -97,12 +97,12 @@ def test_a_hint_names_a_command_and_its_cost() -> None:
     found: dict[str, Any] = {"num_data": 100, "particles": 1000, "seconds": 2.0, "method": "importance"}
     words = "above 0.7 for 30 of 100 data: their estimates are likely too low; try "
     call = "pyro-vae evaluate run --method"
-    assert belief(found, tail, "run")["k-hat"] == f"{words}{call} local (about 5 s for 100 data)"
-    assert belief(found, tail, None)["k-hat"] == f'{words}method="local" (about 5 s for 100 data)'
-    local = {**found, "seconds": 4.8, "method": "local"}
+    assert belief(found, tail, "run")["k-hat"] == f"{words}{call} local (about 4 s for 100 data)"
+    assert belief(found, tail, None)["k-hat"] == f'{words}method="local" (about 4 s for 100 data)'
+    local = {**found, "seconds": 4.0, "method": "local"}
     cost = "(about 60 s for 30 data)"
     assert belief(local, tail, "run")["k-hat"] == f"{words}{call} auto --budget 60 {cost}"
-    many = {**local, "num_data": 10_000, "seconds": 480.0}
+    many = {**local, "num_data": 10_000, "seconds": 400.0}
     tail["above"] = 500
     assert belief(many, tail, "run")["k-hat"].endswith(
         f"try {call} auto --budget 200 --num_data 2000 (about 3 minutes for 100 data)"
