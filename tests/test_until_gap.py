@@ -23,7 +23,7 @@ from pyro_vae.annealing.kernels import tune
 from pyro_vae.annealing.planning import temperatures_for
 from pyro_vae.programs import Latents
 from tests.components import refused
-from tests.test_annealing import densities, made
+from tests.test_annealing import Stopped, densities, made, stopping_after
 from tests.test_importance import PPCA
 
 Program = Callable[..., Any]
@@ -236,24 +236,6 @@ def test_each_further_attempt_halves_the_probability_of_the_certificate(
     fixed = pv.annealed_log_evidence(ppca.model, ppca.guide, x, num_temperatures=5)
     assert fixed.search is None
     assert fixed.certificate(0.05) == pytest.approx(fixed.mean - math.log(20) / 50, abs=1e-12)
-
-
-class Stopped(BaseException):
-    """What stops a run."""
-
-
-def stopping_after(program: Program, calls: int) -> Program:
-    """A program that stops at a call."""
-    made = 0
-
-    def run(x: Tensor) -> None:
-        nonlocal made
-        made += 1
-        if made > calls:
-            raise Stopped
-        program(x)
-
-    return run
 
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_numbers(
