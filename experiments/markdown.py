@@ -13,6 +13,15 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
+def three_digits(value: float, *, sign: bool = False) -> str:
+    """Three digits after the point, with the sign of mathematics.
+
+    >>> three_digits(-0.0214), three_digits(0.5, sign=True)
+    ('−0.021', '+0.500')
+    """
+    return f"{value:{'+' if sign else ''}.3f}".replace("-", "−")
+
+
 def insert(text: str, found: Mapping[str, str]) -> str:
     """`text` with each section between <!-- name --> and <!-- end --> replaced.
 

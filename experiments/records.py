@@ -26,8 +26,7 @@ class Records:
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path, self.about = path, dict(about)
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.found: dict[str, dict[str, Any]] = {each["name"]: each for each in map(json.loads, lines)}
+        self.found = finished(path) if path.exists() else {}
         for record in self.found.values():
             if record["about"] != self.about:
                 raise pv.InputError(
@@ -42,6 +41,11 @@ class Records:
         write(self.path, text.encode())
 
 
+def finished(path: Path) -> dict[str, dict[str, Any]]:
+    """The measurements in a file of `Records`, by name."""
+    return {each["name"]: each for each in map(json.loads, path.read_text().splitlines())}
+
+
 def config_hash(path: Path) -> str:
     """16 hex digits that name the options in a YAML file, for what records are about."""
     content = json.dumps(yaml.safe_load(path.read_text()), sort_keys=True, default=str)
@@ -52,7 +56,12 @@ def publish(folder: Path, tables: Mapping[str, str], numbers: Mapping[str, Any],
     """Print the tables and write the summary; renew README where the results are the committed ones."""
     print("\n\n".join(tables.values()))
     write_summary(folder, numbers)
-    if folder.resolve() == (readme.parent / "results").resolve():
+    renew(readme, tables, folder, readme.parent / "results")
+
+
+def renew(readme: Path, tables: Mapping[str, str], folder: Path, committed: Path) -> None:
+    """Write tables into README where the folder of the results is that of the committed ones."""
+    if folder.resolve() == committed.resolve():
         write(readme, insert(readme.read_text(), tables).encode())
 
 

@@ -18,6 +18,7 @@ from experiments.evaluation.report import summary as evaluation_summary
 from experiments.local_proposals import report as local_report
 from experiments.local_proposals import run as local_proposals
 from experiments.markdown import insert
+from experiments.records import finished
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections, summary
 from experiments.swap.results import Results
@@ -200,14 +201,14 @@ def test_local_proposals_go_on_and_show_their_committed_results(tmp_path: Path) 
     assert main(["train", "--steps", "2", "--particles", "5", "--out", str(trained)]) == 0
     options = [str(trained), "--num-data", "3", "--temperatures", "4", "--particles", "30", "--out", str(out)]
     assert local_proposals.main(options) == 0
-    found = local_proposals.finished(out / "run.jsonl")
+    found = finished(out / "run.jsonl")
     assert list(found) == ["elbo", "guide", "local", "annealed from the prior"]
     assert local_proposals.main([*options, "--starts", "prior", "guide"]) == 0
-    again = local_proposals.finished(out / "run.jsonl")
+    again = finished(out / "run.jsonl")
     assert [*again][:-1] == [*found] and all(again[name] == found[name] for name in found)
     assert sorted(path.name for path in out.iterdir()) == ["estimates.png", "run.jsonl", "summary.json"]
     committed = LOCAL / "results"
-    models = {path.stem: local_proposals.finished(path) for path in sorted(committed.glob("*.jsonl"))}
+    models = {path.stem: finished(path) for path in sorted(committed.glob("*.jsonl"))}
     assert json.loads((committed / "summary.json").read_text()) == local_report.summary(models)
     readme = (LOCAL / "README.md").read_text()
     for name, section in local_report.sections(models).items():

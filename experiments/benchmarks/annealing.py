@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.benchmarks.results import circumstances
-from experiments.markdown import insert, markdown
+from experiments.markdown import markdown
+from experiments.records import renew
 from pyro_vae.annealing.hmc import transition
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.annealing.path import AnnealingPath
@@ -146,9 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     about = circumstances("cpu", None, "random bits")
     write(options.out / "annealing.json", json.dumps({"about": about, "cases": found}).encode())
     print(table(found))
-    readme = HERE / "README.md"
-    if options.out.resolve() == (HERE / "results" / "cpu").resolve():
-        write(readme, insert(readme.read_text(), {"annealing": table(found)}).encode())
+    renew(HERE / "README.md", {"annealing": table(found)}, options.out, HERE / "results" / "cpu")
     return 0
 
 

@@ -24,7 +24,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.benchmarks.results import circumstances
-from experiments.markdown import insert, markdown
+from experiments.markdown import markdown
+from experiments.records import renew
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
@@ -152,9 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     write(options.out / "beyond_memory.json", json.dumps(content).encode())
     found = table(used, rounds)
     print(found)
-    if options.out.resolve() == (HERE / "results" / "cpu").resolve():
-        readme = HERE / "README.md"
-        write(readme, insert(readme.read_text(), {"beyond memory": found}).encode())
+    renew(HERE / "README.md", {"beyond memory": found}, options.out, HERE / "results" / "cpu")
     return 0
 
 

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.benchmarks.results import circumstances
-from experiments.markdown import insert, markdown
+from experiments.markdown import markdown
+from experiments.records import renew
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
@@ -83,9 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = race(options.rounds)
     write(options.out / "imports.json", json.dumps({"about": about, "times": found}).encode())
     print(table(found))
-    readme = HERE / "README.md"
-    if options.out.resolve() == (HERE / "results" / "cpu").resolve():
-        write(readme, insert(readme.read_text(), {"imports": table(found)}).encode())
+    renew(HERE / "README.md", {"imports": table(found)}, options.out, HERE / "results" / "cpu")
     return 0
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.benchmarks.results import circumstances
-from experiments.markdown import insert, markdown
+from experiments.markdown import markdown
+from experiments.records import renew
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
@@ -83,9 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     write(options.out / "seeds.json", json.dumps({"about": about, "rounds": rounds}).encode())
     found = table(rounds, options.seeds)
     print(found)
-    if options.out.resolve() == (HERE / "results" / "cpu").resolve():
-        readme = HERE / "README.md"
-        write(readme, insert(readme.read_text(), {"seeds": found}).encode())
+    renew(HERE / "README.md", {"seeds": found}, options.out, HERE / "results" / "cpu")
     return 0
 
 

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.benchmarks.annealing import Work, race
 from experiments.benchmarks.results import circumstances
-from experiments.markdown import insert, markdown
+from experiments.markdown import markdown
+from experiments.records import renew
 from pyro_vae.storage.files import write
 
 HERE = Path(__file__).parent
@@ -118,9 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     content = {"about": about, "num_data": size[0], "num_particles": size[1], "cases": found}
     write(options.out / "ways.json", json.dumps(content).encode())
     print(table(found))
-    readme = HERE / "README.md"
-    if options.out.resolve() == (HERE / "results" / "cpu").resolve():
-        write(readme, insert(readme.read_text(), {"ways": table(found)}).encode())
+    renew(HERE / "README.md", {"ways": table(found)}, options.out, HERE / "results" / "cpu")
     return 0
 
 

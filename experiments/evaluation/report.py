@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from experiments.markdown import markdown
+from experiments.markdown import markdown, three_digits
 from pyro_vae import plots
 
 Records = Mapping[str, Mapping[str, Any]]
@@ -55,7 +55,7 @@ def _estimates(records: Records) -> str:
     rows = [["estimate", "mean, nats", "Monte Carlo error", "less than the last row by", "seconds"]]
 
     def add(name: str, values: np.ndarray, error: str, seconds: object) -> None:
-        rows.append([name, _number(values.mean()), error, _paired(reference - values), str(seconds)])
+        rows.append([name, three_digits(values.mean()), error, _paired(reference - values), str(seconds)])
 
     elbo = records["elbo"]
     add("ELBO, 1000 draws", np.array(elbo["elbo"]), "", elbo["seconds"])
@@ -86,12 +86,12 @@ def _agreement(records: Records) -> str:
     error = np.hypot(annealed["standard_error"], sampled["standard_error"])
     k = np.array(sampled["pareto_k"], dtype=float)
     inside = int((np.abs(difference) < 2 * error).sum())
-    mean, largest = (_number(each, sign=True) for each in (difference.mean(), max(difference, key=abs)))
+    mean, largest = (three_digits(each, sign=True) for each in (difference.mean(), max(difference, key=abs)))
     kinds = {"at most 0.7": k <= 0.7, "0.7 to 1": (k > 0.7) & (k <= 1), "above 1": k > 1}
     rows = [["Pareto k̂", "data", "difference, nats", "within twice the errors"]]
     for name, chosen in ((name, each) for name, each in kinds.items() if each.any()):
         close = int((np.abs(difference) < 2 * error)[chosen].sum())
-        gained = f"{_number(difference[chosen].mean(), sign=True)} ± {_rooted(error[chosen]):.3f}"
+        gained = f"{three_digits(difference[chosen].mean(), sign=True)} ± {_rooted(error[chosen]):.3f}"
         rows.append([name, str(chosen.sum()), gained, str(close)])
     return (
         f"Annealed (T = {number:,}) less importance-sampled (K = {int(sampled['num_particles'][0]):,}): "
@@ -114,9 +114,9 @@ def _gaps(records: Records) -> str:
         rows.append(
             [
                 f"{number:,}",
-                _number(float(np.mean(found["lower"]))),
-                _number(float(np.mean(found["upper"]))),
-                f"{_number(gap.mean())} ± {_error(gap):.3f}",
+                three_digits(float(np.mean(found["lower"]))),
+                three_digits(float(np.mean(found["upper"]))),
+                f"{three_digits(gap.mean())} ± {_error(gap):.3f}",
                 f"{np.mean(found['acceptance']):.2f}",
                 str(found["seconds"]),
             ]
@@ -154,12 +154,8 @@ def _monte_carlo(record: Mapping[str, Any]) -> str:
 
 def _paired(difference: np.ndarray) -> str:
     """Mean and standard error over the data."""
-    return f"{_number(difference.mean())} ± {_error(difference):.3f}"
+    return f"{three_digits(difference.mean())} ± {_error(difference):.3f}"
 
 
 def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
-def _number(value: float, *, sign: bool = False) -> str:
-    return f"{value:{'+' if sign else ''}.3f}".replace("-", "−")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.markdown import markdown
+from experiments.markdown import markdown, three_digits
 from pyro_vae import LocalProposal
 
 #: Estimates of each model, by their names.
@@ -78,7 +78,7 @@ def _estimates(models: Models) -> str:
             [
                 *first,
                 "ELBO",
-                _number(float(np.mean(records["elbo"]["elbo"]))),
+                three_digits(float(np.mean(records["elbo"]["elbo"]))),
                 "",
                 "",
                 _seconds(records, "elbo"),
@@ -87,14 +87,14 @@ def _estimates(models: Models) -> str:
         for kind, words in (("guide", "draws from the guide"), ("local", "local proposals")):
             gained, error = _difference(records, kind)
             heavy = int((np.array(records[kind]["pareto_k"], dtype=float) > 0.7).sum())
-            difference = f"{_number(gained, sign=True)} ± {error:.3f}"
-            mean = _number(_of(records, kind).mean())
+            difference = f"{three_digits(gained, sign=True)} ± {error:.3f}"
+            mean = three_digits(_of(records, kind).mean())
             rows.append(["", "", words, mean, difference, str(heavy), _seconds(records, kind)])
         for kind in sorted(annealed_in(records), key=reference_of(records).__eq__):
             gained, error = _difference(records, kind)
             reference = kind == reference_of(records)
-            difference = "reference" if reference else f"{_number(gained, sign=True)} ± {error:.3f}"
-            mean = _number(_of(records, kind).mean())
+            difference = "reference" if reference else f"{three_digits(gained, sign=True)} ± {error:.3f}"
+            mean = three_digits(_of(records, kind).mean())
             rows.append(["", "", kind, mean, difference, "", _seconds(records, kind)])
     return markdown(rows)
 
@@ -124,7 +124,3 @@ def _of(records: Mapping[str, Mapping[str, Any]], name: str) -> np.ndarray:
 
 def _seconds(records: Mapping[str, Mapping[str, Any]], name: str) -> str:
     return str(records[name]["seconds"])
-
-
-def _number(value: float, *, sign: bool = False) -> str:
-    return f"{value:{'+' if sign else ''}.3f}".replace("-", "−")

@@ -9,7 +9,6 @@ made from all files in OUT.
 """
 
 import argparse
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyro_vae as pv
 from experiments.command import run_script
 from experiments.estimating import Work, estimate
 from experiments.local_proposals.report import picture, sections, summary
-from experiments.records import Records, publish
+from experiments.records import Records, finished, publish
 from pyro_vae import plots
 from pyro_vae.cli.loading import TrainedRun, load
 from pyro_vae.reports import circumstances
@@ -76,11 +75,6 @@ def measure(run: Path, options: argparse.Namespace) -> Records:
             )
             records.add(name, {**found, "seed": seed, "made": circumstances(vae), "model": in_words(opened)})
     return records
-
-
-def finished(path: Path) -> dict[str, dict[str, Any]]:
-    """The estimates in a file, by name."""
-    return {record["name"]: record for record in map(json.loads, path.read_text().splitlines())}
 
 
 def main(arguments: list[str] | None = None) -> int:
