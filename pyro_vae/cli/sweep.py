@@ -253,14 +253,7 @@ def _value(training: Training, history: History, select_by: "SelectBy") -> float
     if select_by == "elbo":
         best = training.settings.keep == "best"
         return history.best_valid_elbo if best else history.epochs[-1].valid_elbo
-    settings = training.settings
-    vae, data = training.vae, training.data
-    like = reports.like(vae, reports.part_of(data, "valid", settings.num_data))
-    estimator = reports.Estimator(reports.usual_method(vae, like, settings.particles), settings.particles)
-    found = reports.evaluation(
-        vae, data, split="valid", estimator=estimator, num_data=settings.num_data, seed=settings.seed
-    )
-    return float(found.content["log_evidence"]["estimate"])
+    return float(training.evaluated("valid").content["log_evidence"]["estimate"])
 
 
 def _report(file: "StudyFile", queue: "Queue") -> None:

@@ -104,9 +104,27 @@ class Training:
         note(self.vae, history)
         return history
 
+    def evaluated(self, split: str) -> reports.Evaluation:
+        """ELBO and, where there is one, log p(x) of a split, as the options say."""
+        settings, estimator = self.settings, None
+        if not self.vae.no_evidence:
+            like = reports.like(self.vae, reports.part_of(self.data, split, settings.num_data))
+            method = reports.usual_method(self.vae, like, settings.particles)
+            estimator = reports.Estimator(method, settings.particles)
+        options: dict[str, Any] = {"num_data": settings.num_data, "seed": settings.seed}
+        return reports.evaluation(self.vae, self.data, split=split, estimator=estimator, **options)
+
     def finish(self, run: Run, history: History) -> dict[str, Any]:
-        """The results of a run, written into its folder: summary.json, per_datum.npz and history.png."""
-        return finish(run, self.vae, self.data, history, self.settings, self.configuration)
+        """The results of a run, written into its folder: the summary, which is returned, and the pictures."""
+        columns = {name: history.column(name) for name in Epoch._fields}
+        plots.save(plots.history(columns, density=not self.vae.no_evidence), run.folder / "history.png")
+        evaluated = self.evaluated(reports.held_out(self.data))
+        belongs_to = identity(self.configuration, fingerprint_of(self.vae))
+        content = {**reports.summary(self.vae, self.data, history, evaluated.content), **belongs_to}
+        run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
+        run.write_json("summary.json", content)
+        _draw(run, self.vae, self.data, self.settings.seed)
+        return content
 
 
 def train(settings: Namespace, resume: Path | None = None) -> int:
@@ -235,38 +253,6 @@ def epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) ->
                 raise InputError(f"{folder} has trained {done} {name}, got --{name} {asked}: give more")
             break  # steps count where they are given
     return epochs
-
-
-def finish(
-    run: Run,
-    vae: JointProgram,
-    data: Dataset,
-    history: History,
-    settings: Namespace,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The summary, which is returned, and the pictures."""
-    columns = {name: history.column(name) for name in Epoch._fields}
-    plots.save(plots.history(columns, density=not vae.no_evidence), run.folder / "history.png")
-    split = reports.held_out(data)
-    estimator = None
-    if not vae.no_evidence:
-        like = reports.like(vae, reports.part_of(data, split, settings.num_data))
-        estimator = reports.Estimator(reports.usual_method(vae, like, settings.particles), settings.particles)
-    evaluated = reports.evaluation(
-        vae,
-        data,
-        split=split,
-        estimator=estimator,
-        num_data=settings.num_data,
-        seed=settings.seed,
-    )
-    belongs_to = identity(options, fingerprint_of(vae))
-    content = {**reports.summary(vae, data, history, evaluated.content), **belongs_to}
-    run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
-    run.write_json("summary.json", content)
-    _draw(run, vae, data, settings.seed)
-    return content
 
 
 def _draw(run: Run, vae: JointProgram, data: Dataset, seed: int) -> None:

@@ -13,16 +13,8 @@ from jsonargparse import Namespace
 
 from pyro_vae import comparison
 from pyro_vae.cli.configuration import text_of
-from pyro_vae.cli.loading import data_of, model_of, options_for_fit
-from pyro_vae.cli.train import (
-    about_of,
-    announce,
-    as_trained,
-    check_numbers,
-    epochs_before,
-    finish,
-    noting,
-)
+from pyro_vae.cli.loading import data_of
+from pyro_vae.cli.train import Training, about_of, announce, check_numbers, noting
 from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import Dataset
@@ -32,20 +24,14 @@ from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.runs import Run, of_seed
 from pyro_vae.training import FitOptions
 from pyro_vae.training.many import Fitted, Task, fit_together
-from pyro_vae.vae import JointProgram
 
 
 @dataclass(frozen=True, eq=False)
 class _Member:
     """One of the runs."""
 
-    settings: Namespace
+    training: Training
     folder: Path
-    data: Dataset
-    vae: JointProgram
-    about: dict[str, Any]
-    #: Of config.yaml.
-    text: str
     #: Whether there is a run in the folder that goes on.
     going_on: bool
     #: Epochs that it has trained.
@@ -56,34 +42,36 @@ class _Member:
         """The run of a seed."""
         own = settings.clone()
         own.seed, own.seeds = seed, None
-        data = data_of(own) if data is None else data
-        vae = model_of(own, data)
-        data = as_trained(data, vae, own)
-        about, text = about_of(own, data), text_of(own)
+        training = Training.of(own, data_of(own) if data is None else data)
         place = of_seed(folder, seed)
         going_on = (place / "config.yaml").exists() and not settings.overwrite
-        before = epochs_before(place, about["configuration"], own) if going_on else 0
-        return cls(own, place, data, vae, about, text, going_on, before)
+        return cls(training, place, going_on, training.epochs_before(place) if going_on else 0)
+
+    @property
+    def text(self) -> str:
+        """Of config.yaml."""
+        return text_of(self.training.settings)
 
     def task(self) -> Task:
         """Its training."""
-        options = FitOptions(**options_for_fit(self.settings))
-        callbacks = [noting(self.folder, self.text)]
-        return Task(self.vae, self.data, options, self.folder / "checkpoints", self.about, callbacks)
+        one, callbacks = self.training, [noting(self.folder, self.text)]
+        about = about_of(one.settings, one.data)
+        return Task(
+            one.vae, one.data, FitOptions(**one.options), self.folder / "checkpoints", about, callbacks
+        )
 
     def start(self) -> None:
         """Make its folder, where there is none."""
         if not self.going_on:
-            Run.create(self.folder, self.text, overwrite=self.settings.overwrite)
+            Run.create(self.folder, self.text, overwrite=self.training.settings.overwrite)
 
     def result(self, fitted: Fitted) -> Mapping[str, Any]:
         """The summary, made where it is not there."""
         path = self.folder / "summary.json"
         if len(fitted.history.epochs) == self.before and path.exists():
             return dict(read_json(read_text(path)))
-        noting(self.folder, self.text)(self.vae, fitted.history)
-        configuration = self.about["configuration"]
-        return finish(Run(self.folder), self.vae, self.data, fitted.history, self.settings, configuration)
+        noting(self.folder, self.text)(self.training.vae, fitted.history)
+        return self.training.finish(Run(self.folder), fitted.history)
 
 
 def train_seeds(settings: Namespace, seeds: Sequence[int], out: Path | None) -> int:
@@ -120,7 +108,7 @@ def _trained(folder: Path, members: Sequence[_Member]) -> int:
         for member in members:  # only now, so that bad input never costs the runs that are overwritten
             member.start()
         started = True
-        remember(named_in(members[0].about["configuration"]))
+        remember(named_in(members[0].training.configuration))
 
     try:
         with ExitStack() as stack:
