@@ -279,14 +279,13 @@ def test_every_network_is_batched(name: str, taken: list[int]) -> None:
     assert taken == [2, 2]
 
 
-class Deciding(pv.VAE):
-    """Its model decides by a number of the data."""
-
-    def model(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return super().model(x) if float(x.sum()) >= 0 else x
-
-
 def deciding() -> pv.VAE:
+    """A VAE whose model decides by a number of the data."""
+
+    class Deciding(pv.VAE):  # here, since the command line offers every class of a module
+        def model(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            return super().model(x) if float(x.sum()) >= 0 else x
+
     model = small()
     return Deciding(model.prior, model.likelihood, model.posterior)
 
