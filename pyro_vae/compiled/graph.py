@@ -72,7 +72,7 @@ class FlatGraph:
             self.numbers = Numbers(module, self.tensors, reads)
             simplify(module, self.tensors)
             if fast:
-                use_fast_operations(module)
+                use_fast_operations(module, fused=inductor)
             own_outputs(module)
         except Untraceable:
             raise

@@ -13,7 +13,7 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor, nn
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import Compile, FlatSteps, capture
+from pyro_vae.compiled import Compile, FlatSteps, capture, machine
 from pyro_vae.compiled.policy import STEPS
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
@@ -66,6 +66,7 @@ def way_of(compile: Compile, device: torch.device) -> Way:
     }
     if compile not in ways:
         raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
+    machine.check()
     return ways[compile]
 
 

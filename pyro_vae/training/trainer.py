@@ -10,7 +10,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyro_vae.compiled import make_capturable
+from pyro_vae.compiled import machine, make_capturable
 from pyro_vae.data import batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number, warn
 from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
@@ -270,6 +270,7 @@ class Trainer:
             "epochs": [list(epoch) for epoch in self.history.epochs],
             "best_epoch": self.history.best_epoch,
             "ended_by": self.history.ended_by,
+            "faster": machine.FASTER.used() if self.steps.way.fast else None,
             **self._identity(),
         }
 
@@ -287,6 +288,7 @@ class Trainer:
                 "need not be as without a break to the last bit"
             )
         state = load_last(path)
+        self._round_as(state.get("faster"))
         if self.programs.known is None:
             self.programs.train()
             self.steps.look(next(self.steps.feed.batches(self.order(1))))
@@ -303,6 +305,14 @@ class Trainer:
         self.best = state["best"]
         self._go_on()
         self.save_best()
+
+    def _round_as(self, used: object) -> None:
+        """Use the operations of the training that goes on, where it was on a machine like this."""
+        if self.steps.way.fast and used is not None and not machine.FASTER.adopt(used):
+            warn(
+                "training goes on with another processor, number of threads, version of torch or "
+                "PYRO_VAE_FAST than before, so that it need not be as without a break to the last bit"
+            )
 
     def _go_on(self) -> None:
         """Take up a training that had ended, where it is given a larger budget or more patience."""
