@@ -35,6 +35,28 @@ def own_draws(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
+class BlockSeeds:
+    """Random numbers of each block of a computation, whoever works on it, and whatever was worked on before.
+
+    The blocks' seeds are numbered from one that torch's global generator gives, so that no two are equal.
+
+    Args:
+        first: The seed of the first block; by default drawn.
+
+    >>> seeds = BlockSeeds(3)
+    >>> seeds.begin(1)
+    >>> torch.initial_seed()
+    4
+    """
+
+    def __init__(self, first: int | None = None) -> None:
+        self.first = int(torch.randint(2**32, ())) if first is None else first
+
+    def begin(self, block: int) -> None:
+        """Seed torch's global generators for a block; when all are done, for that after the last one."""
+        torch.manual_seed((self.first + block) % 2**32)
+
+
 class OwnStream:
     """Random numbers of their own, which go on from one use to the next and leave all others as they are.
 

@@ -61,6 +61,10 @@ class Ranks:
         """Whether there are others."""
         return self.size > 1
 
+    def has(self, block: int) -> bool:
+        """Whether this rank works on a block, by its number, of what all share."""
+        return block % self.size == self.rank
+
     def rows(self, number: int) -> slice:
         """Those of `number` data that are this rank's; the first ranks have one more where it must be."""
         each, more = divmod(number, self.size)
@@ -96,7 +100,8 @@ class Ranks:
 
     def from_first(self, make: Callable[[], T]) -> T:
         """What `make` gives on the first rank, which alone calls it, for all ranks."""
-        found = [make() if self.first else None]
+        with sharing(Ranks()):
+            found = [make() if self.first else None]
         if self.several:
             with self._talking():
                 dist.broadcast_object_list(found)
@@ -109,6 +114,26 @@ class Ranks:
             with self._talking():
                 dist.all_gather_object(found, value)
         return found
+
+    def each(self, work: Callable[[], T]) -> list[T]:
+        """What `work` gives on each rank; an error on one of them is raised on all.
+
+        Raises:
+            InputError: of a rank that has failed.
+        """
+        if not self.several:
+            return [work()]
+        found: list[T] = []
+        failed, cause = "", None
+        try:
+            found = [work()]
+        except Exception as error:
+            own = "" if isinstance(error, InputError) else f"rank {self.rank}: {type(error).__name__}: "
+            failed, cause = own + one_line(error), error
+        answers = self.all((found, failed))
+        if failure := next((words for _, words in answers if words), ""):
+            raise InputError(failure) from cause
+        return [value for values, _ in answers for value in values]
 
     def check_alike(self, what: Mapping[str, object]) -> None:
         """Refuse, on all ranks, values that are not those of the first one.
@@ -146,16 +171,49 @@ class Ranks:
         except RuntimeError as error:  # of which all errors of torch.distributed are
             raise LostRankError(
                 f"rank {self.rank} of {self.size} has lost another, which has ended or cannot be reached "
-                f"({_reason(error)}): go on from the last checkpoint, by any number of ranks"
+                f"({_reason(error)}): {_way_back()}, by any number of ranks"
             ) from error
 
 
 _here = Ranks()
+_workers = Ranks()
 
 
 def here() -> Ranks:
     """The ranks that this process has joined; itself alone where it has not."""
     return _here
+
+
+def workers() -> Ranks:
+    """The ranks that share out the blocks of an estimate: this process alone, but within `sharing`."""
+    return _workers
+
+
+@contextmanager
+def sharing(ranks: Ranks | None = None) -> Iterator[None]:
+    """Share out the blocks of data of each estimate of log p(x) over ranks, to all of which its result goes.
+
+    All must come to the same estimates in the same order, with the same data, model and seed. The numbers
+    are those of one process, since random numbers belong to a block, not to a rank. Nothing is kept in
+    checkpoints of an estimate.
+
+    Args:
+        ranks: By default those that this process has joined.
+
+    >>> with sharing():
+    ...     workers().size
+    1
+    """
+    global _workers
+    before, _workers = _workers, here() if ranks is None else ranks
+    try:
+        yield
+    finally:
+        _workers = before
+
+
+def _way_back() -> str:
+    return "begin the estimate again" if _workers.several else "go on from the last checkpoint"
 
 
 def join() -> Ranks:

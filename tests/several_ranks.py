@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 import pyro_vae as pv
 from pyro_vae.cli import main
-from pyro_vae.ranks import here
+from pyro_vae.ranks import here, sharing
 from tests.commands import SMALL
 
 GREY = torch.rand(110, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -115,12 +117,59 @@ def command(*words: object) -> tuple[int, str, str]:
     return status, out.getvalue(), errors.getvalue()
 
 
+#: Options of estimates by draws, and by chains, in several blocks each.
+ESTIMATES: dict[str, tuple[object, ...]] = {
+    "drawn": ("--particles", 500, "--num_data", 12),
+    "annealed": (
+        *("--method", "annealed", "--num_data", 100, "--chains", 16),
+        *("--temperatures", 5, "--simulated", 90),
+    ),
+}
+
+
+def estimated(run: Path) -> dict[str, Any]:
+    """What commands say of a trained run; what they have written is kept under other names."""
+    values = run / "values.npy"
+
+    def keep(name: str) -> None:
+        for file in (run / "evaluation.json", run / "per_datum.npz"):
+            if file.exists():
+                file.rename(run / f"{name} {file.name}")
+
+    if here().first:
+        np.save(values, np.random.default_rng(0).integers(0, 17, (30, 8, 8)))
+        keep("trained")
+    here().all("written")
+    found: dict[str, Any] = {}
+    for name, words in ESTIMATES.items():
+        found[name] = command("evaluate", run, *words)
+        if here().first:
+            keep(name)
+    found["scored"] = command("score", run, values, "--particles", 500, "--out", run / "scored.npz")
+    return found
+
+
+def no_density_at_50() -> None:
+    """An estimate that fails in the middle of 100 data, which is in one block of many."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, torch.where(x == 45, -1.0, 1.0)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+
+    pv.log_evidence(model, guide, torch.arange(100.0)[:, None])
+
+
 def recipe() -> float:
     """How far the gradient of DistributedDataParallel is from the mean of those of all ranks."""
     torch.set_default_dtype(torch.float32)
     page = Path(__file__).parents[1] / "docs" / "several_devices.md"
     found: dict[str, Any] = {"__name__": page.stem}
-    exec(page.read_text().split("```python\n")[1].split("```")[0], found)
+    exec(page.read_text().split("```python\n")[-1].split("```")[0], found)
     loss, rank = found["loss"], int(os.environ["RANK"])
     x = found["data"].train.batch(slice(0, 50))
     assert isinstance(loss, nn.parallel.DistributedDataParallel)
@@ -152,6 +201,12 @@ def _on_a_rank(folder: Path) -> dict[str, Any]:
     }
     found["trained"] = command("train", *SMALL, "--epochs", 2, "--out", folder / "two")
     found["refused"] = command("train", *SMALL, "--prior", "Nothing")
+    if here().first:
+        shutil.copytree(folder / "two", folder / "evaluated")
+    here().all("copied")
+    found["estimated"] = estimated(folder / "evaluated")
+    with sharing():
+        found["said"]["one rank"] = said(no_density_at_50)
     found["other command"] = command("sample", folder / "two")
     found["recipe"] = recipe()
     return found

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from pyro_vae.training.shares import PLACE, Share
 from tests import components
 from tests.commands import SMALL, Run
 from tests.components import OBJECTIVES, POSTERIORS, PRIORS
-from tests.several_ranks import same, vae
+from tests.several_ranks import ESTIMATES, same, vae
 
 ROOT = Path(__file__).parents[1]
 #: After which a test fails, not hangs.
@@ -126,6 +127,7 @@ def test_what_ranks_cannot_share_is_said_on_all_of_them(shared: list[dict[str, A
         "no sum": "an objective that is a sum over the data, got FreeBitsELBO",
         "plates": "than the 10 places of the plate 'columns', got batches of 20 from 50",
         "each datum": "than the 25 places of the plate 'data', got batches of 50 from 50",
+        "one rank": "the model cannot be evaluated on these data",
         "several": "training several models at once runs in one process, got 2 ranks",
     }.items():
         assert words in first[what] and first[what] == second[what]
@@ -148,6 +150,37 @@ def test_a_run_of_two_ranks_is_that_of_one_process(
         assert [found[what][0] for found in shared] == [2, 2]
         (line,) = [found[what][2] for found in shared if found[what][2]]
         assert words in line and line.count("\n") == 1
+
+
+def test_estimates_of_two_ranks_are_those_of_one_process(
+    folder: Path, shared: list[dict[str, Any]], pyro_vae: Run
+) -> None:
+    """To the last bit: by draws from fitted proposals, by chains with a certificate, and of a file.
+
+    The first rank prints and writes.
+    """
+    run, (first, second) = folder / "evaluated", (found["estimated"] for found in shared)
+    for name, words in {"trained": ("--particles", 10), **ESTIMATES}.items():
+        assert pyro_vae("evaluate", run, *words)[0] == 0
+        check_same(run / "per_datum.npz", run / f"{name} per_datum.npz")
+        if name != "trained":
+            assert first[name][0] == 0 and "log p(x)" in first[name][1] and second[name] == [0, "", ""]
+            one, two = (
+                json.loads((run / f"{which}evaluation.json").read_text()) for which in ("", f"{name} ")
+            )
+            assert {**one, "seconds": 0} == {**two, "seconds": 0}
+    assert first["scored"][0] == 0 and second["scored"] == [0, "", ""]
+    status, _, _ = pyro_vae("score", run, run / "values.npy", "--particles", 500, "--out", "one.npz")
+    assert status == 0
+    check_same(Path("one.npz"), run / "scored.npz")
+
+
+def check_same(first: Path, second: Path) -> None:
+    """To the last bit."""
+    one, two = (np.load(path) for path in (first, second))
+    assert one.files == two.files and len(one["elbo"]) >= 12
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
 def test_the_recipe_averages_gradients(shared: list[dict[str, Any]]) -> None:

@@ -43,6 +43,7 @@ def seconds_of(arguments: list[str], threads: int) -> Seconds:
         summaries = [json.loads(path.read_text()) for path in Path(folder).glob("run/**/summary.json")]
     # the seconds of an epoch are those of all that are trained at once
     training = summaries[0]["training"]["seconds"]
+    # of several evaluated at once, the seconds of all processes
     evaluation = sum(each["seconds"] for each in summaries)
     return {"whole": whole, "whole, all cores": cores, "training": training, "evaluation": evaluation}
 

@@ -22,6 +22,7 @@ from pyro_vae.importance.results import RELIABLE_K, LogEvidence, OverData, warn_
 from pyro_vae.programs import Program, one_at_a_time, say
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_draws
+from pyro_vae.ranks import workers
 from pyro_vae.storage.resumable import Resumable
 
 #: Draws of the pilot by which it is judged whether the proposal of a datum is a good one.
@@ -192,8 +193,12 @@ def _estimated(
         done = work.done
         pilot = work.drawn(fitted, PILOT, kept, bar, "pilot").pareto_k
         if "temperatures" not in done:
-            chosen = annealing.choose(data, ~(pilot <= RELIABLE_K), pilot, budget)
-            done |= {"temperatures": chosen.temperatures, "annealed": chosen.annealed}
+
+            def choose() -> dict[str, Any]:
+                chosen = annealing.choose(data, ~(pilot <= RELIABLE_K), pilot, budget)
+                return {"temperatures": chosen.temperatures, "annealed": chosen.annealed.cpu()}
+
+            done |= workers().from_first(choose)  # by its clock
         annealed = done["annealed"].to(data.device)
         drawn = chains = None
         if not bool(annealed.all()):

@@ -1,6 +1,7 @@
 """Annealing runs over a set of data, batch by batch."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
 from pyro_vae.programs import Latents, Simulated, simulate
 from pyro_vae.progress import progress_bar
-from pyro_vae.randomness import own_draws, own_randomness, random_state, set_random_state
+from pyro_vae.randomness import BlockSeeds, own_draws, own_randomness
+from pyro_vae.ranks import workers
 from pyro_vae.storage.hashing import fingerprint
 from pyro_vae.storage.resumable import Keeper, Resumable
 
@@ -33,7 +35,14 @@ def resumable(
 ) -> Resumable:
     """Where the state of a run is kept, for the same estimate, options, data and programs only."""
     kept = " ".join(Kernels._fields)  # so that the file of another version is refused
-    settings = {"estimate": what, "looks": RECORDED, "kept": kept, **options._asdict(), **more}
+    settings = {
+        "estimate": what,
+        "looks": RECORDED,
+        "seeds": "of batches",
+        "kept": kept,
+        **options._asdict(),
+        **more,
+    }
     if path is not None:
         with own_randomness(0, batch.device), torch.no_grad():
             settings["log weights"] = latents.pair.log_weights(latents.pair.ends(batch), 1, validate=False)
@@ -77,29 +86,27 @@ class _Progress:
     way: int = 0
     kernels: Kernels | None = None
     chains: Chains | None = None
-    #: The state of the random numbers before the pilot run.
-    random: list[Tensor] = field(default_factory=list)
-    #: By way, the `Weights` of each finished batch.
+    #: The seed of the first batch.
+    seed: int | None = None
+    #: By way, the `Weights` of each finished batch that is this rank's.
     done: list[list[tuple[Tensor, ...]]] = field(default_factory=list)
 
     def state(self, data: Batch, ends: Tensor | None) -> dict[str, Any]:
         """All of it as tensors and numbers, with simulated data, which no later call would draw again."""
         kernels, chains = (None if part is None else tuple(part) for part in (self.kernels, self.chains))
-        now = {name: getattr(self, name) for name in ("batch", "way", "random", "done")}
+        now = {name: getattr(self, name) for name in ("batch", "way", "seed", "done")}
         drawn = None if ends is None else (*data.tensors, ends)
         return {**now, "kernels": kernels, "chains": chains, "drawn": drawn}
 
     @classmethod
     def of(cls, state: dict[str, Any], device: torch.device) -> "_Progress":
         """What `state` gave; a pilot run begins anew, with the random numbers that it had."""
-        if state["kernels"] is None:
-            set_random_state(state["random"], device)
-        kept = {name: state[name] for name in ("batch", "way", "kernels", "chains", "done")}
+        kept = {name: state[name] for name in ("batch", "way", "seed", "kernels", "chains")}
         there = tree_map_only(Tensor, lambda tensor: tensor.to(device), kept)
         kernels, chains = there.pop("kernels"), there.pop("chains")
         return cls(
             **there,
-            random=state["random"],
+            done=state["done"],
             kernels=None if kernels is None else Kernels(*kernels),
             chains=None if chains is None else Chains(*chains),
         )
@@ -107,6 +114,8 @@ class _Progress:
 
 class Runner:
     """Forward runs, and reverse ones by the same transitions, over data of any number.
+
+    Ranks that share the work have a batch each in turn.
 
     Args:
         latents: Of the model.
@@ -148,21 +157,33 @@ class Runner:
         if self.resumable.state is not None:
             self._now = _Progress.of(self.resumable.state, self.data.device)
             self._bar.update(self._now.batch * self.steps)
-        now = self._now
+        seeds = BlockSeeds(self._now.seed)
+        self._now.seed = seeds.first
+        found = workers().each(partial(self._own, seeds))
+        seeds.begin(len(self.batches))
+        weights = []
+        for way in range(self.ways):
+            parts = [found[k % len(found)][way][k // len(found)] for k in range(len(self.batches))]
+            whole = [torch.cat(each, dim=-1).to(self.data.device) for each in zip(*parts, strict=True)]
+            weights.append(Weights(*whole))
+        return weights
+
+    def _own(self, seeds: BlockSeeds) -> list[list[tuple[Tensor, ...]]]:
+        """By way, the `Weights` of the batches of this rank, on the CPU."""
+        now, ranks = self._now, workers()
         with self._bar:
             for batch in range(now.batch, len(self.batches)):
                 now.batch = batch
-                self._batch(self._path(self.data[self.batches[now.batch]]))
-        return [
-            Weights(*[torch.cat(parts, dim=-1) for parts in zip(*done, strict=True)]) for done in now.done
-        ]
+                if ranks.has(batch):
+                    self._batch(self._path(self.data[self.batches[batch]]), seeds)
+        return now.done
 
-    def _batch(self, path: AnnealingPath) -> None:
+    def _batch(self, path: AnnealingPath, seeds: BlockSeeds) -> None:
         """One batch from where it is to its end."""
         now, options = self._now, self.options
         if now.kernels is None:
             self._check(path)
-            now.random = random_state(self.data.device)
+            seeds.begin(now.batch)
             now.kernels = tune(path, options, after=self._keep)
         for way in range(now.way, self.ways):
             now.way = way
@@ -173,7 +194,7 @@ class Runner:
             # NaN for one temperature, where there are no transitions
             acceptance = chains.acceptance / (options.num_temperatures - 1)
             found = Weights(chains.log_weights, acceptance, chains.record, now.kernels.barrier)
-            now.done[way].append(tuple(found))
+            now.done[way].append(tuple(each.cpu() for each in found))
             now.chains = None
         now.way, now.kernels = 0, None
 

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from pyro_vae.annealing import usual_temperatures
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, count, draws
+from pyro_vae.ranks import here
 from pyro_vae.reports import Estimator, Method
 from pyro_vae.reports.estimators import OPTIONS
 from pyro_vae.storage.hashing import fingerprint_of
@@ -62,7 +63,7 @@ def stages_of(
         "device": vae.device.type,
         "parameters": fingerprint_of(vae),
     }
-    with Stages(folder, settings) as stages:
+    with Stages(folder, settings, kept=not here().several) as stages:
         if stages.resumed:
             print(f"pyro-vae: note: going on from {folder}", file=sys.stderr)
         yield stages

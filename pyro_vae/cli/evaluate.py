@@ -11,6 +11,8 @@ from pyro_vae.cli.pictures import save_picture
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError, seed_number
 from pyro_vae.importance import LogEvidence
+from pyro_vae.ranks import here, sharing
+from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
@@ -52,7 +54,8 @@ def evaluate(
     too low. Annealing takes minutes to hours, and from the prior does not rest on q(z|x); `auto` anneals,
     within a budget of seconds, only those data whose local proposals a pilot finds bad. All are lower bounds
     in expectation, and the table has one that holds with a probability of 95 %. Ctrl-C or a kill costs ten
-    seconds or so: the same command goes on.
+    seconds or so: the same command goes on. Several ranks, by torchrun, share out the
+    data, to the same numbers.
 
     Args:
         run: Folder of the run.
@@ -102,11 +105,13 @@ def evaluate(
     part = reports.part_of(data, split, num_data)
     if method is None and not vae.no_evidence:
         estimator = estimator._replace(method=reports.usual_method(vae, reports.like(vae, part), particles))
+    here().check_alike({"a model": fingerprint_of(vae), "data": part.hash()})
     place = opened.run.checkpoints / ("evaluation of new data" if new else "evaluation")
     with (
         locked(opened.run.folder, shared=True),
         stages_of(place, vae, part, estimator, options) as stages,
         table_alone(format) as screen,
+        sharing(),
     ):
         found = reports.evaluation(
             vae,
@@ -118,6 +123,8 @@ def evaluate(
             certificate=_certificate(stages, vae, part, estimator, seed),
             checkpoint=stages.within("log_evidence"),
         )
+        if not here().first:
+            return
         if not new:
             _keep(opened, found)
         if format == "text":

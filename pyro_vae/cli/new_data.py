@@ -16,6 +16,7 @@ from pyro_vae.importance import elbo, log_evidence
 from pyro_vae.importance.estimation import Proposal
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
+from pyro_vae.ranks import here, sharing
 from pyro_vae.reports import usual_method
 from pyro_vae.storage.files import write, write_arrays
 from pyro_vae.storage.stages import Stages
@@ -41,7 +42,8 @@ def score(
 
     A line for each datum: its number, log p(x) and Monte Carlo standard error in nats, k-hat, and the ELBO.
     Where k-hat is above 0.7 the estimate is likely too low. The file is read by blocks of 1000 data, and
-    Ctrl-C or a kill costs one of them at the most: the same command goes on.
+    Ctrl-C or a kill costs one of them at the most: the same command goes on. Several ranks, by torchrun,
+    share out each block, to the same numbers.
 
     Args:
         run: Folder of the run.
@@ -75,7 +77,8 @@ def score(
 
     if opened.vae.no_evidence:
         raise InputError(f"there is no log p(x) to score by: {opened.vae.no_evidence}")
-    _over(opened, file, "score", work, {"method": method, "particles": particles, "seed": seed}, out)
+    with sharing():
+        _over(opened, file, "score", work, {"method": method, "particles": particles, "seed": seed}, out)
 
 
 def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, device: str = "auto") -> None:
@@ -144,7 +147,8 @@ def over(
     settings = {**options, "size": status.st_size, "changed": status.st_mtime_ns, **opened.identity}
     starts = range(0, len(values), BLOCK)
     folder = opened.run.checkpoints / f"{name} of {file.name}"
-    with Stages(folder, settings) as stages:
+    here().check_alike({"a run and options": settings})
+    with Stages(folder, settings, kept=not here().several) as stages:
         for start in progress_bar(iterable=starts, unit="block"):
             rows = slice(start, start + BLOCK)
             fields = {name: array[rows] for name, array in beside.items()}
@@ -173,7 +177,9 @@ def reading_options(opened: TrainedRun) -> dict[str, Any]:
 
 
 def _write(columns: Mapping[str, np.ndarray], out: Path | None) -> None:
-    """A CSV with a header and a line for each datum, or arrays."""
+    """A CSV with a header and a line for each datum, or arrays; by the first rank."""
+    if not here().first:
+        return
     if out is not None and out.suffix == ".npz":
         write_arrays(out, columns)
         print(out)

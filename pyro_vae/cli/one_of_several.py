@@ -8,17 +8,20 @@ from types import FrameType
 
 from pyro_vae.ranks import here, join
 
+#: Commands that several ranks can share.
+_SHARED = ("train", "evaluate", "score")
+
 
 @contextmanager
 def one_of_several(command: str) -> Iterator[None]:
-    """Around a command: `train` is shared by all ranks, of which the first has the screen.
+    """Around a command that all ranks share, of which the first has the screen.
 
     Raises:
         InputError: where several ranks run another command.
     """
     with ExitStack() as stack:
         ranks = join()
-        if command != "train":
+        if command not in _SHARED:
             ranks.only_one(f"pyro-vae {command}")
         if ranks.several:
             before = signal.signal(signal.SIGTERM, _interrupt)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from torch import Tensor
 
 from pyro_vae import plots, reports
 from pyro_vae.cli.configuration import check_options, options_of, text_of
@@ -21,7 +22,7 @@ from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, LostRankError, count, draws, one_line
 from pyro_vae.pages import looking
 from pyro_vae.randomness import own_randomness
-from pyro_vae.ranks import here
+from pyro_vae.ranks import here, sharing
 from pyro_vae.storage.files import write
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
@@ -115,10 +116,17 @@ class Training:
         return reports.evaluation(self.vae, self.data, split=split, estimator=estimator, **options)
 
     def finish(self, run: Run, history: History) -> dict[str, Any]:
-        """The results of a run, written into its folder: the summary, which is returned, and the pictures."""
+        """The results of a run, written into its folder: the summary, which is returned, and the pictures.
+
+        Log p(x) is shared by all ranks; the first one does the rest, and the others have nothing.
+        """
+        here().copy_from_first(each for each in self.vae.state_dict().values() if isinstance(each, Tensor))
+        with sharing():
+            evaluated = self.evaluated(reports.held_out(self.data))
+        if not here().first:
+            return {}
         columns = {name: history.column(name) for name in Epoch._fields}
         plots.save(plots.history(columns, density=not self.vae.no_evidence), run.folder / "history.png")
-        evaluated = self.evaluated(reports.held_out(self.data))
         belongs_to = identity(self.configuration, fingerprint_of(self.vae))
         content = {**reports.summary(self.vae, self.data, history, evaluated.content), **belongs_to}
         run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
@@ -195,15 +203,15 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
 
     try:
         history = training.run(folder, going_on=going_on, on_start=start)
-        if not here().first:
-            return 0
-        if going_on and len(history.epochs) == before:
+        if here().first and going_on and len(history.epochs) == before:
             print(
                 f"pyro-vae: note: the training had ended by {history.ended_by}: to go on, give more "
                 "--epochs, --steps or --patience",
                 file=sys.stderr,
             )
-        print(reports.table(training.finish(Run(folder), history), folder))
+        content = training.finish(Run(folder), history)
+        if here().first:
+            print(reports.table(content, folder))
     except KeyboardInterrupt:
         if not started:
             raise

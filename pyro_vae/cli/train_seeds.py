@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, warn
+from pyro_vae.processes import on_all_cores
 from pyro_vae.ranks import here
 from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.runs import Run, of_seed
@@ -115,9 +117,13 @@ def _trained(folder: Path, members: Sequence[_Member]) -> int:
             for member in members:
                 stack.enter_context(Run.written(member.folder))
             fitted = fit_together([member.task() for member in members], resume=True, on_start=start)
-            results = [
-                member.result(one) for member, one in zip(members, fitted, strict=True) if one.error is None
-            ]
+            results = on_all_cores(
+                [
+                    partial(member.result, one)
+                    for member, one in zip(members, fitted, strict=True)
+                    if one.error is None
+                ]
+            )
     except KeyboardInterrupt:
         if not started:
             raise

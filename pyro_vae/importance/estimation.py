@@ -164,4 +164,5 @@ def identity_of(pair: Pair, data: Batch) -> dict[str, Any]:
     """What tells one pair of programs and its data from another."""
     with own_randomness(0, data.device):
         probe = pair.log_weights(pair.ends(data), 4, validate=False)
-    return {"data": fingerprint(data), "device": data.device.type, "programs": probe.cpu()}
+    where = {"device": data.device.type, "seeds": "of batches"}  # so that another version's file is refused
+    return {"data": fingerprint(data), **where, "programs": probe.cpu()}

@@ -15,6 +15,8 @@ from pyro_vae.importance.halving import Halving
 from pyro_vae.importance.pareto import pareto_k, tail_length
 from pyro_vae.importance.running import Running, levels_of
 from pyro_vae.importance.weights import Weights
+from pyro_vae.randomness import BlockSeeds
+from pyro_vae.ranks import workers
 
 #: What is drawn: data, by their places in x, with the sizes of their chunks of draws.
 Plan = list[tuple[Tensor, list[int]]]
@@ -23,7 +25,8 @@ Plan = list[tuple[Tensor, list[int]]]
 class Sampling:
     """Weights of all data, batch by batch and chunk by chunk, as many of each datum as it is given.
 
-    The whole state can be kept and loaded between any two chunks.
+    Ranks that share the work have a batch each in turn. The whole state can be kept and loaded between any
+    two chunks.
 
     Args:
         weights: How they are computed.
@@ -46,6 +49,7 @@ class Sampling:
         self.plan = _plan(draws, len(data), rows, weights.pair.whole, data.device)
         self.batch = self.chunk = 0
         self.running: Running | None = None
+        self.seeds: BlockSeeds | None = None
 
     def _running(self, num_data: int) -> Running:
         # one more than the tail, over which its excesses are taken
@@ -55,15 +59,38 @@ class Sampling:
         """Draw all; gives what was found. `keep` may keep the state after each chunk."""
         self.weights.prepare(sum(len(chunks) for _, chunks in self.plan))
         _announce(bar, self.plan, self.batch, self.chunk)
-        while self.batch < len(self.plan):
-            self._draw(*self.plan[self.batch], keep, bar)
-            self.batch, self.chunk, self.running = self.batch + 1, 0, None
+        self.seeds = self.seeds or BlockSeeds()
+        parts = workers().each(partial(self._own, self.seeds, keep, bar))
+        self.seeds.begin(len(self.plan))
+        for block, (where, _) in enumerate(self.plan) if len(parts) > 1 else ():
+            for name, found in parts[block % len(parts)].items():
+                self.found[name][:, where] = found.to(where.device)[:, where]
         return self.found
 
-    def _draw(self, where: Tensor, chunks: list[int], keep: Callable[[], None], bar: "tqdm[Any]") -> None:
+    def _own(self, seeds: BlockSeeds, keep: Callable[[], None], bar: "tqdm[Any]") -> Mapping[str, Tensor]:
+        """What is found of the batches of this rank, on the CPU."""
+        ranks = workers()
+        while self.batch < len(self.plan):
+            where, chunks = self.plan[self.batch]
+            if ranks.has(self.batch):
+                self._draw(where, chunks, seeds, keep, bar)
+            else:
+                bar.update(len(where) * sum(chunks))
+            self.batch, self.chunk, self.running = self.batch + 1, 0, None
+        return {name: found.cpu() for name, found in self.found.items()}
+
+    def _draw(
+        self,
+        where: Tensor,
+        chunks: list[int],
+        seeds: BlockSeeds,
+        keep: Callable[[], None],
+        bar: "tqdm[Any]",
+    ) -> None:
         """All draws of one batch."""
         batch = self.data[where]
         if self.running is None:
+            seeds.begin(self.batch)
             self.running = self._running(len(where))
         while self.chunk < len(chunks):
             draws = chunks[self.chunk]
@@ -96,12 +123,14 @@ class Sampling:
         """All of it, for a checkpoint."""
         running = None if self.running is None else self.running.state()
         places = {"batch": self.batch, "chunk": self.chunk, "rounding": self.weights.rounding}
-        return {**places, "found": self.found, "running": running}
+        first = None if self.seeds is None else self.seeds.first
+        return {**places, "seed": first, "found": self.found, "running": running}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.found = {name: found.to(self.data.device) for name, found in state["found"].items()}
         self.batch, self.chunk, self.weights.rounding = state["batch"], state["chunk"], state["rounding"]
+        self.seeds = None if state["seed"] is None else BlockSeeds(state["seed"])
         if state["running"] is not None:
             self.running = self._running(0)
             self.running.load(state["running"])

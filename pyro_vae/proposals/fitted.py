@@ -1,6 +1,7 @@
 """Data with the parameters of the proposals that were fitted to them."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.proposals.family import Family
-from pyro_vae.randomness import random_state, set_random_state
+from pyro_vae.randomness import BlockSeeds
+from pyro_vae.ranks import workers
 
 #: The name of a parameter beside x; no argument of a program is called so.
 _NAME = "_parameter {} of a local proposal"
@@ -29,6 +31,8 @@ def apart(batch: Batch) -> tuple[Batch, list[Tensor]]:
 class Fitting:
     """Fits proposals to those data that need one, group by group; it can go on from any finished group.
 
+    Ranks that share the work have a group each in turn.
+
     Args:
         family: What is fitted.
         data: N data.
@@ -46,8 +50,9 @@ class Fitting:
             size = len(data)
         #: Places of data that are worked on together: of those that need a fit, and of the others.
         self.hard, self.easy = (list(where.split(size)) if len(where) else [] for where in places)
+        #: The parameters of each finished group; none of one that is another rank's.
         self._done: list[list[Tensor]] = []
-        self._random: list[Tensor] = random_state(data.device)
+        self._seeds: BlockSeeds | None = None
 
     def run(self, keep: Callable[[], None], update: Callable[[int], object]) -> list[Tensor]:
         """The parameters of all data, (N, …) each.
@@ -56,26 +61,43 @@ class Fitting:
             keep: May keep the state at each step.
             update: Takes the number of data of each step.
         """
-        for where in self.hard[len(self._done) :]:
+        self._seeds = self._seeds or BlockSeeds()
+        found = workers().each(partial(self._own, self._seeds, keep, update))
+        groups = [*self.hard, *self.easy]
+        self._seeds.begin(len(groups))
+        parts = [found[number % len(found)][number] for number in range(len(groups))]
+        order = torch.cat(groups).argsort()
+        device = self.data.device
+        return [torch.cat(each).to(device)[order] for each in zip(*parts, strict=True)]
+
+    def _own(
+        self, seeds: BlockSeeds, keep: Callable[[], None], update: Callable[[int], object]
+    ) -> list[list[Tensor]]:
+        """The parameters of the groups of this rank, on the CPU; none of the others."""
+        ranks = workers()
+        for number, where in [*enumerate([*self.hard, *self.easy])][len(self._done) :]:
 
             def after(size: int = len(where)) -> None:
                 update(size)
                 keep()
 
-            self._random = random_state(self.data.device)
-            group = self.data[where]
-            self.family.pair.check(group)
-            self._done.append(self.family.fit(group, after))
-        parts = [*self._done, *(self.family.first(self.data[where]) for where in self.easy)]
-        order = torch.cat([*self.hard, *self.easy]).argsort()
-        return [torch.cat(each)[order] for each in zip(*parts, strict=True)]
+            done: list[Tensor] = []
+            if ranks.has(number):
+                seeds.begin(number)
+                group = self.data[where]
+                done = self._fitted(group, after) if number < len(self.hard) else self.family.first(group)
+            self._done.append([each.cpu() for each in done])
+        return self._done
+
+    def _fitted(self, group: Batch, after: Callable[[], object]) -> list[Tensor]:
+        self.family.pair.check(group)
+        return self.family.fit(group, after)
 
     def state(self) -> dict[str, Any]:
         """All of it, for a checkpoint; a group at work begins anew, with the random numbers that it had."""
-        return {"done": self._done, "random": self._random}
+        return {"done": self._done, "seed": None if self._seeds is None else self._seeds.first}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        device = self.data.device
-        self._done = [[tensor.to(device) for tensor in group] for group in state["done"]]
-        set_random_state(state["random"], device)
+        self._done = [[*group] for group in state["done"]]
+        self._seeds = None if state["seed"] is None else BlockSeeds(state["seed"])

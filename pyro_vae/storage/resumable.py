@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_vae.errors import InputError
 from pyro_vae.randomness import random_state, set_random_state
+from pyro_vae.ranks import workers
 from pyro_vae.storage.checkpoints import check_settings, load_checkpoint, save_checkpoint
 
 
@@ -38,7 +39,7 @@ class Resumable:
     is not waited with. Any other exception leaves the file as it was last written.
 
     Args:
-        path: The file; with None nothing is kept and `state` is None.
+        path: The file; with None, or where ranks share the computation, nothing is kept and `state` is None.
         settings: All that the numbers depend on: numbers and strings, which must be equal to those of the
             file, and tensors, which must be so up to rounding (a probe of a model's parameters).
         device: Where random numbers are drawn.
@@ -61,7 +62,7 @@ class Resumable:
     interval = 10.0
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, Any], device: torch.device) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None or workers().several else Path(path)
         self.settings, self.device = dict(settings), device
         self.state: dict[str, Any] | None = None
         self._random: list[Tensor] = []

@@ -23,6 +23,7 @@ class Stages:
     Args:
         folder: The folder, which holds nothing else.
         settings: All that the numbers depend on, numbers and strings by the names of their options.
+        kept: Whether anything is written; else the folder is left alone.
 
     Raises:
         InputError: on entering, where the folder was begun with other settings, or cannot be read.
@@ -36,8 +37,8 @@ class Stages:
     ({'sum': 6}, False)
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder, self.settings = folder, dict(settings)
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, kept: bool = True) -> None:
+        self.folder, self.settings, self.kept = folder, dict(settings), kept
         #: What each finished stage found, and how long it took.
         self.done: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}
@@ -64,6 +65,8 @@ class Stages:
         return self.done[name]
 
     def __enter__(self) -> Self:
+        if not self.kept:
+            return self
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock.enter_context(locked(self.folder))
         try:
@@ -85,6 +88,8 @@ class Stages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self.kept:
+            return
         self._lock.close()
         refused = kind is not None and issubclass(kind, InputError) and not self.resumed
         if kind is None or refused or not self.begun:
@@ -97,6 +102,8 @@ class Stages:
         return self.folder / "stages.pt"
 
     def _write(self) -> None:
+        if not self.kept:
+            return
         content = {name: getattr(self, name) for name in ("settings", "done", "seconds")}
         save_checkpoint(self._file, content)
 
