@@ -1,6 +1,11 @@
 """The command line `pyro-vae`, built from the constructors' signatures."""
 
+import os
 import sys
+
+#: Rounds in which a thread without work waits for more before it sleeps: some microseconds. By default the
+#: threads of torch wait for milliseconds, in which other programs on the same cores starve.
+_ROUNDS = "1000"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -11,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: Its words; by default those of the process.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _ROUNDS)  # read when torch is imported
     try:
         from pyro_vae.cli.entry import main as run  # seconds, in which a user may change their mind
     except KeyboardInterrupt:
