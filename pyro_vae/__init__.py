@@ -140,6 +140,7 @@ if TYPE_CHECKING:
     )
     from pyro_vae.proposals import LocalProposal
     from pyro_vae.reports import Evaluation, evaluate
+    from pyro_vae.tracking import CsvTracker, MLflowTracker, TensorBoardTracker, Tracker, WandbTracker
     from pyro_vae.training import Epoch, Fitted, History, fit, fit_many
     from pyro_vae.vae import (
         VAE,
@@ -191,6 +192,7 @@ __all__ = [
     "Convolutional",
     "Counts",
     "Coverage",
+    "CsvTracker",
     "Dataset",
     "Dequantised",
     "Diagnosis",
@@ -236,6 +238,7 @@ __all__ = [
     "LogEvidence",
     "LogNormalColumns",
     "LowRankNormalPosterior",
+    "MLflowTracker",
     "MixturePrior",
     "MultinomialLikelihood",
     "NegativeBinomialColumns",
@@ -270,10 +273,13 @@ __all__ = [
     "StudentTColumns",
     "StudentTPrior",
     "Table",
+    "TensorBoardTracker",
     "Threshold",
     "TorchData",
+    "Tracker",
     "TrainedRun",
     "VampPrior",
+    "WandbTracker",
     "agreement",
     "annealed_log_evidence",
     "assemble",

@@ -25,6 +25,7 @@ from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
 from pyro_vae.storage.files import read_text, read_yaml
 from pyro_vae.storage.runs import Run
+from pyro_vae.tracking import NAMES, Tracker
 from pyro_vae.training import FIT_OPTIONS, fit
 from pyro_vae.vae import FACTS, JointProgram
 
@@ -155,6 +156,13 @@ def train_parser() -> Parser:
     )
     group.add_argument("--out", type=Path | None, help="Run folder; by default a new one in runs/.")
     group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
+    parser.add_subclass_arguments(
+        Tracker,
+        "track",
+        required=False,
+        help="Where each epoch is taken down: tensorboard, wandb, mlflow, csv or none, or a class of your "
+        "own, as my_module.MyTracker; by default tensorboard where it is installed.",
+    )
     group.add_argument(
         "--seeds",
         type=int | tuple[int, ...] | None,
@@ -163,8 +171,8 @@ def train_parser() -> Parser:
     group.add_argument(
         "--resume",
         type=Path | None,
-        help="Go on with the run in this folder, or its runs of several seeds, by their options; only budget "
-        "and patience may change.",
+        help="Go on with the run in this folder, or its runs of several seeds, by their options; only "
+        "budget, patience and --track may change.",
     )
     return parser
 
@@ -212,7 +220,7 @@ def report_parser(description: str, epilog: str) -> Parser:
 
 
 #: Options of `train` that may be given with --resume; all others are those of the run.
-RESUMABLE = ("epochs", "steps", "patience", "particles", "num_data", "device")
+RESUMABLE = ("epochs", "steps", "patience", "particles", "num_data", "device", "track")
 
 #: Options that say what to write and where, which no file may say for the user.
 _OF_THE_COMMAND = ("config", "out", "overwrite", "resume", "seeds")
@@ -337,7 +345,7 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
     for word in words:
         option, joined, value = word.partition("=")
         name = option.removeprefix("--")
-        if option == name or name not in {"config", "schedule", *DEFAULTS, *IF_NAMED}:
+        if option == name or name not in {"config", "schedule", "track", *DEFAULTS, *IF_NAMED}:
             others.append(word)
             continue
         value = value if joined else next(words, "")
@@ -347,7 +355,16 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
             content |= _read(value)
         else:
             classes[name] = value
+    if "track" in classes:
+        classes["track"] = _tracker(classes["track"])
+    elif isinstance(content.get("track"), str):
+        content["track"] = _tracker(content["track"])
     return content, classes, others
+
+
+def _tracker(name: str) -> str:
+    """The class of a short name; any other name as it is."""
+    return NAMES[name].__name__ if name in NAMES else name
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from jsonargparse import Namespace
 from pyro_vae import comparison
 from pyro_vae.cli.configuration import text_of
 from pyro_vae.cli.loading import data_of
-from pyro_vae.cli.train import Training, about_of, announce, check_numbers, noting
-from pyro_vae.cli.trust import named_in, remember
+from pyro_vae.cli.train import Training, about_of, announce, check_numbers, noting, say_where
 from pyro_vae.columns import Schema
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, warn
 from pyro_vae.ranks import here
 from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.runs import Run, of_seed
+from pyro_vae.tracking import Tracking
 from pyro_vae.training import FitOptions
 from pyro_vae.training.many import Fitted, Task, fit_together
 
@@ -52,26 +52,27 @@ class _Member:
         """Of config.yaml."""
         return text_of(self.training.settings)
 
-    def task(self) -> Task:
+    def task(self, tracking: Tracking) -> Task:
         """Its training."""
-        one, callbacks = self.training, [noting(self.folder, self.text)]
+        one, callbacks = self.training, [noting(self.folder, self.text), tracking.after_epoch]
         about = about_of(one.settings, one.data)
         return Task(
             one.vae, one.data, FitOptions(**one.options), self.folder / "checkpoints", about, callbacks
         )
 
-    def start(self) -> None:
+    def start(self, tracking: Tracking) -> None:
         """Make its folder, where there is none."""
         if not self.going_on:
             Run.create(self.folder, self.text, overwrite=self.training.settings.overwrite)
+        tracking.start(self.training.configuration)
 
-    def result(self, fitted: Fitted) -> Mapping[str, Any]:
+    def result(self, fitted: Fitted, tracking: Tracking) -> Mapping[str, Any]:
         """The summary, made where it is not there."""
         path = self.folder / "summary.json"
         if len(fitted.history.epochs) == self.before and path.exists():
             return dict(read_json(read_text(path)))
         noting(self.folder, self.text)(self.training.vae, fitted.history)
-        return self.training.finish(Run(self.folder), fitted.history)
+        return self.training.finish(Run(self.folder), fitted.history, tracking)
 
 
 def train_seeds(settings: Namespace, seeds: Sequence[int], out: Path | None) -> int:
@@ -105,18 +106,25 @@ def _trained(folder: Path, members: Sequence[_Member]) -> int:
 
     def start() -> None:
         nonlocal started
-        for member in members:  # only now, so that bad input never costs the runs that are overwritten
-            member.start()
+        for member, tracking in tracked:  # only now: bad input never costs the runs that are overwritten
+            member.start(tracking)
         started = True
-        remember(named_in(members[0].training.configuration))
+        members[0].training.remember()
+        say_where(tracked[0][1], folder)
 
     try:
         with ExitStack() as stack:
             for member in members:
                 stack.enter_context(Run.written(member.folder))
-            fitted = fit_together([member.task() for member in members], resume=True, on_start=start)
+            tracked = [
+                (member, stack.enter_context(member.training.tracked(member.folder))) for member in members
+            ]
+            tasks = [member.task(tracking) for member, tracking in tracked]
+            fitted = fit_together(tasks, resume=True, on_start=start)
             results = [
-                member.result(one) for member, one in zip(members, fitted, strict=True) if one.error is None
+                member.result(one, tracking)
+                for (member, tracking), one in zip(tracked, fitted, strict=True)
+                if one.error is None
             ]
     except KeyboardInterrupt:
         if not started:
