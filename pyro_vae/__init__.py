@@ -8,6 +8,7 @@ A name is imported where it is first used, so that the command line starts, and 
 """
 
 import ast
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -322,7 +323,9 @@ _HOME = _homes()
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562)."""
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        close = get_close_matches(name, _HOME, n=1, cutoff=0.8)
+        hint = f": did you mean {close[0]}?" if close else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     found = globals()[name] = getattr(import_module(_HOME[name]), name)
     return found
 

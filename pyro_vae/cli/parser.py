@@ -23,6 +23,7 @@ from pyro_vae.networks import Architecture
 from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
+from pyro_vae.spellings import FORMS, as_ours, option_as_ours
 from pyro_vae.storage.files import read_text, read_yaml
 from pyro_vae.storage.runs import Run
 from pyro_vae.tracking import NAMES, Tracker
@@ -341,10 +342,14 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
     content: dict[str, Any] = {}
     classes: dict[str, str] = {}
     others: list[str] = []
-    words = iter(arguments)
+    words = map(as_ours, arguments)
     for word in words:
         option, joined, value = word.partition("=")
         name = option.removeprefix("--")
+        if name == "data.form":
+            value = value if joined else next(words, "")
+            others.append(f"{option}={FORMS.get(value, value)}")
+            continue
         if option == name or name not in {"config", "schedule", "track", *DEFAULTS, *IF_NAMED}:
             others.append(word)
             continue
@@ -352,7 +357,7 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
         if not value:
             raise InputError(f"--{name} expects a value, got none")
         if name == "config":
-            content |= _read(value)
+            content |= {option_as_ours(key): item for key, item in _read(value).items()}
         else:
             classes[name] = value
     if "track" in classes:

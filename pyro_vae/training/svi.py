@@ -18,6 +18,7 @@ from pyro_vae.programs import Program
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.ranks import join
+from pyro_vae.spellings import hinted
 from pyro_vae.storage.locks import locked
 from pyro_vae.tracking import Track, Tracking, tracker_of
 from pyro_vae.training.history import History
@@ -28,6 +29,7 @@ from pyro_vae.training.trainer import Trainer
 from pyro_vae.training.weights import without
 
 
+@hinted
 def fit(
     program: HasPrograms | tuple[Program, Program],
     data: Dataset | Batch | Tensor | NDArray[Any],
