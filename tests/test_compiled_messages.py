@@ -131,7 +131,7 @@ LINES = {
 def test_fit_names_file_line_and_remedy_of_a_users_program(line: str, tmp_path: Path) -> None:
     file = tmp_path / "my_programs.py"
     file.write_text(PROGRAM.replace("LINE", line))
-    programs: dict[str, Any] = {}
+    programs: dict[str, Any] = {"__name__": "my_programs"}
     exec(compile(file.read_text(), str(file), "exec"), programs)
     number = PROGRAM.splitlines().index("    LINE") + 1
     with pytest.warns(UserWarning, match="runs as plain Pyro") as said:
