@@ -53,6 +53,10 @@ def export(run: Path, *, out: Path | None = None) -> None:
         run: Folder of the run.
         out: Folder of the three files; by default export in the run's folder.
     """
+    if out is not None and out.suffix:
+        raise InputError(
+            f"--out expects the folder of encoder.pt2, decoder.pt2 and test.npz, got {out}: give {out.stem}"
+        )
     opened = load(run)
     names = (*opened.vae.conditions, *opened.vae.optional)
     if names:

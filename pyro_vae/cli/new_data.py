@@ -145,7 +145,7 @@ def over(
     starts = range(0, len(values), BLOCK)
     folder = opened.run.checkpoints / f"{name} of {file.name}"
     with Stages(folder, settings) as stages:
-        for start in progress_bar(iterable=starts, unit="block"):
+        for start in progress_bar(iterable=starts, desc=name, unit="blocks of data"):
             rows = slice(start, start + BLOCK)
             fields = {name: array[rows] for name, array in beside.items()}
             part = opened.facts.test(values[rows], str(file), fields)

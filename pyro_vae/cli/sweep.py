@@ -109,7 +109,7 @@ def _work(file: "StudyFile", folder: Path, storage: str | None, trainer: "_Train
     with opened(storage, folder) as database:
         queue = Queue(database, file, folder, trainer.measured)
         try:
-            with progress_bar(total=queue.total, unit="trial") as bar:
+            with progress_bar(total=queue.total, desc=file.name, unit="trials") as bar:
                 work(queue, trainer.train, bar)
         except KeyboardInterrupt as end:
             raise KeyboardInterrupt("the same command goes on with the study") from end

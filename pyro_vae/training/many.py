@@ -206,7 +206,14 @@ def fit_together(
             stack.enter_context(torch.enable_grad())
             total = max(trainer.total_steps for trainer in trainers)
             bar = stack.enter_context(
-                progress_bar(progress, total=total, unit="step", mininterval=0.2, delay=0)
+                progress_bar(
+                    progress,
+                    total=total,
+                    desc=f"training {len(tasks)} models",
+                    unit="steps of each",
+                    mininterval=0.2,
+                    delay=0,
+                )
             )
             trainings = [
                 Running(Loop(trainer, task.callbacks, bar))

@@ -231,7 +231,8 @@ def fit(
                 progress_bar(
                     progress if ranks.first else False,
                     total=trainer.total_steps,
-                    unit="step",
+                    desc="training",
+                    unit="steps",
                     mininterval=0.2,
                     delay=0,
                 )
