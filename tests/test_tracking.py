@@ -214,6 +214,7 @@ def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr("pyro_vae.tracking.names.is_installed", lambda _: False)
     with pytest.raises(InputError, match=r'wandb is not installed|pip install -e "\.\[wandb\]"'):
         fitted(track="wandb")
+    monkeypatch.delenv("PYRO_VAE_TRACK")
     assert type(usual_tracker()).__name__ == "NoTracker"
 
 
@@ -265,8 +266,13 @@ def test_how_it_is_tracked_is_no_part_of_what_a_run_is(pyro_vae: Run) -> None:
     assert not Path("none/tracking").exists()
 
 
-def test_tensorboard_is_the_usual_one_where_it_is_installed(pyro_vae: Run) -> None:
+def test_tensorboard_is_the_usual_one_where_it_is_installed(
+    pyro_vae: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorboard")
+    monkeypatch.setenv("PYRO_VAE_TRACK", "csv")
+    assert type(usual_tracker()).__name__ == "CsvTracker"
+    monkeypatch.delenv("PYRO_VAE_TRACK")
     status, _, err = pyro_vae("train", "--epochs", "1", *FEW, "--out", "a run")
     assert (status, err) == (0, "pyro-vae: note: to watch the training: tensorboard --logdir 'a run'\n")
     summary, found = (

@@ -1,5 +1,7 @@
 """Trackers by their short names."""
 
+import os
+
 from pyro_vae.errors import InputError
 from pyro_vae.tracking.base import NoTracker, Tracker, is_installed
 from pyro_vae.tracking.files import CsvTracker, TensorBoardTracker
@@ -39,5 +41,7 @@ def tracker_of(track: Track) -> Tracker:
 
 
 def usual_tracker() -> Tracker:
-    """TensorBoard's where it is installed, or else none."""
+    """That of the environment variable PYRO_VAE_TRACK, or TensorBoard's where it is installed, or none."""
+    if named := os.environ.get("PYRO_VAE_TRACK"):
+        return tracker_of(named)
     return TensorBoardTracker() if is_installed("tensorboard") else NoTracker()
