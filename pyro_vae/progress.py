@@ -67,7 +67,8 @@ class Lines(tqdm):  # type: ignore[type-arg]
     seconds, share = 30.0, 0.1
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._last, self._due = time.monotonic(), False
+        self._begun = self._last = time.monotonic()
+        self._due = False
         super().__init__(*args, **{**options, "bar_format": _LINE, "mininterval": 0, "ncols": 200})
 
     def update(self, n: float | None = 1) -> bool | None:
@@ -78,10 +79,10 @@ class Lines(tqdm):  # type: ignore[type-arg]
             self._due = False
             print(self, file=sys.stderr, flush=True)
         self.n += n or 0
-        self.last_print_n, self.last_print_t = self.n, self._time()
-        passed = self.last_print_t - self.start_t
-        if time.monotonic() - self._last >= max(self.seconds, self.share * passed):
-            self._last, self._due = time.monotonic(), True
+        self.last_print_n = self.n  # up to which an iteration has told of itself
+        now = time.monotonic()
+        if now - self._last >= max(self.seconds, self.share * (now - self._begun)):
+            self._last, self._due = now, True
         return self._due
 
     def refresh(self, *_: Any, **__: Any) -> None:
@@ -94,7 +95,7 @@ class Lines(tqdm):  # type: ignore[type-arg]
         """The last line stays."""
         if not self.disable:
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # type: ignore[attr-defined]
 
 
 def _kind() -> "type[tqdm[Any]]":

@@ -81,10 +81,10 @@ def test_in_python_a_line_says_what_it_is_called_here() -> None:
     data = pv.Dataset(torch.rand(20, 4).round())
     vae = pv.assemble(data, latent_dim=2)
     with pytest.raises(TypeError, match=r"fit\(\) got an unexpected .* 'optimizer': it is spelt optimiser"):
-        pv.fit(vae, data, optimizer=torch.optim.Adam)
+        pv.fit(vae, data, optimizer=torch.optim.Adam)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"'lr': give it to an optimiser, as optimiser=functools\.partial"):
         pv.fit(vae, data, lr=1e-3)  # type: ignore[call-arg]
     with pytest.raises(InputError, match="got 'optimizer': it is spelt optimiser"):
         pv.fit_many(lambda: vae, data, optimizer=torch.optim.Adam)
     with pytest.raises(AttributeError, match=r"no attribute 'Dequantized': did you mean Dequantised\?"):
-        pv.Dequantized  # type: ignore[attr-defined]  # noqa: B018
+        pv.Dequantized  # noqa: B018

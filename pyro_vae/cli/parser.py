@@ -80,6 +80,17 @@ class Parser(ArgumentParser):
         self.bases[nested_key] = baseclass
         super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
 
+    def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in jsonargparse; the help of a class has all that its docstring says before the options."""
+        added = super().add_class_arguments(theclass, *args, **kwargs)
+        text = inspect.cleandoc(theclass.__doc__ or "").partition("\n\nArgs:")[0].partition("\n\nRaises:")[0]
+        if text and str(self.description).startswith("Help for --"):
+            self.description = f"{self.description}\n\n{text.partition('>>> ')[0].strip()}"
+            for group in self._action_groups:
+                if str(group.title).rstrip(":.") == text.partition("\n")[0].rstrip(":."):
+                    group.title = "options"  # instead of the same line again
+        return added
+
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, without the null of parts that have a default all the same (see `with_defaults`)."""
         text: str = super().format_help(*args, **kwargs)
