@@ -8,6 +8,7 @@ A name is imported where it is first used, so that the command line starts, and 
 """
 
 import ast
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -140,6 +141,7 @@ if TYPE_CHECKING:
     )
     from pyro_vae.proposals import LocalProposal
     from pyro_vae.reports import Evaluation, evaluate
+    from pyro_vae.tracking import CsvTracker, MLflowTracker, TensorBoardTracker, Tracker, WandbTracker
     from pyro_vae.training import Epoch, Fitted, History, fit, fit_many
     from pyro_vae.vae import (
         VAE,
@@ -191,6 +193,7 @@ __all__ = [
     "Convolutional",
     "Counts",
     "Coverage",
+    "CsvTracker",
     "Dataset",
     "Dequantised",
     "Diagnosis",
@@ -236,6 +239,7 @@ __all__ = [
     "LogEvidence",
     "LogNormalColumns",
     "LowRankNormalPosterior",
+    "MLflowTracker",
     "MixturePrior",
     "MultinomialLikelihood",
     "NegativeBinomialColumns",
@@ -270,10 +274,13 @@ __all__ = [
     "StudentTColumns",
     "StudentTPrior",
     "Table",
+    "TensorBoardTracker",
     "Threshold",
     "TorchData",
+    "Tracker",
     "TrainedRun",
     "VampPrior",
+    "WandbTracker",
     "agreement",
     "annealed_log_evidence",
     "assemble",
@@ -316,7 +323,9 @@ _HOME = _homes()
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562)."""
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        close = get_close_matches(name, _HOME, n=1, cutoff=0.8)
+        hint = f": did you mean {close[0]}?" if close else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     found = globals()[name] = getattr(import_module(_HOME[name]), name)
     return found
 

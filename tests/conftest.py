@@ -22,6 +22,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
 
 
+os.environ["PYRO_VAE_TRACK"] = "none"  # also where TensorBoard is installed
+
+
 @pytest.fixture(autouse=True)
 def fresh_pyro() -> Iterator[None]:
     pyro.clear_param_store()

@@ -21,6 +21,7 @@ import torch
 import yaml
 from PIL import Image
 
+import pyro_vae as pv
 from pyro_vae.cli.messages import subclasses
 from pyro_vae.cli.parser import PARTS, SKIPPED
 from tests.commands import SMALL, Run
@@ -398,6 +399,25 @@ def test_help_reads_well(pyro_vae: Run) -> None:
     assert status == 0
     assert "--prior.components" in out and "number of pseudo-inputs" in out
     assert "examples" not in out and "latent_dim" not in out
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "words"),
+    [
+        ("--data.help", "ArrayFile", ("`train_label`", "`x_train`, `y_train`", "mapped from the file")),
+        ("--prior.help", "VampPrior", ("Tomczak",)),
+        ("--track.help", "WandbTracker", ("WANDB_MODE=offline", "--track.project")),
+    ],
+)
+def test_the_help_of_a_class_is_its_whole_docstring(
+    pyro_vae: Run, option: str, name: str, words: tuple[str, ...]
+) -> None:
+    status, out, _ = pyro_vae("train", option, name)
+    assert status == 0
+    assert all(word in out for word in words)
+    text = inspect.cleandoc(getattr(pv, name).__doc__).partition("\n\nArgs:")[0]
+    assert text in out
+    assert out.count(text.splitlines()[0].rstrip(".:")) == 1
 
 
 def array(path: str, values: Any) -> tuple[str, ...]:

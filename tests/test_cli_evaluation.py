@@ -321,6 +321,7 @@ def test_other_parameters_do_not_go_on(pyro_vae: Run, trained: Path, monkeypatch
             ("diagnose", "--particles", 9),
             "--particles is an option of --method importance, local, auto",
         ),
+        (("diagnose", "--until_gap", 0.1, "--simulated", 9), "--until_gap has simulated data of its own"),
         (("diagnose", "--num_steps", 0), "num_steps expects a positive whole number, got 0"),
         (("diagnose", "--nuts", -1), "nuts expects a positive whole number, got -1"),
         (("diagnose", "--num_data", 7), "expected 8 data at least to diagnose, got 7"),

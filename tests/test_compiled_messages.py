@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -90,3 +91,53 @@ def test_the_warning_is_given_at_the_users_line() -> None:
 
 def test_the_line_of_the_caller() -> None:
     assert "`assert " in users_line()
+
+
+PROGRAM = """import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+
+SEEN = []
+
+
+def model(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+
+def guide(x):
+    a = pyro.param("a", torch.tensor(0.3))
+    LINE
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(a * x + shift, 1.0))
+"""
+#: A line of a guide, and what is said of it; {} is the place, with the line itself.
+LINES = {
+    "shift = torch.nn.functional.one_hot((x > 0).long())[:, 0] * a": "(torch.one_hot) {}: give "
+    "num_classes, or use torch.eye(n)[labels]",
+    "shift = a if x.mean() > 0 else 2 * a": "(Tensor.__bool__) {}: torch.where chooses without reading",
+    "shift = a * torch.as_tensor(np.tanh(x.numpy()))": "(Tensor.numpy) {}: use torch's function in place of",
+    "shift = a * sum(x.tolist())": "(Tensor.tolist) {}: compute with the tensor itself",
+    "shift = a * x[x > 0].sum()": "(aten.index.Tensor) {}: torch.where(mask, x, 0) keeps the shape",
+    "x[0] = 1.0; shift = a": "an argument changes as it runs: change a copy, as x = x.clone()",
+    "SEEN.append(1); shift = a": "a list changes as it runs: keep it out of the program",
+    "shift = a * np.random.rand()": "random numbers that are not torch's: draw by torch, or pyro.sample",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_fit_names_file_line_and_remedy_of_a_users_program(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "my_programs.py"
+    file.write_text(PROGRAM.replace("LINE", line))
+    programs: dict[str, Any] = {"__name__": "my_programs"}
+    exec(compile(file.read_text(), str(file), "exec"), programs)
+    number = PROGRAM.splitlines().index("    LINE") + 1
+    with pytest.warns(UserWarning, match="runs as plain Pyro") as said:
+        pv.fit(
+            (programs["model"], programs["guide"]), torch.randn(12), epochs=4, batch_size=6, compile="flat"
+        )
+    assert len(said) == 1
+    place = f"at my_programs.py:{number}, `{line}`"
+    assert LINES[line].format(place) in str(said[0].message)

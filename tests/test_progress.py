@@ -51,6 +51,41 @@ def test_a_terminal_shows_a_bar(capfd: pytest.CaptureFixture[str], monkeypatch: 
     assert not is_watched()
 
 
+def test_what_takes_long_is_a_plain_line_now_and_then_where_nobody_sees_a_bar(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("pyro_vae.progress.time.monotonic", lambda: clock[0])
+    with progress_bar(total=1000, desc="counting", unit="sheep") as bar:
+        for number in range(1000):
+            clock[0] += 1.0
+            if bar.update():
+                bar.set_postfix_str(f"at {number + 1}", refresh=False)
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 21 and lines[0].startswith(
+        "counting: 30/1000 sheep, 00:00 so far, 00:00 left, at 30"
+    )
+    with progress_bar(False, total=1000) as bar:
+        clock[0] += 1000.0
+        assert bar.update() is None
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    with progress_bar(total=2) as bar:
+        clock[0] += 1000.0
+        assert not bar.update() and not bar.update()
+    with progress_bar(iterable=[1, 2, 3]) as bar:
+        assert list(bar) == [1, 2, 3]
+    assert capfd.readouterr().err == ""
+
+
+def test_lines_of_a_loop_and_of_writing(capfd: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr("pyro_vae.progress.Lines.seconds", 0.0)
+    monkeypatch.setattr("pyro_vae.progress.Lines.share", 0.0)
+    with progress_bar(iterable=[1, 2, 3], unit="blocks") as bar:
+        assert list(bar) == [1, 2, 3]
+    assert re.findall(r"\d/3 blocks", capfd.readouterr().err) == ["1/3 blocks", "2/3 blocks"]
+    assert re.findall(r"training: \d/4 steps.* epoch ./2, ELBO -", shown(capfd))
+
+
 @pytest.mark.usefixtures("notebook")
 def test_a_notebook_shows_a_bar_though_its_kernel_has_no_terminal() -> None:
     assert in_notebook() and is_watched()

@@ -469,6 +469,11 @@ def test_codes_of_a_file_are_those_of_the_model(run: Path, pyro_vae: Run) -> Non
 
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.11 of its own file
 def test_exported_networks_take_any_number_of_data(run: Path, pyro_vae: Run) -> None:
+    status, _, err = pyro_vae("export", run, "--out", "model.pt2")
+    assert status == 2 and not Path("model.pt2").exists()
+    assert (
+        "--out expects the folder of encoder.pt2, decoder.pt2 and test.npz, got model.pt2: give model" in err
+    )
     assert pyro_vae("export", run, "--out", "out")[0] == 0
     vae = pv.load(run).vae
     encoder, decoder = (torch.export.load(f"out/{name}.pt2").module() for name in ("encoder", "decoder"))

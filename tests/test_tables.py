@@ -16,6 +16,7 @@ from torch import Tensor
 
 import pyro_vae as pv
 from pyro_vae import plots
+from pyro_vae.columns import words_of
 from pyro_vae.data import DataFacts
 
 from .commands import SMALL, Run
@@ -565,6 +566,25 @@ def test_a_table_is_trained_on_without_naming_a_likelihood(pyro_vae: Run, file: 
     assert (status, err) == (0, "")
     status, _, err = pyro_vae(*command, "--likelihood", "NormalLikelihood")
     assert status == 2 and "NormalLikelihood is of numbers, got a table with the category 'city'" in err
+
+
+def test_a_training_draws_rows_and_codes(run: Path, pyro_vae: Run) -> None:
+    assert {path.name for path in (run / "figures").iterdir()} >= {"marginals.png", "pairs.png"}
+    assert not (run / "figures" / "samples.png").exists()
+    opened = pv.load(run)
+    data = opened.data()
+    header, *cells = cells_in(run / "codes.csv")
+    mean, scale = opened.vae.codes(data.test.batch())
+    axes = range(mean.shape[1])
+    names = [*(f"mean_{axis}" for axis in axes), *(f"scale_{axis}" for axis in axes)]
+    assert header == [*HEADER.split(","), *names]
+    found = torch.tensor([[float(cell) for cell in row[len(data.columns) :]] for row in cells])
+    torch.testing.assert_close(found, torch.cat([mean, scale], 1))
+    assert [row[: len(data.columns)] for row in cells] == words_of(data.test.batch().numpy(), data.columns)
+    drawn = (run / "samples.csv").read_text()
+    assert len(drawn.splitlines()) == 101
+    assert pyro_vae("sample", run)[0] == 0  # the same draws, by the same seed
+    assert (run / "samples.csv").read_text() == drawn
 
 
 def test_commands_on_a_table(run: Path, file: Path, pyro_vae: Run) -> None:

@@ -169,7 +169,7 @@ def auto_log_evidence(
         settings = {**asked, "compile": compile, "proposal": str(local), **identity_of(proposed.pair, data)}
     with (
         Resumable(checkpoint, settings, data.device) as kept,
-        progress_bar(progress, unit="draw", unit_scale=True) as bar,
+        progress_bar(progress, desc="log p(x)", unit="draws", unit_scale=True) as bar,
     ):
         beside = None if checkpoint is None else Path(checkpoint).with_suffix(".annealed.pt")
         result = _estimated(work, annealing, budget, kept, bar, beside, progress)

@@ -150,7 +150,7 @@ class Runner:
         self._now = _Progress(done=[[] for _ in range(self.ways)])
         self._paths: dict[int, AnnealingPath] = {}
         total = len(self.batches) * self.steps
-        self._bar = progress_bar(progress, total=total, unit="transition", desc=label)
+        self._bar = progress_bar(progress, total=total, unit="transitions", desc=label)
 
     def run(self) -> list[Weights]:
         """The weights of the forward runs, and of the reverse ones where there are ends."""

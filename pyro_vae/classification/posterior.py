@@ -90,7 +90,7 @@ def label_posterior(
     draws("num_particles", num_particles)
     shift = _log_prior(label_prior, count("num_classes", num_classes))
     found = []
-    for y in progress_bar(progress, iterable=range(num_classes), unit="class"):
+    for y in progress_bar(progress, iterable=range(num_classes), desc="p(label|x)", unit="classes"):
         labels = torch.full((len(batch),), y, device=batch.device)
         given = Batch(batch.x, {**batch.given, label: labels})
         found.append(log_evidence(model, guide, given, num_particles=num_particles, progress=False))

@@ -16,6 +16,9 @@ from pyro_vae.storage.runs import Run
 from pyro_vae.storage.stages import Stages
 from pyro_vae.tabular import Format, formatted
 
+#: Of the annealing, without a gap that is asked for.
+_TEMPERATURES = 200
+
 
 def diagnose(
     run: Path,
@@ -25,7 +28,8 @@ def diagnose(
     method: reports.Method = "annealed",
     particles: int = 5000,
     chains: int = 16,
-    temperatures: int = 200,
+    temperatures: int | None = None,
+    until_gap: float | None = None,
     start: Literal["prior", "guide"] = "guide",
     simulated: int = 0,
     num_steps: int = 500,
@@ -49,7 +53,8 @@ def diagnose(
         method: How log p(x) is estimated.
         particles: Importance samples per datum, by that method.
         chains: Annealed chains per datum, by that method.
-        temperatures: Of the annealing.
+        temperatures: Of the annealing, by default 200; with until_gap at the most, by default 10,000.
+        until_gap: Find the temperatures with which the mean of log p(x) is within so many nats, as 0.1.
         start: Where annealing starts, at p(z) or at q(z|x). From p(z) there is a rate-distortion curve, too.
         simulated: Data drawn from the model on which annealing is certified, and the mutual information
             bounded from both sides; 0 for none.
@@ -65,9 +70,18 @@ def diagnose(
         particles=particles,
         chains=chains,
         temperatures=temperatures,
+        until_gap=until_gap,
         start=start,
         simulated=simulated,
     )
+    if until_gap is not None:
+        if simulated:
+            raise InputError(
+                "--until_gap has simulated data of its own, got --simulated too: give one of them"
+            )
+        estimator = estimator._replace(simulated=None)
+    elif temperatures is None:
+        estimator = estimator._replace(temperatures=_TEMPERATURES)
     options = {"split": split, "num_steps": count("num_steps", num_steps), "seed": seed_number(seed)}
     if nuts:
         count("nuts", nuts)

@@ -53,6 +53,11 @@ def export(run: Path, *, out: Path | None = None) -> None:
         run: Folder of the run.
         out: Folder of the three files; by default export in the run's folder.
     """
+    if out is not None and out.suffix in (".pt2", ".pt", ".pth", ".npz", ".onnx"):
+        raise InputError(
+            f"--out expects the folder of encoder.pt2, decoder.pt2 and test.npz, got {out}: "
+            f"give {out.with_suffix('')}"
+        )
     opened = load(run)
     names = (*opened.vae.conditions, *opened.vae.optional)
     if names:

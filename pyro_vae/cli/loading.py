@@ -26,6 +26,7 @@ from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
+from pyro_vae.tracking import Tracker, usual_tracker
 from pyro_vae.training import FIT_OPTIONS, History, resolve_device
 from pyro_vae.training.saved import history_of, load_best, load_last
 from pyro_vae.vae import JointProgram, NeedsDataError, assemble
@@ -50,7 +51,7 @@ class TrainedRun:
     def __init__(self, folder: Path | str, *, device: str = "cpu", trust: Iterable[str] = ()) -> None:
         self.run = Run(folder)
         #: The options of `pyro-vae train` by which it was made.
-        self.settings = settings_of(self.run, trust=trust)
+        self.settings = settings_of(self.run, ["--track=none"], trust)  # nothing is trained
         #: All that the training depends on, by option, as `prior.components`.
         self.config = options_of(self.settings)
         self.path, state = self._kept()
@@ -214,6 +215,12 @@ def model_of(settings: Namespace, data: Dataset | DataFacts) -> JointProgram:
 def options_for_fit(settings: Namespace) -> dict[str, Any]:
     """The options of `fit` that the settings name."""
     return _instantiate(settings, FIT_OPTIONS)
+
+
+def tracker_of(settings: Namespace) -> Tracker:
+    """The tracker that the settings name, or else the usual one."""
+    made: Tracker | None = _instantiate(settings, ("track",))["track"]
+    return usual_tracker() if made is None else made
 
 
 def _instantiate(settings: Namespace, names: Iterable[str]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def over(
     folder = opened.run.checkpoints / f"{name} of {file.name}"
     here().check_alike({"a run and options": settings})
     with Stages(folder, settings, kept=not here().several) as stages:
-        for start in progress_bar(iterable=starts, unit="block"):
+        for start in progress_bar(iterable=starts, desc=name, unit="blocks of data"):
             rows = slice(start, start + BLOCK)
             fields = {name: array[rows] for name, array in beside.items()}
             part = opened.facts.test(values[rows], str(file), fields)

@@ -23,8 +23,10 @@ from pyro_vae.networks import Architecture
 from pyro_vae.objectives import PLUMBING
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
+from pyro_vae.spellings import FORMS, as_ours, option_as_ours
 from pyro_vae.storage.files import read_text, read_yaml
 from pyro_vae.storage.runs import Run
+from pyro_vae.tracking import NAMES, Tracker
 from pyro_vae.training import FIT_OPTIONS, fit
 from pyro_vae.vae import FACTS, JointProgram
 
@@ -77,6 +79,17 @@ class Parser(ArgumentParser):
         """As in jsonargparse; the base class is remembered for the close matches."""
         self.bases[nested_key] = baseclass
         super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
+
+    def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in jsonargparse; the help of a class has all that its docstring says before the options."""
+        added = super().add_class_arguments(theclass, *args, **kwargs)
+        text = inspect.cleandoc(theclass.__doc__ or "").partition("\n\nArgs:")[0].partition("\n\nRaises:")[0]
+        if text and str(self.description).startswith("Help for --"):
+            self.description = f"{self.description}\n\n{text.partition('>>> ')[0].strip()}"
+            for group in self._action_groups:
+                if str(group.title).rstrip(":.") == text.partition("\n")[0].rstrip(":."):
+                    group.title = "options"  # instead of the same line again
+        return added
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help, without the null of parts that have a default all the same (see `with_defaults`)."""
@@ -155,6 +168,13 @@ def train_parser() -> Parser:
     )
     group.add_argument("--out", type=Path | None, help="Run folder; by default a new one in runs/.")
     group.add_argument("--overwrite", type=bool, default=False, help="Replace the run in the folder.")
+    parser.add_subclass_arguments(
+        Tracker,
+        "track",
+        required=False,
+        help="Where each epoch is taken down: tensorboard, wandb, mlflow, csv or none, or a class of your "
+        "own, as my_module.MyTracker; by default tensorboard where it is installed.",
+    )
     group.add_argument(
         "--seeds",
         type=int | tuple[int, ...] | None,
@@ -163,8 +183,8 @@ def train_parser() -> Parser:
     group.add_argument(
         "--resume",
         type=Path | None,
-        help="Go on with the run in this folder, or its runs of several seeds, by their options; only budget "
-        "and patience may change.",
+        help="Go on with the run in this folder, or its runs of several seeds, by their options; only "
+        "budget, patience and --track may change.",
     )
     return parser
 
@@ -212,7 +232,7 @@ def report_parser(description: str, epilog: str) -> Parser:
 
 
 #: Options of `train` that may be given with --resume; all others are those of the run.
-RESUMABLE = ("epochs", "steps", "patience", "particles", "num_data", "device")
+RESUMABLE = ("epochs", "steps", "patience", "particles", "num_data", "device", "track")
 
 #: Options that say what to write and where, which no file may say for the user.
 _OF_THE_COMMAND = ("config", "out", "overwrite", "resume", "seeds")
@@ -333,21 +353,34 @@ def _sorted_out(arguments: list[str]) -> tuple[dict[str, Any], dict[str, str], l
     content: dict[str, Any] = {}
     classes: dict[str, str] = {}
     others: list[str] = []
-    words = iter(arguments)
+    words = map(as_ours, arguments)
     for word in words:
         option, joined, value = word.partition("=")
         name = option.removeprefix("--")
-        if option == name or name not in {"config", "schedule", *DEFAULTS, *IF_NAMED}:
+        if name == "data.form":
+            value = value if joined else next(words, "")
+            others.append(f"{option}={FORMS.get(value, value)}")
+            continue
+        if option == name or name not in {"config", "schedule", "track", *DEFAULTS, *IF_NAMED}:
             others.append(word)
             continue
         value = value if joined else next(words, "")
         if not value:
             raise InputError(f"--{name} expects a value, got none")
         if name == "config":
-            content |= _read(value)
+            content |= {option_as_ours(key): item for key, item in _read(value).items()}
         else:
             classes[name] = value
+    if "track" in classes:
+        classes["track"] = _tracker(classes["track"])
+    elif isinstance(content.get("track"), str):
+        content["track"] = _tracker(content["track"])
     return content, classes, others
+
+
+def _tracker(name: str) -> str:
+    """The class of a short name; any other name as it is."""
+    return NAMES[name].__name__ if name in NAMES else name
 
 
 def _read(file: str) -> dict[str, Any]:

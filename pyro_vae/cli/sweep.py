@@ -109,7 +109,7 @@ def _work(file: "StudyFile", folder: Path, storage: str | None, trainer: "_Train
     with opened(storage, folder) as database:
         queue = Queue(database, file, folder, trainer.measured)
         try:
-            with progress_bar(total=queue.total, unit="trial") as bar:
+            with progress_bar(total=queue.total, desc=file.name, unit="trials") as bar:
                 work(queue, trainer.train, bar)
         except KeyboardInterrupt as end:
             raise KeyboardInterrupt("the same command goes on with the study") from end
@@ -225,9 +225,15 @@ class _Trainer:
             if going_on:
                 training.epochs_before(folder)
             try:
-                history = training.run(
-                    folder, going_on=going_on, on_start=start, callbacks=[callback], progress=False
-                )
+                with training.tracked(folder) as tracking:
+                    history = training.run(
+                        folder,
+                        going_on=going_on,
+                        on_start=start,
+                        callbacks=[callback],
+                        tracking=tracking,
+                        progress=False,
+                    )
             except InputError as error:
                 if started:
                     raise
@@ -304,6 +310,6 @@ def _evaluate(folder: Path) -> None:
     """Write the results of a run whose training has ended, as `pyro-vae train --resume` does."""
     settings = settings_of(Run(folder))
     training = Training.of(settings, data_of(settings))
-    with Run.written(folder):
-        history = training.run(folder, going_on=True, progress=False)
-        training.finish(Run(folder), history)
+    with Run.written(folder), training.tracked(folder) as tracking:
+        history = training.run(folder, going_on=True, tracking=tracking, progress=False)
+        training.finish(Run(folder), history, tracking)

@@ -3,7 +3,6 @@
 import shlex
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,20 +12,20 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import Tensor
 
-from pyro_vae import plots, reports
+from pyro_vae import reports
 from pyro_vae.cli.configuration import check_options, options_of, text_of
-from pyro_vae.cli.loading import data_of, model_of, options_for_fit
+from pyro_vae.cli.drawing import draw
+from pyro_vae.cli.loading import data_of, model_of, options_for_fit, tracker_of
 from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import DataFacts, Dataset
-from pyro_vae.errors import InputError, LostRankError, count, draws, one_line
-from pyro_vae.pages import looking
-from pyro_vae.randomness import own_randomness
+from pyro_vae.errors import InputError, LostRankError, count, draws
 from pyro_vae.ranks import here, sharing
 from pyro_vae.storage.files import write
 from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
+from pyro_vae.tracking import Tracking
 from pyro_vae.training import Epoch, History, fit
 from pyro_vae.training.saved import load_last
 from pyro_vae.vae import JointProgram
@@ -69,6 +68,7 @@ class Training:
         going_on: bool,
         on_start: Callable[[], object] | None = None,
         callbacks: Sequence[Callable[[Any, History], bool | None]] = (),
+        tracking: Tracking | None = None,
         progress: bool | None = None,
     ) -> History:
         """Train in a folder, or go on there: all of a run but its results.
@@ -78,6 +78,7 @@ class Training:
             going_on: With the run in the folder.
             on_start: Called when all has been checked and the folder is that of a run.
             callbacks: As of `fit`.
+            tracking: Where its epochs are taken down, of `tracked`.
             progress: As of `fit`.
         """
         text, about = text_of(self.settings), about_of(self.settings, self.data)
@@ -88,9 +89,12 @@ class Training:
                 Run.create(folder, text, overwrite=self.settings.overwrite)
             if on_start is not None:
                 on_start()
-            remember(named_in(about["configuration"]))
+            self.remember()
+            if tracking is not None:
+                tracking.start(about["configuration"])
 
         note = noting(folder, text)
+        after_epoch = [note] if tracking is None else [note, tracking.after_epoch]
         history = fit(
             self.vae,
             self.data,
@@ -99,11 +103,25 @@ class Training:
             resume=going_on,
             about=about,
             on_start=start,
-            callbacks=[note, *callbacks],
+            callbacks=[*after_epoch, *callbacks],
             progress=progress,
         )
         note(self.vae, history)
         return history
+
+    def remember(self) -> None:
+        """Keep that the user has trained with the modules that are named."""
+        track = self.settings.track
+        remember(named_in([self.configuration, track.class_path if track else ""]))
+
+    @contextmanager
+    def tracked(self, folder: Path) -> Iterator[Tracking]:
+        """Around a training in a folder: what takes it down."""
+        tracking = Tracking(tracker_of(self.settings), folder / "tracking")
+        try:
+            yield tracking
+        finally:
+            tracking.end()
 
     def evaluated(self, split: str) -> reports.Evaluation:
         """ELBO and, where there is one, log p(x) of a split, as the options say."""
@@ -115,7 +133,7 @@ class Training:
         options: dict[str, Any] = {"num_data": settings.num_data, "seed": settings.seed}
         return reports.evaluation(self.vae, self.data, split=split, estimator=estimator, **options)
 
-    def finish(self, run: Run, history: History) -> dict[str, Any]:
+    def finish(self, run: Run, history: History, tracking: Tracking | None = None) -> dict[str, Any]:
         """The results of a run, written into its folder: the summary, which is returned, and the pictures.
 
         Log p(x) is shared by all ranks; the first one does the rest, and the others have nothing.
@@ -125,14 +143,33 @@ class Training:
             evaluated = self.evaluated(reports.held_out(self.data))
         if not here().first:
             return {}
-        columns = {name: history.column(name) for name in Epoch._fields}
-        plots.save(plots.history(columns, density=not self.vae.no_evidence), run.folder / "history.png")
         belongs_to = identity(self.configuration, fingerprint_of(self.vae))
         content = {**reports.summary(self.vae, self.data, history, evaluated.content), **belongs_to}
         run.write_arrays("per_datum.npz", {**evaluated.per_datum, **belongs_to})
         run.write_json("summary.json", content)
-        _draw(run, self.vae, self.data, self.settings.seed)
+        figures = draw(run, self.vae, self.data, history, self.settings.seed)
+        if tracking is not None:
+            tracking.log(history.epochs[-1].step, _scalars(content), figures)
         return content
+
+
+def _scalars(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of the held-out data by name, as test_elbo."""
+    split, found = summary["split"], summary["log_evidence"]
+    scalars = {f"{split}_{name}": value for name, value in summary["elbo"][split].items()}
+    if found:
+        scalars |= {
+            f"{split}_log_evidence": found["estimate"],
+            f"{split}_standard_error": found["standard_error"],
+        }
+    return {name: value for name, value in scalars.items() if isinstance(value, float)}
+
+
+def say_where(tracking: Tracking, folder: Path) -> None:
+    """Say how to watch a training."""
+    command = tracking.watched_by(shlex.quote(str(folder)))
+    if command:
+        print(f"pyro-vae: note: to watch the training: {command}", file=sys.stderr)
 
 
 def train(settings: Namespace, resume: Path | None = None) -> int:
@@ -200,18 +237,20 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     def start() -> None:
         nonlocal started
         started = True
+        say_where(tracking, folder)
 
     try:
-        history = training.run(folder, going_on=going_on, on_start=start)
+        with training.tracked(folder) as tracking:
+            history = training.run(folder, going_on=going_on, on_start=start, tracking=tracking)
+            summary = training.finish(Run(folder), history, tracking)
         if here().first and going_on and len(history.epochs) == before:
             print(
                 f"pyro-vae: note: the training had ended by {history.ended_by}: to go on, give more "
                 "--epochs, --steps or --patience",
                 file=sys.stderr,
             )
-        content = training.finish(Run(folder), history)
         if here().first:
-            print(reports.table(content, folder))
+            print(reports.table(summary, folder))
     except KeyboardInterrupt:
         if not started:
             raise
@@ -261,25 +300,3 @@ def epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) ->
                 raise InputError(f"{folder} has trained {done} {name}, got --{name} {asked}: give more")
             break  # steps count where they are given
     return epochs
-
-
-def _draw(run: Run, vae: JointProgram, data: Dataset, seed: int) -> None:
-    """Samples and reconstructions among the figures, of a model that has them; an error costs no run."""
-    if data.columns:
-        return
-    makers = {
-        "samples": lambda: looking.samples(vae, DataFacts.of(data), _SAMPLES),
-        "reconstructions": lambda: looking.reconstructions(vae, data, _RECONSTRUCTED),
-    }
-    for name, make in makers.items():
-        try:
-            with own_randomness(seed, vae.device):
-                plots.save(make(), run.figures / f"{name}.png", scale=_SCALE)
-        except InputError:  # a program that cannot
-            continue
-        except Exception as error:
-            warnings.warn(f"no picture of {name}: {type(error).__name__}: {one_line(error)}", stacklevel=2)
-
-
-#: Pictures drawn, and data reconstructed; and dots per inch, so that both take a quarter of a second.
-_SAMPLES, _RECONSTRUCTED, _SCALE = 64, 20, 2 / 3

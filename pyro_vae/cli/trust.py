@@ -26,6 +26,7 @@ from pyro_vae.data import Dataset, Form
 from pyro_vae.errors import InputError
 from pyro_vae.networks import Architecture
 from pyro_vae.storage.files import write
+from pyro_vae.tracking import Tracker
 
 #: What names in a file are looked up in.
 KNOWN = ("pyro_vae", "torch.nn", "torch.optim", "pyro.infer", "pyro.nn", "zuko")
@@ -34,7 +35,7 @@ KNOWN = ("pyro_vae", "torch.nn", "torch.optim", "pyro.infer", "pyro.nn", "zuko")
 _DENIED = ("pyro_vae.cli", "pyro_vae.storage")
 
 #: What a configuration names: the classes of parts.
-_BASES = (nn.Module, Optimizer, LRScheduler, Dataset, Form, Architecture, ELBO)
+_BASES = (nn.Module, Optimizer, LRScheduler, Dataset, Form, Architecture, ELBO, Tracker)
 
 
 @contextmanager

@@ -32,6 +32,9 @@ _REMEDIES = {
     ),
     "torch.one_hot": "give num_classes, or use torch.eye(n)[labels]",
     "Tensor.repeat_interleave": "give output_size",
+    "Tensor.__getitem__": "torch.where(mask, x, 0) keeps the shape",
+    **dict.fromkeys(("Tensor.item", "Tensor.__float__", "Tensor.tolist"), "compute with the tensor itself"),
+    **dict.fromkeys(("Tensor.numpy", "Tensor.__array__"), "use torch's function in place of NumPy's"),
 }
 
 _library = torch.library.Library("pyro_vae", "FRAGMENT")

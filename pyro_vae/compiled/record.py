@@ -125,11 +125,11 @@ class EagerRun:
         if before.unprepared:
             self.created = "an autoguide"
         elif overwritten := before.overwritten() or store.overwritten(before.tensors):
-            self.problem = f"{overwritten} changes as it runs"
+            self.problem = f"{overwritten} changes as it runs: keep it out of the program, or in a buffer"
         elif versions != [arg._version for arg in args if isinstance(arg, Tensor)]:
-            self.problem = "an argument changes as it runs"
+            self.problem = "an argument changes as it runs: change a copy, as x = x.clone()"
         elif elsewhere != _random_numbers_elsewhere():
-            self.problem = "it draws random numbers that are not torch's"
+            self.problem = "it draws random numbers that are not torch's: draw by torch, or pyro.sample"
 
     def deliver(self, result: ValuesAndGradients) -> list[Tensor]:
         """The values of a result, with its gradients added to those in the leaves."""

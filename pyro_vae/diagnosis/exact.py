@@ -115,7 +115,7 @@ def exact_posterior(
         latents.pair.check(data)
         energy = _energy(latents, data)
         chains, divergences = [], []
-        with progress_bar(progress, total=steps, unit="step") as bar:
+        with progress_bar(progress, total=steps, desc="exact posteriors by NUTS", unit="steps") as bar:
             for datum in data.split(1):
                 starts = _starts(latents, datum, num_chains)
                 runs = [

@@ -114,7 +114,7 @@ def optimise_locally(
     pair = Pair(model, guide, data, density=True, data_plate=data_plate)
     batches = list(data.split(max(pair.rows // num_draws, 1, pair.whole)))
     parts, whole = [], True
-    with progress_bar(progress, total=num_steps * len(batches), unit="step") as bar:
+    with progress_bar(progress, total=num_steps * len(batches), desc="best q(z|x)", unit="steps") as bar:
         for batch in batches:
             pair.check(batch)
             free = start(pair, batch)

@@ -90,7 +90,7 @@ class Ranking:
         """The ranks of each of several sets of quantities, from 0 to L: (num_data, Q) each, on the CPU."""
         size = max(self.rows // self.num_draws, 1)
         parts = []
-        with progress_bar(self.progress, total=self.num_data, unit="datum") as bar:
+        with progress_bar(self.progress, total=self.num_data, desc="calibration", unit="data") as bar:
             for start in range(0, self.num_data, size):
                 number = min(size, self.num_data - start)
                 parts.append([ranks.cpu() for ranks in self._ranks(tests, number)])

@@ -95,7 +95,7 @@ def log_evidence(
         settings = {**asked, "proposal": str(local or "guide"), **identity_of(proposed.pair, data)}
     with (
         Resumable(checkpoint, settings, data.device) as kept,
-        progress_bar(progress, unit="draw", unit_scale=True) as bar,
+        progress_bar(progress, desc="log p(x)", unit="draws", unit_scale=True) as bar,
     ):
         result = work.run(kept, bar)
     _warn(result, until, most)

@@ -85,7 +85,9 @@ def impute(
     kept = max(num_draws, QUANTILE_DRAWS)
     rows = min(pair.rows, 256 * max(_HELD // (kept * data.x[0].numel()), 1))
     within_memory, parts = Halving(bool(pair.whole)), []
-    with progress_bar(progress, total=num_particles * len(data), unit="draw", unit_scale=True) as bar:
+    with progress_bar(
+        progress, total=num_particles * len(data), desc="imputation", unit="draws", unit_scale=True
+    ) as bar:
         for batch, chunks in chunks_of(data, num_particles, rows, pair.whole):
             found = _Found(pair, batch, kept)
             for size in chunks:

@@ -261,7 +261,7 @@ def decoded(vae: Any, z: Tensor, given: Beside) -> Tensor:
 def in_parts(function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
     """The function of all rows, a few at a time, with a bar; `size` values come of each, or make it."""
     parts = rows.split(max(1, min(1000, _VALUES_AT_ONCE // size)))
-    with progress_bar(total=len(rows), unit="picture") as bar:
+    with progress_bar(total=len(rows), desc="pictures", unit="codes") as bar:
         done = []
         for part in parts:
             done.append(function(part))

@@ -9,7 +9,7 @@ from pyro_vae.storage.checkpoints import FORMAT
 
 #: Options that say where something is, how long to go on, and what is printed in the end: two results that
 #: differ in these are of the same training.
-_FREE = {"epochs", "steps", "patience", "particles", "num_data", "device", "data.root", "data.path"}
+_FREE = {"epochs", "steps", "patience", "particles", "num_data", "device", "track", "data.root", "data.path"}
 
 #: Options that there have not always been, with the value that says what was meant before.
 _LATER = {
@@ -34,7 +34,9 @@ def options_in(configuration: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat.items()
-        if name not in _FREE and not (name in _LATER and value == _LATER[name])
+        if name not in _FREE
+        and not name.startswith("track.")
+        and not (name in _LATER and value == _LATER[name])
     }
 
 

@@ -10,7 +10,10 @@
     per_datum.npz   ELBO and log p(x) of each datum, of the latest evaluation
     diagnosis.json  where the nats go, by `diagnose`
     report.html     all that is known of the run on one page, by `report`
-    figures/        pictures made by the other commands
+    samples.csv     of a table, rows drawn from the model
+    codes.csv       of a table, the held-out rows with mean and standard deviation of their codes
+    tracking/       what a tracker keeps of the training, as the event files of TensorBoard
+    figures/        pictures
     export/         encoder and decoder by `export`
 
 Runs that were trained together, by `--seeds`, are the folders seed-0, seed-1, … of one that is no run itself.
@@ -43,8 +46,11 @@ OWNED = (
     "metrics.csv",
     "history.png",
     "report.html",
+    "samples.csv",
+    "codes.csv",
     "figures",
     "export",
+    "tracking",
     "checkpoints",
     "config.yaml",  # last, so that the folder stays one of a run until all is gone
 )

@@ -14,6 +14,7 @@ from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.ranks import join
+from pyro_vae.spellings import ARGUMENTS
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FIT_OPTIONS, FitOptions
@@ -146,12 +147,16 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
 def _check_names(options: Mapping[str, Any], each: Sequence[Mapping[str, Any]]) -> None:
     for name in options:
         if name not in FIT_OPTIONS or name == "seed":
-            raise InputError(
-                f"fit_many expects options of fit, got {name!r}: "
-                + ("give seeds" if name == "seed" else "give what `make` takes in each, as each=[{...}]")
-            )
+            raise InputError(f"fit_many expects options of fit, got {name!r}: " + _instead_of(name))
     if not each:
         raise InputError("each expects the choices of one member or more, got none: leave it out")
+
+
+def _instead_of(name: str) -> str:
+    """What to give in the place of an unknown option."""
+    if name in ARGUMENTS:
+        return ARGUMENTS[name]
+    return "give seeds" if name == "seed" else "give what `make` takes in each, as each=[{...}]"
 
 
 #: A parameter, its gradient, two states of Adam, and the best epoch.
@@ -201,7 +206,14 @@ def fit_together(
             stack.enter_context(torch.enable_grad())
             total = max(trainer.total_steps for trainer in trainers)
             bar = stack.enter_context(
-                progress_bar(progress, total=total, unit="step", mininterval=0.2, delay=0)
+                progress_bar(
+                    progress,
+                    total=total,
+                    desc=f"training {len(tasks)} models",
+                    unit="steps of each",
+                    mininterval=0.2,
+                    delay=0,
+                )
             )
             trainings = [
                 Running(Loop(trainer, task.callbacks, bar))

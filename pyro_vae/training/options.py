@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal
 
 import torch
@@ -64,6 +65,26 @@ class FitOptions:
             raise InputError(f"schedule_per expects 'epoch' or 'step', got {self.schedule_per!r}")
         if self.precision not in ("full", "bfloat16"):
             raise InputError(f"precision expects 'full' or 'bfloat16', got {self.precision!r}")
+
+    def in_words(self) -> dict[str, float | str | None]:
+        """Each by name, a function or class by its own.
+
+        >>> FitOptions(epochs=5).in_words()["objective"]
+        'Trace_ELBO'
+        """
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {
+            name: value if value is None or isinstance(value, float | int | str) else _in_words(value)
+            for name, value in values.items()
+        }
+
+
+def _in_words(value: Callable[..., object]) -> str:
+    """The name of a function, with what it is given where it is a `partial`."""
+    if isinstance(value, partial):
+        choices = ", ".join(f"{name}={choice}" for name, choice in value.keywords.items())
+        return f"{_in_words(value.func)}({choices})"
+    return getattr(value, "__name__", type(value).__name__)
 
 
 #: Their names, in order.

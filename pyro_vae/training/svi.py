@@ -18,7 +18,9 @@ from pyro_vae.programs import Program
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.ranks import join
+from pyro_vae.spellings import hinted
 from pyro_vae.storage.locks import locked
+from pyro_vae.tracking import Track, Tracking, tracker_of
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FitOptions, Keep, MakeOptimiser, MakeSchedule, Per, Precision
@@ -27,6 +29,7 @@ from pyro_vae.training.trainer import Trainer
 from pyro_vae.training.weights import without
 
 
+@hinted
 def fit(
     program: HasPrograms | tuple[Program, Program],
     data: Dataset | Batch | Tensor | NDArray[Any],
@@ -55,6 +58,7 @@ def fit(
     about: Mapping[str, Any] | None = None,
     on_start: Callable[[], object] | None = None,
     callbacks: Sequence[Callback] = (),
+    track: Track = None,
     progress: bool | None = None,
 ) -> History:
     """Train a model and guide by stochastic variational inference.
@@ -146,6 +150,9 @@ def fit(
         on_start: Called when model, data and options have been checked, before checkpoints are read.
         callbacks: Called as callback(program, history) after each epoch; training ends where one returns
             True.
+        track: Where each epoch is taken down for somebody who watches: `tensorboard`, `wandb`, `mlflow` or
+            `csv`, or a `Tracker`, with files in the folder tracking within `checkpoints`. An error there
+            ends no training.
         progress: Show a progress bar; by default in a terminal and in a notebook.
 
     Raises:
@@ -210,6 +217,7 @@ def fit(
     )
     folder, ranks = None if checkpoints is None else Path(checkpoints), join()
     trainer = prepared(program, data, options, folder, about or {})
+    tracking = Tracking(tracker_of(track), None if folder is None else folder / "tracking")
     if on_start is not None:
         on_start()
     ranks.from_first(lambda: None)  # all have checked, and the first has made the folder
@@ -223,19 +231,28 @@ def fit(
                 progress_bar(
                     progress if ranks.first else False,
                     total=trainer.total_steps,
-                    unit="step",
+                    desc="training",
+                    unit="steps",
                     mininterval=0.2,
                     delay=0,
                 )
             )
             begin(trainer, resume)
             bar.update(trainer.step)
-            Loop(trainer, callbacks, bar).run()
+            stack.callback(tracking.end)
+            tracking.start(_configuration(program, trainer))
+            Loop(trainer, [tracking.after_epoch, *callbacks], bar).run()
     finally:
         trainer.programs.eval()
     if options.keep == "best":
         trainer.restore_best()
     return trainer.history
+
+
+def _configuration(program: object, trainer: Trainer) -> dict[str, Any]:
+    """What a training depends on, for its tracker."""
+    name = "model and guide" if isinstance(program, tuple) else type(program).__name__
+    return {"program": name, **trainer.options.in_words(), **trainer.about}
 
 
 def prepared(
