@@ -1,5 +1,8 @@
 """`fit_many`: each member is what it would be by itself, batched or with a word why not."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import zip_longest
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_vae as pv
+from pyro_vae.cli import processes
 from pyro_vae.compiled import FlatGraph, Stacks, Untraceable
 from pyro_vae.compiled.memory import most_at_once
 from pyro_vae.training.steps_of_many import StepsOfMany
@@ -437,7 +441,7 @@ def test_seeds_are_runs_of_their_own(pyro_vae: Run) -> None:
 def test_seeds_go_on_by_the_same_command(pyro_vae: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt = stop_at(1, 2, KeyboardInterrupt)
     with monkeypatch.context() as patched:
-        patched.setattr("pyro_vae.cli.train_seeds.noting", lambda *_: interrupt)
+        patched.setattr("pyro_vae.cli.members.noting", lambda *_: interrupt)
         status, _, err = pyro_vae(*TRAIN, "--epochs", 3)
     assert status == 130
     assert err.endswith("interrupted; go on with: pyro-vae train --resume runs/two\n")
@@ -463,3 +467,81 @@ def test_seeds_that_cannot_be_trained_there(pyro_vae: Run, trained: Path) -> Non
     ):
         status, _, err = pyro_vae("train", *SMALL, *words)
         assert status == 2 and text in err
+
+
+# --------------------------------------------------------------------------- each in a process of its own
+
+APART = ("train", "--seeds", "[2,4]", *SMALL, "--num_data", 40, "--compile", "off", "--out", "runs/two")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_seeds_that_are_not_batched_are_trained_in_processes(pyro_vae: Run) -> None:
+    status, out, err = pyro_vae(*APART, "--epochs", 1)
+    assert status == 0, err
+    assert err.splitlines()[0] == (
+        "pyro-vae: note: 2 seeds at once, a process each: not batched, compile is 'off'"
+    )
+    words = [line.split()[0] for line in out.splitlines()]
+    assert words == ["runs/two/seed-2", "runs/two/seed-4", "2", "measured"]
+    one = ("train", "--seed", 4, *SMALL, "--num_data", 40, "--compile", "off", "--epochs", 1, "--out", "one")
+    torch.set_num_threads(1)  # as each process has
+    assert pyro_vae(*one)[0] == 0
+    apart, alone = (
+        torch.load(Path(name, "checkpoints/last.pt"))["model"] for name in ("runs/two/seed-4", "one")
+    )
+    assert all(torch.equal(apart[name], alone[name]) for name in alone)
+    assert Path("one/config.yaml").read_text() == Path("runs/two/seed-4/config.yaml").read_text()
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> list[Any]:
+    """Python code in the place of each process's command; the processes."""
+    begun: list[Any] = []
+    popen = subprocess.Popen
+
+    def start(command: Any, **options: Any) -> Any:
+        begun.append(popen([sys.executable, "-S", "-c", code, str(command[-1])], **options))
+        return begun[-1]
+
+    monkeypatch.setattr(processes, "_command", lambda folder: [str(folder)])
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return begun
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_interruption_ends_the_processes(pyro_vae: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = stand_in(monkeypatch, "import signal, time; signal.signal(2, signal.SIG_IGN); time.sleep(99)")
+    monkeypatch.setattr(processes._Pool, "grace", 0.1)  # so also those that do not hear
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    status, _, err = pyro_vae(*APART, "--epochs", 1)
+    assert status == 130 and err.endswith("interrupted; go on with: pyro-vae train --resume runs/two\n")
+    assert len(begun) == 2 and all(each.returncode is not None for each in begun)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_process_that_fails_is_told_of_and_costs_no_other(
+    pyro_vae: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """if True:
+        import sys
+        print("UserWarning: said by both", file=sys.stderr)
+        if sys.argv[1].endswith("seed-4"):
+            sys.exit("pyro-vae: error: the loss is nan")
+        """
+    begun = stand_in(monkeypatch, code)
+    monkeypatch.setattr("pyro_vae.cli.train_seeds._table", lambda folders, _: f"good: {folders}")
+    monkeypatch.setattr("pyro_vae.cli.train_seeds.read_text", lambda _: "{}")
+    status, out, err = pyro_vae(*APART, "--epochs", 1)
+    assert status == 1 and len(begun) == 2 and "seed-2" in out and "seed-4" not in out
+    assert err.splitlines()[1:] == ["UserWarning: said by both", "pyro-vae: runs/two/seed-4: the loss is nan"]

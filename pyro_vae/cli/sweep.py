@@ -3,17 +3,19 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jsonargparse import Namespace
+from tqdm import tqdm
 
 from pyro_vae import plots, reports
 from pyro_vae.cli.compare import compare
 from pyro_vae.cli.loading import data_of
+from pyro_vae.cli.members import Member, Start, fit_members, held
 from pyro_vae.cli.parser import settings_from, settings_of
 from pyro_vae.cli.train import Training
 from pyro_vae.data import Dataset
@@ -23,12 +25,13 @@ from pyro_vae.storage.files import read_json, read_text, write
 from pyro_vae.storage.locks import locked
 from pyro_vae.storage.runs import Run
 from pyro_vae.training import History
+from pyro_vae.training.many import Fitted
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from pyro_vae.sweeps.queue import Queue
-    from pyro_vae.sweeps.reading import SelectBy, StudyFile
+    from pyro_vae.sweeps.reading import StudyFile
     from pyro_vae.sweeps.worker import AfterEpoch
 
 #: Commands that --dry_run shows.
@@ -148,6 +151,7 @@ class _Trainer:
         #: What all trials must be measured on, so that their values compare; known once one was checked.
         self.measured: dict[str, str] = {}
         self._data: tuple[str, Dataset] | None = None
+        self._said: set[str] = set()
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Refuse a configuration that cannot be trained, or is measured on something else than the others.
@@ -195,50 +199,58 @@ class _Trainer:
         self, options: Mapping[str, Any], seeds: Sequence[int], folder: Path, after_epoch: "AfterEpoch"
     ) -> list[float]:
         """The value of each seed: see `pyro_vae.sweeps.worker.Train`."""
-        values = []
-        for number, seed in enumerate(seeds):
-
-            def callback(_: object, history: History, number: int = number) -> None:
-                after_epoch(number, history)
-
-            values.append(self._train(options, seed, folder / f"seed-{seed}", callback))
-        return values
-
-    def _train(self, options: Mapping[str, Any], seed: int, folder: Path, callback: Any) -> float:
         from pyro_vae.sweeps.worker import UnusableError
 
-        started = False
-
-        def start() -> None:
-            nonlocal started
-            started = True
-
-        settings, data = self._read(options, seed)  # where these are gone, no configuration is to blame
-        try:
-            training = self._training(settings, data)
-        except InputError as error:
-            raise UnusableError(str(error)) from error
-        if folder.is_dir() and not (folder / "config.yaml").exists():
-            shutil.rmtree(folder)  # of a worker that was killed before it had begun
-        going_on = folder.is_dir()
-        with Run.written(folder):
-            if going_on:
-                training.epochs_before(folder)
+        members = self._members(options, seeds, folder)
+        start = Start(members)
+        with held(members):
+            callbacks = [_with_number(after_epoch, number) for number in range(len(members))]
+            for number, member in enumerate(members):
+                if member.before.epochs:
+                    after_epoch(number, member.before)
             try:
-                with training.tracked(folder) as tracking:
-                    history = training.run(
-                        folder,
-                        going_on=going_on,
-                        on_start=start,
-                        callbacks=[callback],
-                        tracking=tracking,
-                        progress=False,
-                    )
+                fitted = fit_members(members, start, callbacks, progress=False, on_apart=self._say_apart)
             except InputError as error:
-                if started:
+                if start.happened:
                     raise
                 raise UnusableError(str(error)) from error
-        return _value(training, history, self.file.select_by)
+            return [self._value(*each) for each in zip(members, fitted, strict=True)]
+
+    def _say_apart(self, reason: str) -> None:
+        """Say once why seeds are not batched."""
+        if reason not in self._said:
+            self._said.add(reason)
+            line = f"pyro-vae: note: the seeds of a trial take their steps in turn, not batched: {reason}"
+            tqdm.write(line, file=sys.stderr)
+
+    def _members(self, options: Mapping[str, Any], seeds: Sequence[int], folder: Path) -> list[Member]:
+        """The run of each seed."""
+        from pyro_vae.sweeps.worker import UnusableError
+
+        read = [self._read(options, seed) for seed in seeds]  # where data are gone, no options are to blame
+        try:
+            trainings = [self._training(*each) for each in read]
+        except InputError as error:
+            raise UnusableError(str(error)) from error
+        places = [folder / f"seed-{seed}" for seed in seeds]
+        for place in places:
+            if place.is_dir() and not (place / "config.yaml").exists():
+                shutil.rmtree(place)  # of a worker that was killed before it had begun
+        return [Member.of(*each) for each in zip(trainings, places, strict=True)]
+
+    def _value(self, member: Member, fitted: Fitted) -> float:
+        """What a trial is chosen by, of one seed: of the parameters that are kept, on validation data."""
+        if fitted.error is not None:
+            raise fitted.error
+        if self.file.select_by == "elbo":
+            history, best = fitted.history, member.training.settings.keep == "best"
+            return history.best_valid_elbo if best else history.epochs[-1].valid_elbo
+        return float(member.training.evaluated("valid").content["log_evidence"]["estimate"])
+
+
+def _with_number(after_epoch: "AfterEpoch", number: int) -> Callable[[object, History], None]:
+    """A callback of the seed of a number."""
+    return lambda _, history: after_epoch(number, history)
 
 
 def _measured(training: Training) -> dict[str, str]:
@@ -252,14 +264,6 @@ def _measured(training: Training) -> dict[str, str]:
         "protocol": data.protocol,
         "units": reports.units(data, mass, vae),
     }
-
-
-def _value(training: Training, history: History, select_by: "SelectBy") -> float:
-    """What a trial is chosen by, of one seed: of the parameters that are kept, on validation data."""
-    if select_by == "elbo":
-        best = training.settings.keep == "best"
-        return history.best_valid_elbo if best else history.epochs[-1].valid_elbo
-    return float(training.evaluated("valid").content["log_evidence"]["estimate"])
 
 
 def _report(file: "StudyFile", queue: "Queue") -> None:

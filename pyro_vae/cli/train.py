@@ -27,7 +27,7 @@ from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
 from pyro_vae.tracking import Tracking
 from pyro_vae.training import Epoch, History, fit
-from pyro_vae.training.saved import load_last
+from pyro_vae.training.saved import history_of, load_last
 from pyro_vae.vae import JointProgram
 
 
@@ -57,9 +57,9 @@ class Training:
         """All that it depends on, by option."""
         return options_of(self.settings)
 
-    def epochs_before(self, folder: Path) -> int:
-        """How many epochs the run in a folder has trained, refused where it is another one."""
-        return epochs_before(folder, self.configuration, self.settings)
+    def history_before(self, folder: Path) -> History:
+        """What the run in a folder has trained, refused where it is another one."""
+        return history_before(folder, self.configuration, self.settings)
 
     def run(
         self,
@@ -231,7 +231,7 @@ def announce(data: Dataset, settings: Namespace) -> None:
 def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     """Train in a folder, evaluate, and keep everything there."""
     started = going_on
-    before = training.epochs_before(folder) if going_on else 0
+    before = training.history_before(folder) if going_on else History()
     command = f"pyro-vae train --resume {shlex.quote(str(folder))}"
 
     def start() -> None:
@@ -243,7 +243,7 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
         with training.tracked(folder) as tracking:
             history = training.run(folder, going_on=going_on, on_start=start, tracking=tracking)
             summary = training.finish(Run(folder), history, tracking)
-        if here().first and going_on and len(history.epochs) == before:
+        if here().first and going_on and len(history.epochs) == len(before.epochs):
             print(
                 f"pyro-vae: note: the training had ended by {history.ended_by}: to go on, give more "
                 "--epochs, --steps or --patience",
@@ -282,15 +282,15 @@ def noting(folder: Path, text: str) -> Callable[[object, History], None]:
     return note
 
 
-def epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> int:
-    """How many epochs a run has trained.
+def history_before(folder: Path, here: Mapping[str, Any], settings: Namespace) -> History:
+    """What a run has trained.
 
     Raises:
         InputError: where config.yaml is not that by which it was made, or the budget is used up already.
     """
     path = folder / "checkpoints" / "last.pt"
     if not path.exists():
-        return 0
+        return History()
     state = load_last(path)
     check_options(state["about"].get("configuration"), here, path, folder / "config.yaml")
     epochs, steps = len(state["epochs"]), state["step"]
@@ -299,4 +299,4 @@ def epochs_before(folder: Path, here: Mapping[str, Any], settings: Namespace) ->
             if asked < done:
                 raise InputError(f"{folder} has trained {done} {name}, got --{name} {asked}: give more")
             break  # steps count where they are given
-    return epochs
+    return history_of(state)

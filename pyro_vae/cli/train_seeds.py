@@ -4,8 +4,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from typing import Any
 from jsonargparse import Namespace
 
 from pyro_vae import comparison
-from pyro_vae.cli.configuration import text_of
 from pyro_vae.cli.loading import data_of
-from pyro_vae.cli.train import Training, about_of, announce, check_numbers, noting
-from pyro_vae.cli.trust import named_in, remember
+from pyro_vae.cli.members import Member, Start, fit_members, held
+from pyro_vae.cli.processes import NotBatched, leaves, train_in_processes
+from pyro_vae.cli.train import Training, announce, check_numbers
 from pyro_vae.columns import Schema
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, warn
@@ -24,56 +22,6 @@ from pyro_vae.processes import on_all_cores
 from pyro_vae.ranks import here
 from pyro_vae.storage.files import read_json, read_text
 from pyro_vae.storage.runs import Run, of_seed
-from pyro_vae.training import FitOptions
-from pyro_vae.training.many import Fitted, Task, fit_together
-
-
-@dataclass(frozen=True, eq=False)
-class _Member:
-    """One of the runs."""
-
-    training: Training
-    folder: Path
-    #: Whether there is a run in the folder that goes on.
-    going_on: bool
-    #: Epochs that it has trained.
-    before: int
-
-    @classmethod
-    def of(cls, settings: Namespace, seed: int, folder: Path, data: Dataset | None) -> "_Member":
-        """The run of a seed."""
-        own = settings.clone()
-        own.seed, own.seeds = seed, None
-        training = Training.of(own, data_of(own) if data is None else data)
-        place = of_seed(folder, seed)
-        going_on = (place / "config.yaml").exists() and not settings.overwrite
-        return cls(training, place, going_on, training.epochs_before(place) if going_on else 0)
-
-    @property
-    def text(self) -> str:
-        """Of config.yaml."""
-        return text_of(self.training.settings)
-
-    def task(self) -> Task:
-        """Its training."""
-        one, callbacks = self.training, [noting(self.folder, self.text)]
-        about = about_of(one.settings, one.data)
-        return Task(
-            one.vae, one.data, FitOptions(**one.options), self.folder / "checkpoints", about, callbacks
-        )
-
-    def start(self) -> None:
-        """Make its folder, where there is none."""
-        if not self.going_on:
-            Run.create(self.folder, self.text, overwrite=self.training.settings.overwrite)
-
-    def result(self, fitted: Fitted) -> Mapping[str, Any]:
-        """The summary, made where it is not there."""
-        path = self.folder / "summary.json"
-        if len(fitted.history.epochs) == self.before and path.exists():
-            return dict(read_json(read_text(path)))
-        noting(self.folder, self.text)(self.training.vae, fitted.history)
-        return self.training.finish(Run(self.folder), fitted.history)
 
 
 def train_seeds(settings: Namespace, seeds: Sequence[int], out: Path | None) -> int:
@@ -97,46 +45,50 @@ def train_seeds(settings: Namespace, seeds: Sequence[int], out: Path | None) -> 
         )
     shared = data if settings.num_labelled is None else None  # labels are chosen by the seed
     with Run.written(out, data.name) as folder:
-        members = [_Member.of(settings, seed, folder, shared) for seed in seeds]
+        members = [_member(settings, seed, folder, shared) for seed in seeds]
         return _trained(folder, members)
 
 
-def _trained(folder: Path, members: Sequence[_Member]) -> int:
+def _member(settings: Namespace, seed: int, folder: Path, data: Dataset | None) -> Member:
+    """The run of a seed."""
+    own = settings.clone()
+    own.seed, own.seeds = seed, None
+    return Member.of(Training.of(own, data_of(own) if data is None else data), of_seed(folder, seed))
+
+
+def _trained(folder: Path, members: Sequence[Member]) -> int:
     """Train, evaluate, and keep everything in the folders."""
-    started = False
-
-    def start() -> None:
-        nonlocal started
-        for member in members:  # only now, so that bad input never costs the runs that are overwritten
-            member.start()
-        started = True
-        remember(named_in(members[0].training.configuration))
-
+    start = Start(members)
     try:
-        with ExitStack() as stack:
-            for member in members:
-                stack.enter_context(Run.written(member.folder))
-            fitted = fit_together([member.task() for member in members], resume=True, on_start=start)
-            results = on_all_cores(
-                [
-                    partial(member.result, one)
-                    for member, one in zip(members, fitted, strict=True)
-                    if one.error is None
-                ]
-            )
+        try:
+            errors = _train_at_once(folder, members, start)
+        except NotBatched as reason:
+            errors = train_in_processes(members, str(reason))
     except KeyboardInterrupt:
-        if not started:
+        if not start.happened:
             raise
         command = f"pyro-vae train --resume {shlex.quote(str(folder))}"
         print(f"\ninterrupted; go on with: {command}", file=sys.stderr)
         return 128 + signal.SIGINT
-    errors = {member.folder: one.error for member, one in zip(members, fitted, strict=True) if one.error}
     for place, error in errors.items():
         print(f"pyro-vae: {place}: {error}", file=sys.stderr)
     good = [member.folder for member in members if member.folder not in errors]
     if good:
-        print(_table(good, results))
+        print(_table(good, [read_json(read_text(place / "summary.json")) for place in good]))
     return 1 if errors else 0
+
+
+def _train_at_once(folder: Path, members: Sequence[Member], start: Start) -> dict[Path, str]:
+    """Train and evaluate as copies of this process: what has ended a run before its time, by its folder.
+
+    Raises:
+        NotBatched: where the runs are left to processes.
+    """
+    with held(members):
+        fitted = fit_members(members, start, watched=folder, on_apart=leaves(members))
+        pairs = list(zip(members, fitted, strict=True))
+        on_all_cores([partial(member.evaluate, one) for member, one in pairs if one.error is None])
+    return {member.folder: str(one.error) for member, one in pairs if one.error is not None}
 
 
 def _table(folders: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> str:

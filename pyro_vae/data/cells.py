@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pyro_vae.data.lazy_columns import LazyColumn
 from pyro_vae.data.reading import existing, reading
 from pyro_vae.errors import InputError, shortened
 
@@ -17,10 +18,11 @@ from pyro_vae.errors import InputError, shortened
 MISSING_WORDS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?", "<NA>", "NaT")
 
 _SEPARATORS = (",", ";", "\t", "|")
-_TEXT, _PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
+_TEXT = (".csv", ".tsv", ".txt")
+PARQUET = (".parquet", ".pq")
 
 #: Kinds of files that are tables.
-SUFFIXES = (*_TEXT, *_PARQUET)
+SUFFIXES = (*_TEXT, *PARQUET)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ class Cells:
         lacking = [name for name in names if name not in self.names]
         if lacking:
             raise InputError(
-                f"expected the column {lacking[0]!r} in {self.where}, got {_listed(self.names)}: name the "
+                f"expected the column {lacking[0]!r} in {self.where}, got {listed(self.names)}: name the "
                 "columns as in training"
             )
         columns = tuple(self.columns[self.names.index(name)] for name in names)
@@ -65,7 +67,10 @@ class Cells:
 
     def rows(self, index: Sequence[int]) -> "Cells":
         """Some of the rows."""
-        columns = tuple([column[i] for i in index] for column in self.columns)
+        columns = tuple(
+            column.rows(index) if isinstance(column, LazyColumn) else [column[i] for i in index]
+            for column in self.columns
+        )
         return replace(self, columns=columns, lines=[self.lines[i] for i in index])
 
 
@@ -83,7 +88,7 @@ def read_cells(path: Path, separator: str | None = None) -> Cells:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"expected a table as {', '.join(SUFFIXES)}, got {path}: write it as CSV")
     existing(path, "check the path")
-    if path.suffix.lower() in _PARQUET:
+    if path.suffix.lower() in PARQUET:
         return _read_parquet(path)
     with reading(path, "write the table as CSV in UTF-8"):
         text = path.read_bytes().decode("utf-8-sig")
@@ -103,7 +108,7 @@ def _cells_of_text(text: str, separator: str, path: Path) -> Cells:
             if any(cell.strip() for cell in row):
                 rows.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
-    header = _checked_names(rows[0], str(path))
+    header = checked_names(rows[0], str(path))
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             raise InputError(
@@ -121,7 +126,8 @@ def _separator_of(text: str) -> str:
     return max(_SEPARATORS, key=bare.count)
 
 
-def _checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Names of columns, refused where one is missing, there twice, or all are numbers."""
     if "" in names:
         raise InputError(
             f"expected a name for each column of {where}, got none for column {list(names).index('') + 1}: "
@@ -132,7 +138,7 @@ def _checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
         raise InputError(f"expected each name once in {where}, got {twice[0]!r} twice: rename one")
     if names and all(_is_number(name) for name in names):
         raise InputError(
-            f"expected names of columns in the first line of {where}, got the numbers {_listed(names)}: put "
+            f"expected names of columns in the first line of {where}, got the numbers {listed(names)}: put "
             "a line of names before them"
         )
     return tuple(names)
@@ -176,15 +182,16 @@ def cells_of(table: Any, where: str = "the columns") -> Cells:
             f"expected a mapping from names to arrays, or a DataFrame, got a {type(table).__name__}: use dict"
         )
     keys = list(table.keys())
-    names = _checked_names([str(name).strip() for name in keys], where)
-    columns = tuple(_words(table[key], name) for key, name in zip(keys, names, strict=True))
+    names = checked_names([str(name).strip() for name in keys], where)
+    columns = tuple(words_in(table[key], name) for key, name in zip(keys, names, strict=True))
     sizes = {name: len(words) for name, words in zip(names, columns, strict=True)}
     if len(set(sizes.values())) != 1:
         raise InputError(f"expected columns of one length, got {shortened(sizes)}: take all from one source")
     return Cells(names, columns, range(len(columns[0])), where, unit="row")
 
 
-def _words(array: Any, name: str) -> tuple[str, ...]:
+def words_in(array: Any, name: str) -> tuple[str, ...]:
+    """The words of a column in memory, "" where one is missing."""
     if isinstance(array, Tensor):
         array = array.detach().cpu().numpy()
     values = np.asarray(array)
@@ -215,31 +222,6 @@ def write_cells(names: Sequence[str], rows: Sequence[Sequence[str]], separator: 
     return text.getvalue().encode()
 
 
-def cells_in(path: Path, separator: str | None = None) -> Mapping[str, Cells]:
-    """Cells by split: of a folder, those of its files train, valid and test; of a file, all as `all`.
-
-    Raises:
-        InputError: as `read_cells`; where a folder has no file `train`, or its files have other columns.
-    """
-    if not path.is_dir():
-        return {"all": read_cells(path, separator)}
-    found = {}
-    for split in ("train", "valid", "test"):
-        files = [path / f"{split}{suffix}" for suffix in SUFFIXES]
-        file = next((file for file in files if file.is_file()), None)
-        if file is not None:
-            found[split] = read_cells(file, separator)
-    if "train" not in found:
-        raise InputError(f"expected train.csv, and valid.csv or test.csv, in the folder {path}: name a file")
-    names = found["train"].names
-    for cells in found.values():
-        if sorted(cells.names) != sorted(names):
-            raise InputError(
-                f"expected in {cells.where} the columns of the training data, {_listed(names)}, got "
-                f"{_listed(cells.names)}: bring the files to one form"
-            )
-    return {split: cells.chosen(names) for split, cells in found.items()}
-
-
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in a message."""
     return ", ".join(map(repr, names[:8])) + (f", … ({len(names)})" if len(names) > 8 else "")

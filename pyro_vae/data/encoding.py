@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_vae.columns import WORDS, Column, Columns, Kind, found_column
 from pyro_vae.data.cells import Cells
 from pyro_vae.data.kinds import Numerals, classes_of, encoded, find_kind, kind_named, origin_of
+from pyro_vae.data.lazy_columns import LazyColumn
 from pyro_vae.errors import InputError
 
 _SPLITS = ("train", "valid", "test")
@@ -22,7 +23,12 @@ def without(parts: Mapping[str, Cells], words: Sequence[str]) -> dict[str, Cells
     missing = {*words}
 
     def emptied(cells: Cells) -> Cells:
-        columns = tuple(["" if word in missing else word for word in column] for column in cells.columns)
+        columns = tuple(
+            column.without(missing)
+            if isinstance(column, LazyColumn)
+            else ["" if word in missing else word for word in column]
+            for column in cells.columns
+        )
         return replace(cells, columns=columns)
 
     return {name: emptied(cells) for name, cells in parts.items()}
@@ -99,20 +105,16 @@ def rows_of(cells: Cells, columns: Columns, numerals: Numerals) -> NDArray[np.fl
         InputError: where a word is none of its column, or a row has no entry.
     """
     chosen = cells.chosen([column.name for column in columns])
-    rows = np.stack(
-        [
-            encoded(column, words, cells.place, numerals) - column.origin
-            for column, words in zip(columns, chosen.columns, strict=True)
-        ],
-        axis=1,
-    )
+    rows = np.empty((len(cells), len(columns)), np.float32)
+    for place, (column, words) in enumerate(zip(columns, chosen.columns, strict=True)):
+        rows[:, place] = encoded(column, words, cells.place, numerals) - column.origin
     empty = np.flatnonzero(np.isnan(rows).all(1))
     if len(empty):
         raise InputError(
             f"expected an entry in each row, got {len(empty)} without any, the first in "
             f"{cells.place(int(empty[0]))}: leave them out"
         )
-    return rows.astype(np.float32)
+    return rows
 
 
 def labels_of(

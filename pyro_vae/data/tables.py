@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.columns import Columns, Schema, measure_in_words, words_of
-from pyro_vae.data.cells import MISSING_WORDS, Cells, cells_in, cells_of, write_cells
+from pyro_vae.data.cells import MISSING_WORDS, Cells, cells_of, write_cells
 from pyro_vae.data.checks import check_seed
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.encoding import find_columns, labels_of, rows_of, split_by, to_columns, without
 from pyro_vae.data.kinds import Numerals
+from pyro_vae.data.table_folders import cells_in
 from pyro_vae.errors import InputError
 from pyro_vae.storage.files import write
 
@@ -41,7 +42,9 @@ class Table(Dataset):
 
     Args:
         path: A `.csv`, `.tsv` or `.txt` in UTF-8 with a header, a `.parquet` (`pip install
-            "pyro_vae[tables]"`), or a folder of train, valid and test.
+            "pyro_vae[tables]"`), or a folder of train, valid and test. A folder of `.parquet` files, in the
+            order of their names, is the table that they make one below the other, and so is a folder train,
+            valid or test in a folder; of these one column is in memory at a time, beside x.
         columns: By name, a kind in place of the one found, or `leave_out`.
         seed: Of the split, 0 to 2**32 - 1.
         separator: Between cells; None finds comma, semicolon, tab or bar.

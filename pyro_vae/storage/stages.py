@@ -12,13 +12,17 @@ from pyro_vae.errors import InputError
 from pyro_vae.storage.checkpoints import is_text_keyed, load_checkpoint, save_checkpoint
 from pyro_vae.storage.locks import locked
 
+#: What names of files of finished stages end with.
+_STAGE = ".stage"
+
 
 class Stages:
     """A folder that holds what a command has found so far, and is gone once the command has ended.
 
-    A stage that takes long may keep its own state in the file `within(name)`, as a `Resumable` does.
-    Interrupted, it says where it goes on; other errors leave the folder, too, where there is something in it
-    to go on from, but for input refused in one go, at which the same command would end again.
+    Each finished stage is a file of its own, written once. One that takes long may keep its own state in the
+    file `within(name)`, as a `Resumable` does. Interrupted, it says where it goes on; other errors leave the
+    folder, too, where there is something in it to go on from, but for input refused in one go, at which the
+    same command would end again.
 
     Args:
         folder: The folder, which holds nothing else.
@@ -44,6 +48,8 @@ class Stages:
         self.seconds: dict[str, float] = {}
         #: Whether the command was begun before.
         self.resumed = False
+        #: Of the last stage's file.
+        self._number = 0
         self._lock = ExitStack()
 
     @property
@@ -61,7 +67,7 @@ class Stages:
             start = time.perf_counter()
             self.done[name] = dict(work())
             self.seconds[name] = time.perf_counter() - start
-            self._write()
+            self._write_stage(name)
         return self.done[name]
 
     def __enter__(self) -> Self:
@@ -82,7 +88,8 @@ class Stages:
             for left in self.folder.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         self.resumed = self.begun
-        self._write()
+        if not self.resumed:
+            self._write()
         return self
 
     def __exit__(
@@ -107,17 +114,31 @@ class Stages:
         content = {name: getattr(self, name) for name in ("settings", "done", "seconds")}
         save_checkpoint(self._file, content)
 
+    def _write_stage(self, name: str) -> None:
+        """Into a file of its own, so that what is written grows with the stages, not with their square."""
+        content = {"name": name, "found": self.done[name], "seconds": self.seconds[name]}
+        self._number += 1
+        save_checkpoint(self.folder / f"{self._number:06}{_STAGE}", content)
+
     def _read(self) -> None:
         try:
             content = load_checkpoint(
                 self._file, dict.fromkeys(("settings", "done", "seconds"), is_text_keyed)
             )
+            # those of an older version, which kept all stages in one file
+            self.done, self.seconds = content["done"], content["seconds"]
+            self._read_stages()
         except InputError as error:
             raise InputError(f"{self.folder} cannot be read: remove it to begin anew") from error
-        self.done, self.seconds = content["done"], content["seconds"]
         for name, given in self.settings.items() if self.begun else ():
             if (before := content["settings"].get(name)) != given:
                 raise InputError(
                     f"{self.folder} holds an interrupted command with {name} {before}, got {given}: go on "
                     "with the same options, or remove that folder to begin anew"
                 )
+
+    def _read_stages(self) -> None:
+        for path in sorted(self.folder.glob(f"*{_STAGE}")):
+            stage = load_checkpoint(path, ("name", "found", "seconds"))
+            self.done[stage["name"]], self.seconds[stage["name"]] = stage["found"], stage["seconds"]
+            self._number = int(path.stem)

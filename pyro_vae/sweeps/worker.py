@@ -19,12 +19,13 @@ from pyro_vae.sweeps.queue import Claim, LostTrialError, Queue
 from pyro_vae.sweeps.reading import StudyFile
 from pyro_vae.training import History
 
-#: Called after each epoch with the number of the seed among the trial's, and its history.
+#: Called after each epoch with the number of the seed among the trial's, and its history; first with that of
+#: each seed that an earlier worker has trained.
 AfterEpoch = Callable[[int, History], None]
 
 
 class Train(Protocol):
-    """Trains a configuration from each seed, in a folder; it goes on where it finds checkpoints there."""
+    """Trains a configuration from all seeds, in a folder; it goes on where it finds checkpoints there."""
 
     def __call__(
         self, options: Mapping[str, Any], seeds: Sequence[int], folder: Path, after_epoch: AfterEpoch
@@ -103,7 +104,7 @@ def _outcome(
     """The values of a trial's seeds, how it ended, and why it failed."""
     options = file.space.ask(claim.trial)
     try:
-        values = train(options, file.seeds, claim.folder, _watch(claim, bar, file))
+        values = train(options, file.seeds, claim.folder, _Watch(claim, bar, len(file.seeds)))
     except TrialPruned:
         return [], TrialState.PRUNED, ""
     except (UnusableError, NonFiniteLossError) as error:
@@ -117,25 +118,57 @@ def _outcome(
     return values, TrialState.COMPLETE, ""
 
 
-def _watch(claim: Claim, bar: "tqdm[Any]", file: StudyFile) -> AfterEpoch:
-    """What is done after each epoch: tell the pruner of the first seed, which the others only follow."""
-    trial, several = claim.trial, len(file.seeds) > 1
-    known = {*claim.reported}
+class _Watch:
+    """What is done after each epoch of a seed: the pruner is told of the mean over all seeds.
 
-    def watch(number: int, history: History) -> None:
-        claim.check()
-        epoch = history.epochs[-1]
-        seed = f", seed {file.seeds[number]}" if several else ""
-        bar.set_postfix_str(f"trial {trial.number}{seed}, epoch {epoch.epoch}, ELBO {epoch.valid_elbo:.2f}")
-        if number > 0:
-            return
-        with suppress(SQLAlchemyError, StorageInternalError):  # the database is away: train on
-            if epoch.epoch not in known:
-                trial.report(epoch.valid_elbo, epoch.epoch)
-            if trial.should_prune():
-                raise TrialPruned
+    A seed that has ended before the others counts as at its last epoch.
 
-    return watch
+    Args:
+        claim: The trial.
+        bar: Shows how far it is.
+        seeds: How many there are.
+    """
+
+    def __init__(self, claim: Claim, bar: "tqdm[Any]", seeds: int) -> None:
+        self.claim, self.bar, self.seeds = claim, bar, seeds
+        self.histories: dict[int, History] = {}
+        #: Epochs that all seeds have trained.
+        self.epochs = 0
+
+    def __call__(self, number: int, history: History) -> None:
+        self.claim.check()
+        self.histories[number] = history
+        epochs = self._trained_by_all()
+        if epochs > self.epochs:
+            self._show(epochs)
+            with suppress(SQLAlchemyError, StorageInternalError):  # the database is away: train on
+                self._tell(epochs)
+
+    def _trained_by_all(self) -> int:
+        if len(self.histories) < self.seeds:
+            return 0
+        lengths = [len(each.epochs) for each in self.histories.values()]
+        going = [len(each.epochs) for each in self.histories.values() if not each.ended_by]
+        return min(going, default=max(lengths))
+
+    def _mean(self, epoch: int) -> float:
+        """Validation ELBO at an epoch, over the seeds."""
+        epochs = [each.epochs[: epoch + 1] for each in self.histories.values()]
+        return sum(each[min(epoch, len(each)) - 1].valid_elbo for each in epochs) / self.seeds
+
+    def _show(self, epoch: int) -> None:
+        several = f", mean of {self.seeds} seeds" if self.seeds > 1 else ""
+        elbo = f"ELBO {self._mean(epoch):.2f}{several}"
+        self.bar.set_postfix_str(f"trial {self.claim.trial.number}, epoch {epoch}, {elbo}")
+
+    def _tell(self, epochs: int) -> None:
+        trial = self.claim.trial
+        for epoch in range(self.epochs + 1, epochs + 1):
+            if epoch not in self.claim.reported:
+                trial.report(self._mean(epoch), epoch)
+            self.epochs = epoch
+        if trial.should_prune():
+            raise TrialPruned
 
 
 def options_tried(file: StudyFile, parameters: Mapping[str, Any]) -> dict[str, Any]:

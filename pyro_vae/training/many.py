@@ -182,6 +182,7 @@ def fit_together(
     resume: bool,
     progress: bool | None = None,
     on_start: Callable[[], object] = lambda: None,
+    on_apart: Callable[[str], object] | None = None,
 ) -> list[Fitted]:
     """Train all at once.
 
@@ -190,6 +191,7 @@ def fit_together(
         resume: Go on from their checkpoints.
         progress: Show one progress bar; by default in a terminal and in a notebook.
         on_start: Called when all have been checked, before checkpoints are read.
+        on_apart: Called with the reason where they turn out not to be batched; by default it is a warning.
     """
     join().only_one("training several models at once")
     _check_memory(tasks)
@@ -223,7 +225,7 @@ def fit_together(
                 with each.own():
                     begin(each.trainer, resume)
             bar.update(min(trainer.step for trainer in trainers))
-            Together(trainings, bar).run()
+            Together(trainings, bar, on_apart).run()
     finally:
         for trainer in trainers:
             trainer.programs.eval()

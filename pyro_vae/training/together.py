@@ -1,7 +1,7 @@
 """Several trainings in lock-step: each with a state of its own, their steps taken at once."""
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -64,15 +64,20 @@ class Together:
     Args:
         trainings: What is run.
         bar: Moved at each step.
+        on_apart: Called with the reason where they turn out not to be batched; by default it is a warning.
     """
 
-    def __init__(self, trainings: Sequence[Running], bar: "tqdm[Any]") -> None:
-        self.trainings, self.bar = trainings, bar
+    def __init__(
+        self,
+        trainings: Sequence[Running],
+        bar: "tqdm[Any]",
+        on_apart: Callable[[str], object] | None = None,
+    ) -> None:
+        self.trainings, self.bar, self.on_apart = trainings, bar, on_apart
         self.speaker = Speaker("fit_many")
         #: Why they are not batched; empty while they are.
         self.apart_because = _obstacle([each.trainer for each in trainings])
-        if self.apart_because:
-            self._say()
+        self.told = False
         self.steps: StepsOfMany | None = None
         #: Those that the batched programs are of.
         self.batched: list[Running] = []
@@ -137,11 +142,16 @@ class Together:
                 return self._step(now, indices)
             except Untraceable as error:
                 self.apart_because = str(error)
-                self._say()
+        if len(now) > 1 and self.apart_because and not self.told:
+            self._say()
         self._close()
         return [_alone(each, index) for each, index in zip(now, indices, strict=True)]
 
     def _say(self) -> None:
+        self.told = True
+        if self.on_apart is not None:
+            self.on_apart(self.apart_because)
+            return
         self.speaker.say(f"takes the steps of one after the other, not batched: {self.apart_because}")
 
     def _engine(self, now: Sequence[Running]) -> StepsOfMany:
