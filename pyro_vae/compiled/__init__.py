@@ -9,6 +9,7 @@ from pyro_vae.compiled.policy import Compile, agree
 from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.stacks import Stacks
 from pyro_vae.compiled.steps import Backend, FlatSteps
+from pyro_vae.compiled.whole_step import NotExpressible, WholeStep
 
 __all__ = [
     "Backend",
@@ -20,9 +21,11 @@ __all__ = [
     "FlatStepsOfMany",
     "Member",
     "NotCompiled",
+    "NotExpressible",
     "Regroup",
     "Stacks",
     "Untraceable",
+    "WholeStep",
     "agree",
     "capture",
     "make_capturable",

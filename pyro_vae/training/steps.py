@@ -13,14 +13,14 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor, nn
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import Compile, FlatSteps, capture
-from pyro_vae.compiled.policy import STEPS
+from pyro_vae.compiled import Compile, FlatGraph, FlatSteps, NotExpressible, Untraceable, WholeStep, capture
+from pyro_vae.compiled.policy import STEPS, choose
 from pyro_vae.data import Split
-from pyro_vae.errors import InputError, NonFiniteLossError, one_line
+from pyro_vae.errors import InputError, NonFiniteLossError, one_line, warn
 from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import KLWeight, recorder_of
 from pyro_vae.programs import refusals
-from pyro_vae.randomness import random_state, set_random_state
+from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.training.feed import feed_of
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
@@ -43,26 +43,30 @@ class Way(NamedTuple):
     fast: bool
     #: The whole step as one CUDA graph.
     captured: bool
+    #: The whole step, on a CPU, as one compiled function.
+    whole: bool = False
 
     @property
     def rounding(self) -> str:
-        """What the results depend on in their last bits."""
+        """What the results depend on in their last bits, but for whether a training by `auto` is long."""
         names = [name for name in ("inductor", "fast", "captured") if getattr(self, name)]
+        names += ["whole"] if self.whole and self.inductor else []
         return f"{' and '.join(names)} from step {self.flat_from}" if names else "that of eager Pyro"
 
 
-def way_of(compile: Compile, device: torch.device) -> Way:
-    """What `compile` means on a device.
+def way_of(compile: Compile, device: torch.device, steps: float = 0) -> Way:
+    """What `compile` means on a device, for a training of so many steps.
 
     Raises:
         InputError: where it is none of the four.
     """
     on_gpu = device.type == "cuda"
+    on_cpu, long = device.type == "cpu", choose("auto", STEPS, steps, steps).inductor
     ways = {
         "off": Way(math.inf, inductor=False, fast=False, captured=False),
         "flat": Way(1, inductor=False, fast=False, captured=False),
-        "inductor": Way(1, inductor=True, fast=not on_gpu, captured=on_gpu),
-        "auto": Way(EAGER_STEPS + 1, inductor=False, fast=not on_gpu, captured=on_gpu),
+        "inductor": Way(1, inductor=True, fast=not on_gpu, captured=on_gpu, whole=on_cpu),
+        "auto": Way(EAGER_STEPS + 1, False, fast=not on_gpu, captured=on_gpu, whole=on_cpu and long),
     }
     if compile not in ways:
         raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
@@ -118,14 +122,8 @@ class Steps:
         #: What a step depends on besides its batch.
         self.roots = (objective, self.model, self.guide)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
-        self.flat = FlatSteps(
-            self.loss_and_elbo,
-            self.roots,
-            backend="inductor" if way.inductor else "flat",
-            fast=way.fast,
-            who="fit",
-            watch=False,
-        )
+        self.flat = self._flat_steps()
+        self.whole: WholeStep | None = None
         self.device = programs.device
         self.number = 0
         self.validated = False
@@ -134,6 +132,17 @@ class Steps:
         self.replay: Callable[[], None] | None = None
         self.index = torch.zeros(0)
         self.elbo = torch.zeros((), dtype=torch.float64, device=programs.device)
+
+    def _flat_steps(self) -> FlatSteps:
+        """Steps by a flat graph, which is compiled where it is not to be a part of a whole step."""
+        return FlatSteps(
+            self.loss_and_elbo,
+            self.roots,
+            backend="inductor" if self.way.inductor and not self.way.whole else "flat",
+            fast=self.way.fast,
+            who="fit",
+            watch=False,
+        )
 
     def in_steps(self, program: Program) -> Program:
         """A program as steps run it."""
@@ -149,6 +158,8 @@ class Steps:
         self.number = number
         if number < self.way.flat_from:
             return self._by_svi(self.batch(index))
+        if self.way.whole and len(index) == self.batch_size:
+            return self._by_whole_step(index)
         if self.way.captured and len(index) == self.batch_size:
             self.flat_batches += 1
             ready = self.flat_batches > STEPS_BEFORE_CAPTURE and not self.flat.eager_because
@@ -172,6 +183,8 @@ class Steps:
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Encountered NaN")
             self.flat.look_again()
+            if self.whole is not None and not (self.flat.holds(self.whole.kept) and self.whole.again()):
+                self.whole = None
             yield
 
     def batch(self, index: Tensor) -> Batch:
@@ -254,6 +267,48 @@ class Steps:
                 warnings.warn(f"fit takes steps that are no CUDA graph: {one_line(error)}", stacklevel=2)
         return self.replay is not None
 
+    def _by_whole_step(self, index: Tensor) -> Tensor:
+        """A step by one compiled function, made now where there was none."""
+        state, whole = random_state(self.device), self.whole
+        if whole is not None and whole.kept.changed(watch=False):
+            whole = self.whole = None
+        batch = None if whole is not None and whole.batch is not None else self.batch(index)
+        if whole is not None:
+            values = whole(*([index] if batch is None else batch.tensors))
+        elif not (values := self._make_whole(index, batch)):
+            return self._by_flat_graph(batch)
+        self.check_finite(float(values[0]), batch or self.batch(index), state)
+        return values[1]
+
+    def _make_whole(self, index: Tensor, batch: Batch | None) -> list[Tensor]:
+        """The values of a step by the compiled function that is made here; none where there is none yet."""
+        found = None if batch is None else batch.call(self.flat.checked)
+        if found is None:
+            return []
+        kept, tensors = found
+        problem, values = "", []
+        try:
+            take = graph_of_batches(self.batch, index, self.generator)
+            clip_norm = self.optimiser.clip_args["clip_norm"]
+            args = [index] if take else tensors
+            self.whole = WholeStep(kept, take, self.optimiser.optimiser, clip_norm, args)
+            values, problem = self.whole.held_against(args, tensors)
+        except NotExpressible:
+            pass
+        except Exception as error:  # of a compiler
+            problem = one_line(error)
+        if not values or problem:
+            self._leave_whole(problem)
+        return [] if problem else values
+
+    def _leave_whole(self, problem: str) -> None:
+        """Take steps by a flat graph from now on, and say so where that was not to be expected."""
+        self.whole, self.way = None, self.way._replace(whole=False)
+        if self.way.inductor:
+            self.flat = self._flat_steps()
+        if problem:
+            warn(f"fit takes steps that are not compiled as a whole: {problem}")
+
     def _whole_step(self) -> None:
         """Batch, noise, loss, gradients and optimiser, from `index` to `elbo`, both in place."""
         _, elbo = self.batch(self.index).call(self.flat)
@@ -265,6 +320,22 @@ class Steps:
         self.index.copy_(index)
         self.replay()
         return self.elbo.clone()
+
+
+def graph_of_batches(
+    batch: Callable[[Tensor], Batch], index: Tensor, generator: torch.Generator
+) -> FlatGraph | None:
+    """The tensors of a batch by its places in the data; None where a batch has noise of this generator."""
+    before = generator.get_state()
+    try:
+        with own_draws(generator.device):
+            graph = FlatGraph(lambda places: tuple(batch(places).tensors), (index,))
+    except Untraceable:
+        graph = None
+    if torch.equal(before, generator.get_state()):
+        return graph
+    generator.set_state(before)
+    return None
 
 
 def _parameters(trace: poutine.Trace) -> set[Tensor]:

@@ -76,6 +76,7 @@ class Trainer:
         self.optimising = Optimising(programs, options.optimiser, options.clip_norm, self._ready)
         #: The processes that share the training.
         self.ranks = here()
+        way = way_of(options.compile, self.device, self.total_steps)
         self.steps = (DistributedSteps if self.ranks.several else Steps)(
             programs,
             self.objective,
@@ -83,7 +84,7 @@ class Trainer:
             self.optimising,
             self.train,
             self.batch_size,
-            way_of(options.compile, self.device),
+            way._replace(whole=False) if self.ranks.several else way,
             options.precision,
             options.weight,
             self.not_finite,
