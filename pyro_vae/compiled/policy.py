@@ -34,8 +34,8 @@ WEIGHTS = Pays(graph=50, compiler=2000)
 #: 5.1 ms, a graph 2.6 ms after 0.4 s, compiled 2.4 ms after 2.5 s.
 GRADIENTS = Pays(graph=100, compiler=5e9)
 #: Steps of a training, work counted in steps. The digits' default, batch 100: plain Pyro 6.9 ms, a
-#: graph 4.0 ms after 0.4 s; a compiled step takes 15 to 60 s to make, and less than half of a graph's time. What
-#: is kept from earlier runs does not count, so that a seed gives the same numbers each time.
+#: graph 4.0 ms after 0.4 s; a compiled step takes some 30 s to make, and less than half of a graph's time. It
+#: does not count what is kept from earlier runs, so that a seed gives the same numbers each time.
 STEPS = Pays(graph=500, compiler=20_000)
 
 #: Roundings of the type by which results may differ, relative to the largest number.

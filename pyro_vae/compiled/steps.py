@@ -12,9 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs
 from pyro_vae.compiled.kept import Kept, compared, largest_deviation
-from pyro_vae.compiled.policy import (
-    Speaker,
-)
+from pyro_vae.compiled.policy import Speaker
 from pyro_vae.compiled.reads import Untraceable, UntraceableItem
 from pyro_vae.compiled.record import (
     EagerRun,
@@ -95,11 +93,11 @@ class FlatSteps:
         add_gradients(kept.leaves, result.gradients)
         return result.values
 
-    def checked(self, *args: Any, **kwargs: Any) -> tuple[Kept, list[Tensor]] | None:
-        """The graph for such arguments, once both checks are passed, and the tensors that it takes."""
+    def graph_for(self, *args: Any, **kwargs: Any) -> tuple[Kept, list[Tensor]] | None:
+        """The graph for such arguments, where there is one, and the tensors that it takes."""
         flat, key = _flattened(args, kwargs)
         kept = self._found(key)
-        return (kept, [t for t in flat if isinstance(t, Tensor)]) if kept and kept.checked else None
+        return None if kept is None else (kept, [leaf for leaf in flat if isinstance(leaf, Tensor)])
 
     def _found(self, key: object) -> Kept | None:
         """The graph for arguments of this kind that still holds."""
@@ -234,7 +232,8 @@ class FlatSteps:
     ) -> list[Tensor]:
         """An eager run, against which the graph is held."""
         run = EagerRun(self.function, self.roots, args, kwargs)
-        if {name: id(p) for name, p in run.sites.items()} != {name: id(p) for name, p in kept.sites.items()}:
+        sites = [{name: id(p) for name, p in each.sites.items()} for each in (run, kept)]
+        if sites[0] != sites[1] or not run.reaches_only(kept.leaves):
             self._kept[key].remove(kept)  # the programs use other parameters now
             return run.deliver(run.result)
         result, problem = (None, run.problem) if run.problem else compared(kept, run, tensors)

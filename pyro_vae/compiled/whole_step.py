@@ -37,7 +37,8 @@ class Rule(NamedTuple):
         if any(group[name] for name in ("amsgrad", "maximize", "differentiable")):
             raise NotExpressible("amsgrad, maximize and differentiable are not written out")
         decoupled = bool(group.get("decoupled_weight_decay", False))
-        return cls(*map(float, group["betas"]), float(group["eps"]), float(group["weight_decay"]), decoupled)
+        beta1, beta2 = map(float, group["betas"])
+        return cls(beta1, beta2, float(group["eps"]), float(group["weight_decay"]), decoupled)
 
     def rates(self, lr: float, step: float) -> tuple[float, float, float]:
         """What changes from step to step, counted from 1: lr, lr / (1 − β₁ᵗ) and √(1 − β₂ᵗ)."""

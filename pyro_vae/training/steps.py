@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyro
 import torch
@@ -13,8 +13,16 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor, nn
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import Compile, FlatGraph, FlatSteps, NotExpressible, Untraceable, WholeStep, capture
-from pyro_vae.compiled.policy import STEPS, choose
+from pyro_vae.compiled import (
+    FlatGraph,
+    FlatSteps,
+    Kept,
+    NotExpressible,
+    State,
+    Untraceable,
+    WholeStep,
+    capture,
+)
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line, warn
 from pyro_vae.networks import in_bfloat16
@@ -25,52 +33,11 @@ from pyro_vae.training.feed import feed_of
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
 from pyro_vae.training.trained import Trained
+from pyro_vae.training.ways import Way
 from pyro_vae.training.weights import Weighted, check_objective, weighted
 
-#: Steps that `auto` takes by Pyro's SVI.
-EAGER_STEPS = STEPS.graph
 #: Full batches of an epoch before the whole step is captured: those in which the graph is checked, and one.
 STEPS_BEFORE_CAPTURE = 3
-
-
-class Way(NamedTuple):
-    """How steps are taken."""
-
-    #: The first step that is not Pyro's own, counted from 1; infinite where all are.
-    flat_from: float
-    inductor: bool
-    #: Operations that are faster and round differently.
-    fast: bool
-    #: The whole step as one CUDA graph.
-    captured: bool
-    #: The whole step, on a CPU, as one compiled function.
-    whole: bool = False
-
-    @property
-    def rounding(self) -> str:
-        """What the results depend on in their last bits, but for whether a training by `auto` is long."""
-        names = [name for name in ("inductor", "fast", "captured") if getattr(self, name)]
-        names += ["whole"] if self.whole and self.inductor else []
-        return f"{' and '.join(names)} from step {self.flat_from}" if names else "that of eager Pyro"
-
-
-def way_of(compile: Compile, device: torch.device, steps: float = 0) -> Way:
-    """What `compile` means on a device, for a training of so many steps.
-
-    Raises:
-        InputError: where it is none of the four.
-    """
-    on_gpu = device.type == "cuda"
-    on_cpu, long = device.type == "cpu", choose("auto", STEPS, steps, steps).inductor
-    ways = {
-        "off": Way(math.inf, inductor=False, fast=False, captured=False),
-        "flat": Way(1, inductor=False, fast=False, captured=False),
-        "inductor": Way(1, inductor=True, fast=not on_gpu, captured=on_gpu, whole=on_cpu),
-        "auto": Way(EAGER_STEPS + 1, False, fast=not on_gpu, captured=on_gpu, whole=on_cpu and long),
-    }
-    if compile not in ways:
-        raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
-    return ways[compile]
 
 
 class Steps:
@@ -216,13 +183,22 @@ class Steps:
         return torch.tensor(-loss, dtype=torch.float64) if self.recorder is None else self.recorder.take()
 
     def _by_flat_graph(self, batch: Batch) -> Tensor:
-        state, used = random_state(self.device), self.optimiser.held
+        state = random_state(self.device)
+        return self._updated(*self._gradients(batch), batch, state)
+
+    def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor, set[Tensor]]:
+        """Loss and ELBO by the flat graph, and the parameters that have got a gradient."""
         if self.validated:
+            return *batch.call(self.flat), self.optimiser.held
+        # the optimiser refuses other parameters than its own
+        with self._first(), poutine.trace(param_only=True) as capture:
             loss, elbo = batch.call(self.flat)
-        else:  # the optimiser refuses other parameters than its own
-            with self._first(), poutine.trace(param_only=True) as capture:
-                loss, elbo = batch.call(self.flat)
-            used = _parameters(capture.trace)
+        return loss, elbo, _parameters(capture.trace)
+
+    def _updated(
+        self, loss: Tensor, elbo: Tensor, used: set[Tensor], batch: Batch, state: list[Tensor]
+    ) -> Tensor:
+        """The ELBO of a step that the optimiser takes, unless the loss is not finite."""
         if not self.way.captured:
             self.check_finite(float(loss), batch, state)
         self.optimiser(used)
@@ -268,31 +244,50 @@ class Steps:
         return self.replay is not None
 
     def _by_whole_step(self, index: Tensor) -> Tensor:
-        """A step by one compiled function, made now where there was none."""
+        """A step by one compiled function."""
         state, whole = random_state(self.device), self.whole
         if whole is not None and whole.kept.changed(watch=False):
             whole = self.whole = None
-        batch = None if whole is not None and whole.batch is not None else self.batch(index)
-        if whole is not None:
-            values = whole(*([index] if batch is None else batch.tensors))
-        elif not (values := self._make_whole(index, batch)):
-            return self._by_flat_graph(batch)
-        self.check_finite(float(values[0]), batch or self.batch(index), state)
-        return values[1]
+        if whole is None or not whole.kept.checked:
+            return self._by_checked_step(index, self.batch(index), state)
+        batch = None if whole.batch else self.batch(index)
+        loss, elbo = whole(*([index] if batch is None else batch.tensors))
+        if not math.isfinite(loss):
+            raise self.stopped(float(loss), self.site(batch or self.batch(index), state))
+        return elbo
 
-    def _make_whole(self, index: Tensor, batch: Batch | None) -> list[Tensor]:
-        """The values of a step by the compiled function that is made here; none where there is none yet."""
-        found = None if batch is None else batch.call(self.flat.checked)
-        if found is None:
-            return []
-        kept, tensors = found
-        problem, values = "", []
+    def _by_checked_step(self, index: Tensor, batch: Batch, state: list[Tensor]) -> Tensor:
+        """A step by the flat graph, taken back for one by the compiled function, where the two agree.
+
+        So a training that is continued takes the same steps as one that never stopped.
+        """
+        before = State(list(self.programs.state_dict().values()))
+        loss, elbo, used = self._gradients(batch)
+        found = batch.call(self.flat.graph_for)
+        if self.flat.eager_because:
+            self.whole, self.way = None, self.way._replace(whole=False)
+        elif found is not None and self._has_begun() and math.isfinite(loss):
+            after = State(before.tensors)
+            before.restore()
+            if values := self._held_against(index, *found):
+                self.programs.drop_gradients()
+                return values[1]
+            after.restore()
+        return self._updated(loss, elbo, used, batch, state)
+
+    def _has_begun(self) -> bool:
+        """Whether the optimiser has taken a step, after which it keeps what later steps go on from."""
+        return self.optimiser.single is not None and len(self.optimiser.optimiser.state) > 0
+
+    def _held_against(self, index: Tensor, kept: Kept, tensors: list[Tensor]) -> list[Tensor]:
+        """The values of a step by the compiled function, made where there was none; none where it fails."""
+        problem, values = "", list[Tensor]()
         try:
-            take = graph_of_batches(self.batch, index, self.generator)
-            clip_norm = self.optimiser.clip_args["clip_norm"]
-            args = [index] if take else tensors
-            self.whole = WholeStep(kept, take, self.optimiser.optimiser, clip_norm, args)
-            values, problem = self.whole.held_against(args, tensors)
+            if self.whole is None:
+                take = graph_of_batches(self.batch, index, self.generator)
+                clip_norm, args = self.optimiser.clip_args["clip_norm"], [index] if take else tensors
+                self.whole = WholeStep(kept, take, self.optimiser.optimiser, clip_norm, args)
+            values, problem = self.whole.held_against([index] if self.whole.batch else tensors, tensors)
         except NotExpressible:
             pass
         except Exception as error:  # of a compiler

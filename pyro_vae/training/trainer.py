@@ -27,9 +27,10 @@ from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import FitOptions
 from pyro_vae.training.saved import history_of, load_best, load_last
 from pyro_vae.training.schedules import Schedule
-from pyro_vae.training.steps import Steps, way_of
+from pyro_vae.training.steps import Steps
 from pyro_vae.training.trained import Trained
 from pyro_vae.training.validation import Validation
+from pyro_vae.training.ways import way_of
 
 
 class Trainer:
