@@ -81,4 +81,5 @@ def _compile(module: fx.GraphModule, inputs: Sequence[Tensor], folder: Path) -> 
         options = {"fallback_random": True, "aot_inductor.output_path": str(Path(made) / "new" / _LIBRARY)}
         _inductor.aot_compile(module, tuple(inputs), options=options)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(Path(made) / "new", folder)
+        with suppress(OSError):  # another process has just put the same there
+            os.replace(Path(made) / "new", folder)

@@ -12,6 +12,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from pyro_vae.compiled.ahead import compiled_ahead
 from pyro_vae.compiled.graph import FlatGraph, lift, straight_line
 from pyro_vae.compiled.kept import Kept
+from pyro_vae.compiled.passes import leave_to_mkl
 from pyro_vae.compiled.policy import CANCELLED, OTHER_OPERATIONS_IN_SUMS, agree, size_of, tolerance
 from pyro_vae.compiled.record import State, ValuesAndGradients
 from pyro_vae.errors import one_line
@@ -233,6 +234,7 @@ class WholeStep:
             return [each for each in outputs[: self._num_values] if each is not None]
 
         module: fx.GraphModule = make_fx(step, tracing_mode="fake")(*inputs)
+        leave_to_mkl(module)
         if lift(module):
             raise NotExpressible("a step has constants of its own")
         return module
