@@ -133,8 +133,8 @@ def _transposed(graph: fx.Graph, node: fx.Node) -> fx.Node:
 def leave_to_mkl(module: fx.GraphModule) -> None:
     """Give products back to `torch.mm` where a compiled step loses by oneDNN, which it must call from Python.
 
-    oneDNN gains where vector units are 512 bits wide, of which MKL uses half, as in AMD's family 26. In family
-    25, a compiled step at batch 128 of 784-400-20 took 1.1 of its time by it.
+    oneDNN gains where vector units are 512 bits wide, of which MKL uses half, as in AMD's family 26. In
+    family 25, a compiled step at batch 128 of 784-400-20 took 1.1 of its time by it.
     """
     for node in list(module.graph.nodes):
         if node.target is torch.ops.pyro_vae.linear.default and not _gains_in_a_step(node):
