@@ -62,6 +62,14 @@ class Rule(NamedTuple):
         return parameter - scaled * first / (second.sqrt() / root + self.eps)
 
 
+def rules_of(optimiser: Optimizer) -> list[Rule]:
+    """Those of its groups; NotExpressible where it is another optimiser than can be written out."""
+    hooks = optimiser._optimizer_step_pre_hooks or optimiser._optimizer_step_post_hooks
+    if type(optimiser) not in (Adam, AdamW) or hooks:
+        raise NotExpressible(f"{type(optimiser).__name__} is no Adam without hooks")
+    return [Rule.of(group) for group in optimiser.param_groups]
+
+
 class Moved:
     """What a step of Adam moves, in the order of the optimiser: tensors of its state, and its rules.
 
@@ -70,11 +78,7 @@ class Moved:
     """
 
     def __init__(self, optimiser: Optimizer) -> None:
-        hooks = (optimiser._optimizer_step_pre_hooks, optimiser._optimizer_step_post_hooks)
-        if type(optimiser) not in (Adam, AdamW) or any(hooks):
-            raise NotExpressible(f"{type(optimiser).__name__} is no Adam without hooks")
-        self.groups = optimiser.param_groups
-        self.rules = [Rule.of(group) for group in self.groups]
+        self.groups, self.rules = optimiser.param_groups, rules_of(optimiser)
         pairs = [(i, p) for i, group in enumerate(self.groups) for p in group["params"] if p.requires_grad]
         self.group_of = [i for i, _ in pairs]
         self.parameters = [parameter for _, parameter in pairs]

@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from pyro.infer import ELBO, SVI
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled import (
@@ -23,6 +24,7 @@ from pyro_vae.compiled import (
     WholeStep,
     capture,
 )
+from pyro_vae.compiled.whole_step import rules_of
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line, warn
 from pyro_vae.networks import in_bfloat16
@@ -295,6 +297,13 @@ class Steps:
         if not values or problem:
             self._leave_whole(problem)
         return [] if problem else values
+
+    def meet(self, optimiser: Optimizer) -> None:
+        """Take no whole steps where the optimiser cannot be a part of them."""
+        try:
+            rules_of(optimiser)
+        except NotExpressible:
+            self._leave_whole("")
 
     def _leave_whole(self, problem: str) -> None:
         """Take steps by a flat graph from now on, and say so where that was not to be expected."""

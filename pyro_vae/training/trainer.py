@@ -114,6 +114,8 @@ class Trainer:
         """Make what depends on the optimiser, and refuse what the parameters had to be known for."""
         self.schedule = self._make_schedule()
         by_step = self.schedule is not None and self.schedule.per == "step"  # a CUDA graph holds its rate
+        if self.steps.way.whole:
+            self.steps.meet(self.optimiser)
         way = self.steps.way
         captured = way.captured and not by_step and make_capturable(self.optimiser)
         self.steps.way = way._replace(captured=captured)
