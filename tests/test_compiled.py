@@ -943,6 +943,39 @@ def test_a_compiler_that_fails_leaves_the_flat_graph(monkeypatch: pytest.MonkeyP
     assert_flat(compiled)
 
 
+def test_programs_of_one_name_in_one_store_take_turns() -> None:
+    """While the parameters that the store has become more from one check of a graph to the next."""
+
+    def made(depth: int) -> tuple[Any, Any, list[Tensor]]:
+        torch.manual_seed(depth)
+        net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(depth)))
+
+        def guide(x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(pyro.module(f"net of {depth}", net)(x), 1.0).to_event(1))
+
+        def model(x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+        return model, guide, list(net.parameters())
+
+    results = []
+    for make in (lambda: TRACE, lambda: pv.CompiledELBO(TRACE)):
+        pyro.clear_param_store()
+        programs, x = [made(depth) for depth in range(1, 5)], torch.ones(5, 3)
+        elbos = [make() for _ in programs]
+        torch.manual_seed(0)
+        for _ in range(4):
+            for (model, guide, _), elbo in zip(programs, elbos, strict=True):
+                elbo.loss_and_grads(model, guide, x)
+        results.append([each.grad for *_, leaves in programs for each in leaves])
+    assert all(torch.equal(old, new) for old, new in zip(*results, strict=True))
+    for elbo in elbos:
+        assert_flat(elbo)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_inductor_agrees_up_to_rounding_with_the_same_random_numbers() -> None:
     """Also where a gradient is zero but for its rounding, as of a bias before BatchNorm."""

@@ -18,7 +18,7 @@ import pyro_vae as pv
 from pyro_vae.compiled import FlatSteps
 from pyro_vae.data import batches
 from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
-from pyro_vae.training import steps
+from pyro_vae.training.ways import Way
 from tests.components import refused
 
 DATA = pv.Digits()
@@ -88,7 +88,7 @@ def test_flat_steps_equal_those_of_svi_to_the_last_bit(options: dict[str, Any]) 
 def test_auto_goes_over_to_flat_steps_and_resumes_to_the_last_bit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 20)
+    monkeypatch.setattr("pyro_vae.training.ways.EAGER_STEPS", 20)
     monkeypatch.setattr("pyro_vae.compiled.passes._LEAST_FLOPS", 1)  # so that oneDNN has something to do
     monkeypatch.setattr("pyro_vae.compiled.passes._LEAST_COLUMNS", 1)
     taken = []
@@ -167,7 +167,7 @@ def test_whole_steps_in_place_equal_flat_ones(monkeypatch: pytest.MonkeyPatch) -
     }
     flat, whole = small(), small()
     history = pv.fit(flat, DATA, compile="flat", **options)
-    way = steps.Way(1, inductor=False, fast=False, captured=True)
+    way = Way(1, inductor=False, fast=False, captured=True)
     monkeypatch.setattr("pyro_vae.training.trainer.way_of", lambda *_: way)
     monkeypatch.setattr("pyro_vae.training.trainer.make_capturable", lambda _: True)
     monkeypatch.setattr("pyro_vae.training.steps.capture", capture)
@@ -183,7 +183,7 @@ def test_a_step_that_cannot_be_captured_is_taken_as_it_is(monkeypatch: pytest.Mo
 
     flat, other = small(), small()
     pv.fit(flat, DATA, epochs=2, compile="flat")
-    way = steps.Way(1, inductor=False, fast=False, captured=True)
+    way = Way(1, inductor=False, fast=False, captured=True)
     monkeypatch.setattr("pyro_vae.training.trainer.way_of", lambda *_: way)
     monkeypatch.setattr("pyro_vae.training.trainer.make_capturable", lambda _: True)
     monkeypatch.setattr("pyro_vae.training.steps.capture", capture)
@@ -711,7 +711,7 @@ def test_trains_on_a_gpu_and_resumes_there(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_captured_steps_equal_those_of_svi_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 5)
+    monkeypatch.setattr("pyro_vae.training.ways.EAGER_STEPS", 5)
     captured, eager = small(), small()
     history = pv.fit(captured, DATA, epochs=3, keep="last", device="cuda")
     other = pv.fit(eager, DATA, epochs=3, keep="last", device="cuda", compile="off")

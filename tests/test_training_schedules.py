@@ -30,7 +30,7 @@ from pyro_vae.objectives import KLWeight
 from pyro_vae.training import FIT_OPTIONS, FitOptions
 from pyro_vae.training.kl import KLSchedule
 from pyro_vae.training.schedules import Schedule
-from pyro_vae.training.steps import Way
+from pyro_vae.training.ways import Way
 from tests.commands import SMALL, Run
 from tests.components import refused
 
@@ -309,7 +309,7 @@ WEIGHTS: dict[str, tuple[dict[str, Any], Callable[[int], float]]] = {
 @pytest.mark.parametrize("compile", ["flat", "auto"])
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_each_step_has_its_own_weight(name: str, compile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 5)
+    monkeypatch.setattr("pyro_vae.training.ways.EAGER_STEPS", 5)
     options, beta = WEIGHTS[name]
     vae = small()
     history = pv.fit(vae, DATA, epochs=4, compile=compile, **options, **SHORT)

@@ -13,7 +13,8 @@ from pyro_vae.data import shuffle
 from pyro_vae.training.joint import TrainedModule
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
-from pyro_vae.training.steps import EAGER_STEPS, Steps, way_of
+from pyro_vae.training.steps import Steps
+from pyro_vae.training.ways import EAGER_STEPS, way_of
 
 
 def fit_steps(

@@ -4,11 +4,14 @@ from pyro_vae.compiled.capture import capture, make_capturable
 from pyro_vae.compiled.elbo import CompiledELBO
 from pyro_vae.compiled.functions import FlatFunction
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled
+from pyro_vae.compiled.kept import Kept
 from pyro_vae.compiled.many import FlatStepsOfMany, Member, Regroup
 from pyro_vae.compiled.policy import Compile, agree
 from pyro_vae.compiled.reads import Untraceable
+from pyro_vae.compiled.record import State
 from pyro_vae.compiled.stacks import Stacks
 from pyro_vae.compiled.steps import Backend, FlatSteps
+from pyro_vae.compiled.whole_step import NotExpressible, WholeStep
 
 __all__ = [
     "Backend",
@@ -18,11 +21,15 @@ __all__ = [
     "FlatGraph",
     "FlatSteps",
     "FlatStepsOfMany",
+    "Kept",
     "Member",
     "NotCompiled",
+    "NotExpressible",
     "Regroup",
     "Stacks",
+    "State",
     "Untraceable",
+    "WholeStep",
     "agree",
     "capture",
     "make_capturable",

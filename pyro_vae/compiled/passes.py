@@ -15,6 +15,8 @@ aten = torch.ops.aten
 
 #: Floating-point operations of a product below which MKL is faster, and the least columns of its result.
 _LEAST_FLOPS, _LEAST_COLUMNS = 10_000_000, 32
+#: The same within a compiled step.
+_LEAST_FLOPS_IN_A_STEP = 40_000_000
 #: Numbers below which one slow operation is faster than several.
 _LEAST_NUMBERS = 10_000
 
@@ -166,6 +168,29 @@ def _transposed(graph: fx.Graph, node: fx.Node) -> fx.Node:
     new = graph.call_function(aten.t.default, (node,))
     new.meta = {**node.meta, "val": node.meta["val"].t()}
     return new
+
+
+def leave_to_mkl(module: fx.GraphModule) -> None:
+    """Give smaller products back to `torch.mm`, since a compiled step must call oneDNN from Python."""
+    for node in list(module.graph.nodes):
+        if node.target is torch.ops.pyro_vae.linear.default and not _gains_in_a_step(node):
+            _replace(node, _by_mkl)
+    module.graph.eliminate_dead_code(has_effect)
+    module.recompile()
+
+
+def _by_mkl(graph: fx.Graph, x: fx.Node, weight: fx.Node, bias: fx.Node | None) -> fx.Node:
+    right = graph.call_function(aten.t.default, (weight,))
+    if bias is None:
+        return graph.call_function(aten.mm.default, (x, right))
+    return graph.call_function(aten.addmm.default, (bias, x, right))
+
+
+def _gains_in_a_step(node: fx.Node) -> bool:
+    x, weight, _ = node.args
+    rows, columns = x.meta["val"].shape  # type: ignore[union-attr]
+    flops = 2 * rows * columns * weight.meta["val"].shape[0]  # type: ignore[union-attr]
+    return flops >= _LEAST_FLOPS_IN_A_STEP
 
 
 def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:

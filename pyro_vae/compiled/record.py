@@ -131,6 +131,18 @@ class EagerRun:
         elif elsewhere != _random_numbers_elsewhere():
             self.problem = "it draws random numbers that are not torch's: draw by torch, or pyro.sample"
 
+    def reaches_only(self, leaves: list[Tensor]) -> bool:
+        """Whether no other tensors have a gradient; these are then those of the run.
+
+        Others may have come into the parameter store since, or have left it, with programs of their own.
+        """
+        found = {id(leaf): each for leaf, each in zip(self.leaves, self.result.gradients, strict=True)}
+        gradients = [found.pop(id(leaf), None) for leaf in leaves]
+        if any(gradient is not None for gradient in found.values()):
+            return False
+        self.leaves, self.result = leaves, self.result._replace(gradients=gradients)
+        return True
+
     def deliver(self, result: ValuesAndGradients) -> list[Tensor]:
         """The values of a result, with its gradients added to those in the leaves."""
         add_gradients(self.leaves, result.gradients)

@@ -12,9 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled, Outputs
 from pyro_vae.compiled.kept import Kept, compared, largest_deviation
-from pyro_vae.compiled.policy import (
-    Speaker,
-)
+from pyro_vae.compiled.policy import Speaker
 from pyro_vae.compiled.reads import Untraceable, UntraceableItem
 from pyro_vae.compiled.record import (
     EagerRun,
@@ -80,14 +78,11 @@ class FlatSteps:
 
     def __call__(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """The values of the function; its gradients are added to those in the parameters."""
-        flat, spec = (args, None) if not kwargs else tree_flatten((args, kwargs))
-        if not all(isinstance(leaf, Tensor) for leaf in flat):
-            flat, spec = tree_flatten((args, kwargs))
+        flat, key = _flattened(args, kwargs)
         tensors = [leaf for leaf in flat if isinstance(leaf, Tensor)]
         if self.eager_because or self._must_be_eager(flat):
             return self._eager(args, kwargs)
-        key = (spec, tuple(map(kind_of, flat)), torch.get_default_dtype())
-        kept = next((kept for kept in self._kept.get(key, ()) if not kept.changed(self.watch)), None)
+        kept = self._found(key)
         if kept is None:
             return self._build(key, tensors, args, kwargs)
         if not kept.checked or (self.watch and not kept.in_store()):
@@ -97,6 +92,20 @@ class FlatSteps:
         result = kept.run(tensors)
         add_gradients(kept.leaves, result.gradients)
         return result.values
+
+    def graph_for(self, *args: Any, **kwargs: Any) -> tuple[Kept, list[Tensor]] | None:
+        """The graph for such arguments, where there is one, and the tensors that it takes."""
+        flat, key = _flattened(args, kwargs)
+        kept = self._found(key)
+        return None if kept is None else (kept, [leaf for leaf in flat if isinstance(leaf, Tensor)])
+
+    def _found(self, key: object) -> Kept | None:
+        """The graph for arguments of this kind that still holds."""
+        return next((kept for kept in self._kept.get(key, ()) if not kept.changed(self.watch)), None)
+
+    def holds(self, kept: Kept) -> bool:
+        """Whether a graph is still one of those that are kept."""
+        return any(kept is each for states in self._kept.values() for each in states)
 
     def look_again(self) -> None:
         """Forget the graphs that depend on what has changed."""
@@ -223,7 +232,8 @@ class FlatSteps:
     ) -> list[Tensor]:
         """An eager run, against which the graph is held."""
         run = EagerRun(self.function, self.roots, args, kwargs)
-        if {name: id(p) for name, p in run.sites.items()} != {name: id(p) for name, p in kept.sites.items()}:
+        sites = [{name: id(p) for name, p in each.sites.items()} for each in (run, kept)]
+        if sites[0] != sites[1] or not run.reaches_only(kept.leaves):
             self._kept[key].remove(kept)  # the programs use other parameters now
             return run.deliver(run.result)
         result, problem = (None, run.problem) if run.problem else compared(kept, run, tensors)
@@ -251,6 +261,14 @@ class FlatSteps:
         self.eager_because = reason
         self._kept.clear()
         self._speaker.as_plain_pyro(reason)
+
+
+def _flattened(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], object]:
+    """The leaves of some arguments, and their kind."""
+    flat, spec = (args, None) if not kwargs else tree_flatten((args, kwargs))
+    if not all(isinstance(leaf, Tensor) for leaf in flat):
+        flat, spec = tree_flatten((args, kwargs))
+    return flat, (spec, tuple(map(kind_of, flat)), torch.get_default_dtype())
 
 
 def kind_of(leaf: object) -> object:

@@ -4,70 +4,42 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, SVI
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import Compile, FlatSteps, capture, machine
-from pyro_vae.compiled.policy import STEPS
+from pyro_vae.compiled import (
+    FlatGraph,
+    FlatSteps,
+    Kept,
+    NotExpressible,
+    State,
+    Untraceable,
+    WholeStep,
+    capture,
+)
+from pyro_vae.compiled.whole_step import rules_of
 from pyro_vae.data import Split
-from pyro_vae.errors import InputError, NonFiniteLossError, one_line
+from pyro_vae.errors import InputError, NonFiniteLossError, one_line, warn
 from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import KLWeight, recorder_of
 from pyro_vae.programs import refusals
-from pyro_vae.randomness import random_state, set_random_state
+from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.training.feed import feed_of
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
 from pyro_vae.training.trained import Trained
+from pyro_vae.training.ways import Way
 from pyro_vae.training.weights import Weighted, check_objective, weighted
 
-#: Steps that `auto` takes by Pyro's SVI.
-EAGER_STEPS = STEPS.graph
 #: Full batches of an epoch before the whole step is captured: those in which the graph is checked, and one.
 STEPS_BEFORE_CAPTURE = 3
-
-
-class Way(NamedTuple):
-    """How steps are taken."""
-
-    #: The first step that is not Pyro's own, counted from 1; infinite where all are.
-    flat_from: float
-    inductor: bool
-    #: Operations that are faster and round differently.
-    fast: bool
-    #: The whole step as one CUDA graph.
-    captured: bool
-
-    @property
-    def rounding(self) -> str:
-        """What the results depend on in their last bits."""
-        names = [name for name in ("inductor", "fast", "captured") if getattr(self, name)]
-        return f"{' and '.join(names)} from step {self.flat_from}" if names else "that of eager Pyro"
-
-
-def way_of(compile: Compile, device: torch.device) -> Way:
-    """What `compile` means on a device.
-
-    Raises:
-        InputError: where it is none of the four.
-    """
-    on_gpu = device.type == "cuda"
-    ways = {
-        "off": Way(math.inf, inductor=False, fast=False, captured=False),
-        "flat": Way(1, inductor=False, fast=False, captured=False),
-        "inductor": Way(1, inductor=True, fast=not on_gpu, captured=on_gpu),
-        "auto": Way(EAGER_STEPS + 1, inductor=False, fast=not on_gpu, captured=on_gpu),
-    }
-    if compile not in ways:
-        raise InputError(f"compile expects 'auto', 'flat', 'inductor' or 'off', got {compile!r}")
-    machine.check()
-    return ways[compile]
 
 
 class Steps:
@@ -119,14 +91,8 @@ class Steps:
         #: What a step depends on besides its batch.
         self.roots = (objective, self.model, self.guide)
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
-        self.flat = FlatSteps(
-            self.loss_and_elbo,
-            self.roots,
-            backend="inductor" if way.inductor else "flat",
-            fast=way.fast,
-            who="fit",
-            watch=False,
-        )
+        self.flat = self._flat_steps()
+        self.whole: WholeStep | None = None
         self.device = programs.device
         self.number = 0
         self.validated = False
@@ -135,6 +101,17 @@ class Steps:
         self.replay: Callable[[], None] | None = None
         self.index = torch.zeros(0)
         self.elbo = torch.zeros((), dtype=torch.float64, device=programs.device)
+
+    def _flat_steps(self) -> FlatSteps:
+        """Steps by a flat graph, which is compiled where it is not to be a part of a whole step."""
+        return FlatSteps(
+            self.loss_and_elbo,
+            self.roots,
+            backend="inductor" if self.way.inductor and not self.way.whole else "flat",
+            fast=self.way.fast,
+            who="fit",
+            watch=False,
+        )
 
     def in_steps(self, program: Program) -> Program:
         """A program as steps run it."""
@@ -150,6 +127,8 @@ class Steps:
         self.number = number
         if number < self.way.flat_from:
             return self._by_svi(self.batch(index))
+        if self.way.whole and len(index) == self.batch_size:
+            return self._by_whole_step(index)
         if self.way.captured and len(index) == self.batch_size:
             self.flat_batches += 1
             ready = self.flat_batches > STEPS_BEFORE_CAPTURE and not self.flat.eager_because
@@ -173,6 +152,8 @@ class Steps:
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Encountered NaN")
             self.flat.look_again()
+            if self.whole is not None and not (self.flat.holds(self.whole.kept) and self.whole.again()):
+                self.whole = None
             yield
 
     def batch(self, index: Tensor) -> Batch:
@@ -204,13 +185,22 @@ class Steps:
         return torch.tensor(-loss, dtype=torch.float64) if self.recorder is None else self.recorder.take()
 
     def _by_flat_graph(self, batch: Batch) -> Tensor:
-        state, used = random_state(self.device), self.optimiser.held
+        state = random_state(self.device)
+        return self._updated(*self._gradients(batch), batch, state)
+
+    def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor, set[Tensor]]:
+        """Loss and ELBO by the flat graph, and the parameters that have got a gradient."""
         if self.validated:
+            return *batch.call(self.flat), self.optimiser.held
+        # the optimiser refuses other parameters than its own
+        with self._first(), poutine.trace(param_only=True) as capture:
             loss, elbo = batch.call(self.flat)
-        else:  # the optimiser refuses other parameters than its own
-            with self._first(), poutine.trace(param_only=True) as capture:
-                loss, elbo = batch.call(self.flat)
-            used = _parameters(capture.trace)
+        return loss, elbo, _parameters(capture.trace)
+
+    def _updated(
+        self, loss: Tensor, elbo: Tensor, used: set[Tensor], batch: Batch, state: list[Tensor]
+    ) -> Tensor:
+        """The ELBO of a step that the optimiser takes, unless the loss is not finite."""
         if not self.way.captured:
             self.check_finite(float(loss), batch, state)
         self.optimiser(used)
@@ -255,6 +245,74 @@ class Steps:
                 warnings.warn(f"fit takes steps that are no CUDA graph: {one_line(error)}", stacklevel=2)
         return self.replay is not None
 
+    def _by_whole_step(self, index: Tensor) -> Tensor:
+        """A step by one compiled function."""
+        state, whole = random_state(self.device), self.whole
+        if whole is not None and whole.kept.changed(watch=False):
+            whole = self.whole = None
+        if whole is None or not whole.kept.checked:
+            return self._by_checked_step(index, self.batch(index), state)
+        batch = None if whole.batch else self.batch(index)
+        loss, elbo = whole(*([index] if batch is None else batch.tensors))
+        if not math.isfinite(loss):
+            raise self.stopped(float(loss), self.site(batch or self.batch(index), state))
+        return elbo
+
+    def _by_checked_step(self, index: Tensor, batch: Batch, state: list[Tensor]) -> Tensor:
+        """A step by the flat graph, taken back for one by the compiled function, where the two agree.
+
+        So a training that is continued takes the same steps as one that never stopped.
+        """
+        before = State(list(self.programs.state_dict().values()))
+        loss, elbo, used = self._gradients(batch)
+        found = batch.call(self.flat.graph_for)
+        if self.flat.eager_because:
+            self.whole, self.way = None, self.way._replace(whole=False)
+        elif found is not None and self._has_begun() and math.isfinite(loss):
+            after = State(before.tensors)
+            before.restore()
+            if values := self._held_against(index, *found):
+                self.programs.drop_gradients()
+                return values[1]
+            after.restore()
+        return self._updated(loss, elbo, used, batch, state)
+
+    def _has_begun(self) -> bool:
+        """Whether the optimiser has taken a step, after which it keeps what later steps go on from."""
+        return self.optimiser.single is not None and len(self.optimiser.optimiser.state) > 0
+
+    def _held_against(self, index: Tensor, kept: Kept, tensors: list[Tensor]) -> list[Tensor]:
+        """The values of a step by the compiled function, made where there was none; none where it fails."""
+        problem, values = "", list[Tensor]()
+        try:
+            if self.whole is None:
+                take = graph_of_batches(self.batch, index, self.generator)
+                clip_norm, args = self.optimiser.clip_args["clip_norm"], [index] if take else tensors
+                self.whole = WholeStep(kept, take, self.optimiser.optimiser, clip_norm, args)
+            values, problem = self.whole.held_against([index] if self.whole.batch else tensors, tensors)
+        except NotExpressible:
+            pass
+        except Exception as error:  # of a compiler
+            problem = one_line(error)
+        if not values or problem:
+            self._leave_whole(problem)
+        return [] if problem else values
+
+    def meet(self, optimiser: Optimizer) -> None:
+        """Take no whole steps where the optimiser cannot be a part of them."""
+        try:
+            rules_of(optimiser)
+        except NotExpressible:
+            self._leave_whole("")
+
+    def _leave_whole(self, problem: str) -> None:
+        """Take steps by a flat graph from now on, and say so where that was not to be expected."""
+        self.whole, self.way = None, self.way._replace(whole=False)
+        if self.way.inductor:
+            self.flat = self._flat_steps()
+        if problem:
+            warn(f"fit takes steps that are not compiled as a whole: {problem}")
+
     def _whole_step(self) -> None:
         """Batch, noise, loss, gradients and optimiser, from `index` to `elbo`, both in place."""
         _, elbo = self.batch(self.index).call(self.flat)
@@ -266,6 +324,22 @@ class Steps:
         self.index.copy_(index)
         self.replay()
         return self.elbo.clone()
+
+
+def graph_of_batches(
+    batch: Callable[[Tensor], Batch], index: Tensor, generator: torch.Generator
+) -> FlatGraph | None:
+    """The tensors of a batch by its places in the data; None where a batch has noise of this generator."""
+    before = generator.get_state()
+    try:
+        with own_draws(generator.device):
+            graph = FlatGraph(lambda places: tuple(batch(places).tensors), (index,))
+    except Untraceable:
+        graph = None
+    if torch.equal(before, generator.get_state()):
+        return graph
+    generator.set_state(before)
+    return None
 
 
 def _parameters(trace: poutine.Trace) -> set[Tensor]:

@@ -27,9 +27,10 @@ from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import FitOptions
 from pyro_vae.training.saved import history_of, load_best, load_last
 from pyro_vae.training.schedules import Schedule
-from pyro_vae.training.steps import Steps, way_of
+from pyro_vae.training.steps import Steps
 from pyro_vae.training.trained import Trained
 from pyro_vae.training.validation import Validation
+from pyro_vae.training.ways import way_of
 
 
 class Trainer:
@@ -76,6 +77,7 @@ class Trainer:
         self.optimising = Optimising(programs, options.optimiser, options.clip_norm, self._ready)
         #: The processes that share the training.
         self.ranks = here()
+        way = way_of(options.compile, self.device, self.total_steps)
         self.steps = (DistributedSteps if self.ranks.several else Steps)(
             programs,
             self.objective,
@@ -83,7 +85,7 @@ class Trainer:
             self.optimising,
             self.train,
             self.batch_size,
-            way_of(options.compile, self.device),
+            way._replace(whole=False) if self.ranks.several else way,
             options.precision,
             options.weight,
             self.not_finite,
@@ -112,6 +114,8 @@ class Trainer:
         """Make what depends on the optimiser, and refuse what the parameters had to be known for."""
         self.schedule = self._make_schedule()
         by_step = self.schedule is not None and self.schedule.per == "step"  # a CUDA graph holds its rate
+        if self.steps.way.whole:
+            self.steps.meet(self.optimiser)
         way = self.steps.way
         captured = way.captured and not by_step and make_capturable(self.optimiser)
         self.steps.way = way._replace(captured=captured)
