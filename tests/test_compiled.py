@@ -6,7 +6,7 @@ import random
 import shutil
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ from pyro.infer import (
     TraceGraph_ELBO,
 )
 from pyro.nn import PyroModule, PyroParam
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.distributions import constraints
 
 import pyro_vae as pv
-from pyro_vae.compiled import FlatGraph, FlatSteps, Untraceable
+from pyro_vae.compiled import FlatGraph, FlatSteps, Untraceable, passes
+from pyro_vae.compiled.graph import straight_line
 from tests import components
 from tests.components import refused
 
@@ -1005,3 +1006,30 @@ def test_inductor_agrees_up_to_rounding_with_the_same_random_numbers() -> None:
         assert torch.equal(fast_state, state)
     assert_flat(compiled)
     assert steps_of(compiled).ways[0]["inductor"]
+
+
+def test_graphs_that_are_written_alike_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tensors that they close over hold; those of other types or numbers are not alike."""
+    made: list[str] = []
+
+    def compile(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+        made.append(module.code)
+        return straight_line(module)
+
+    monkeypatch.setattr(passes, "_by_inductor", compile)
+    monkeypatch.setattr(passes, "_COMPILED", {})
+    monkeypatch.setattr(passes, "_KEPT", 2)
+
+    def scaled(scale: Tensor, x: Tensor, by: float = 2.0) -> Tensor:
+        (found,) = FlatGraph(lambda x: (by * scale * x,), (x,), inductor=True)(x)
+        assert found is not None
+        return found
+
+    x = torch.tensor([1.0, 2.0])
+    for value in (3.0, 5.0):
+        assert torch.equal(scaled(torch.tensor(value), x), 2 * value * x)
+    assert len(made) == 1
+    assert torch.equal(scaled(torch.tensor(3.0), x, by=4.0), 12 * x)
+    assert torch.equal(scaled(torch.tensor(3.0).double(), x.double()), 6 * x.double())
+    assert len(made) == 3
+    assert torch.equal(scaled(torch.tensor(7.0), x), 14 * x) and len(made) == 4  # the first was left out

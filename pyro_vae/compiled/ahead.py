@@ -50,10 +50,11 @@ def kept_in() -> Path:
 
 def key_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> str:
     """A hash of all that a library depends on."""
-    layout = [(tuple(each.shape), each.stride(), each.dtype, each.device.type) for each in inputs]
+    layout = [(tuple(each.shape), each.stride(), each.dtype, str(each.device)) for each in inputs]
     versions = torch.__version__, torch.version.git_version
     threads = torch.get_num_threads()  # how many, is in the code
-    parts = (module.code, layout, versions, threads, torch.get_default_dtype(), _processor())
+    modes = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    parts = (module.code, layout, versions, threads, modes, torch.get_default_dtype(), _processor())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

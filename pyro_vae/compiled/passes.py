@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from pyro_vae.compiled import machine
+from pyro_vae.compiled.ahead import key_of
 from pyro_vae.compiled.machine import Way
 from pyro_vae.compiled.simplify import has_effect, share
 
@@ -19,6 +20,9 @@ _LEAST_FLOPS, _LEAST_COLUMNS = 10_000_000, 32
 _LEAST_FLOPS_IN_A_STEP = 40_000_000
 #: Numbers below which one slow operation is faster than several.
 _LEAST_NUMBERS = 10_000
+
+#: Compiled graphs that are kept.
+_KEPT = 32
 
 #: The further arguments of softplus with β = 1, and of a cross-entropy without weights, of each number alone.
 _USUAL_SOFTPLUS, _EACH_ALONE = ((), (1.0, 20.0)), (None, None, 0)
@@ -194,7 +198,24 @@ def _gains_in_a_step(node: fx.Node) -> bool:
 
 
 def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
-    """The graph compiled by inductor for inputs like these; random numbers are drawn as without it."""
+    """The graph compiled by inductor for inputs like these; random numbers are drawn as without it.
+
+    All that it reads is in its inputs, so that one compiled graph serves all that are written alike, as those
+    of two calls of `log_evidence` with other parameters.
+    """
+    key = key_of(module, inputs)
+    run = _COMPILED.pop(key, None) or _by_inductor(module, inputs)
+    _COMPILED[key] = run  # as the last one
+    while len(_COMPILED) > _KEPT:
+        _COMPILED.pop(next(iter(_COMPILED)))
+    return run
+
+
+#: Compiled graphs of this process, the last used last.
+_COMPILED: dict[str, Callable[..., Any]] = {}
+
+
+def _by_inductor(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
     with torch.no_grad(), warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):  # of what torch itself calls
             warnings.simplefilter("ignore", category)
