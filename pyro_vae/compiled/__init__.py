@@ -4,13 +4,14 @@ from pyro_vae.compiled.capture import capture, make_capturable
 from pyro_vae.compiled.elbo import CompiledELBO
 from pyro_vae.compiled.functions import FlatFunction
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled
-from pyro_vae.compiled.many import FlatStepsOfMany, Member, Regroup
+from pyro_vae.compiled.many import Apart, FlatStepsOfMany, Member, Regroup, Run
 from pyro_vae.compiled.policy import Compile, agree
 from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.stacks import Stacks
 from pyro_vae.compiled.steps import Backend, FlatSteps
 
 __all__ = [
+    "Apart",
     "Backend",
     "Compile",
     "CompiledELBO",
@@ -21,6 +22,7 @@ __all__ = [
     "Member",
     "NotCompiled",
     "Regroup",
+    "Run",
     "Stacks",
     "Untraceable",
     "agree",

@@ -13,8 +13,9 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor, nn
 
 from pyro_vae.batch import Batch, Program
-from pyro_vae.compiled import Compile, FlatSteps, capture, machine
+from pyro_vae.compiled import Compile, FlatSteps, Run, capture, machine
 from pyro_vae.compiled.policy import STEPS
+from pyro_vae.compiled.record import add_gradients
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
 from pyro_vae.networks import in_bfloat16
@@ -214,6 +215,22 @@ class Steps:
         if not self.way.captured:
             self.check_finite(float(loss), batch, state)
         self.optimiser(used)
+        return elbo
+
+    def finish(self, run: Run, batch: Batch, number: int) -> Tensor:
+        """Step `number`, of which the loss and its gradients are those of a run on `batch`; as `take`.
+
+        Raises:
+            NonFiniteLossError: where the loss is NaN or infinite, before the parameters change.
+        """
+        self.number = number
+        run.before.restore()
+        state = random_state(self.device)
+        run.after.restore()
+        add_gradients(run.leaves, run.result.gradients)
+        loss, elbo = run.result.values
+        self.check_finite(float(loss), batch, state)
+        self.optimiser(self.optimiser.held)
         return elbo
 
     def loss_and_elbo(self, x: Tensor, **given: Any) -> tuple[Tensor | float, Tensor | float]:
