@@ -116,6 +116,7 @@ class Training:
 
     def finish(self, run: Run, history: History) -> dict[str, Any]:
         """The results of a run, written into its folder: the summary, which is returned, and the pictures."""
+        reports.note_other_data(run, self.data)
         columns = {name: history.column(name) for name in Epoch._fields}
         plots.save(plots.history(columns, density=not self.vae.no_evidence), run.folder / "history.png")
         evaluated = self.evaluated(reports.held_out(self.data))
