@@ -68,6 +68,43 @@ def linear() -> nn.Module:
     return nn.Linear(1, 1).double()
 
 
+def counting(**options: Any) -> list[float]:
+    """Of a program that counts its calls in training, on which it depends; and the counts."""
+
+    class Counting(pv.JointProgram):  # here, since the command line offers every class of a module
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+            self.calls, self.seen = 0, [0]
+            self.encoder, self.decoder = nn.Linear(1, 1), nn.Linear(1, 1)
+            self.double()
+
+        count: Tensor
+
+        def model(self, y: Tensor) -> Tensor:
+            self.register(self)
+            if self.training:
+                self.count += 1
+                self.calls += 1
+                if "log" in options:
+                    self.seen.append(self.calls)
+            with pyro.plate("data", len(y)):
+                z = pyro.sample("z", dist.Normal(y.new_zeros(1), 1.0).to_event(1))
+                mean = self.decoder(z) + self.count / 50 + self.calls / 20
+                return pyro.sample("y", dist.Normal(mean, 0.5).to_event(1), obs=y)
+
+        def guide(self, y: Tensor) -> Tensor:
+            self.register(self)
+            with pyro.plate("data", len(y)):
+                return pyro.sample("z", dist.Normal(self.encoder(y), 0.7).to_event(1))
+
+    torch.manual_seed(1)
+    model = Counting()
+    data = pv.Dataset(LINE, LINE[:20], form=pv.AsGiven())
+    history = pv.fit(model, data, batch_size=20, epochs=2, keep="last", compile="off")
+    return [*history.column("train_elbo"), float(model.count), model.calls]
+
+
 def same(folder: Path) -> dict[str, Any]:
     """What must be equal, and how often a callback was called; checkpoints are left in the folder."""
     called: list[int] = []
@@ -76,6 +113,7 @@ def same(folder: Path) -> dict[str, Any]:
         "flat": vae(compile="flat", clip_norm=1.0),
         "importance-weighted": vae(objective=pv.ImportanceWeightedELBO, num_particles=5, epochs=2),
         "any program": rows(program(linear(), LINE)),
+        "counting": [counting()],
         "stopped early": vae(epochs=60, patience=2, callbacks=[lambda *_: called.append(1)]),
     }
     vae(epochs=3, checkpoints=folder)
@@ -197,6 +235,7 @@ def _on_a_rank(folder: Path) -> dict[str, Any]:
         "no sum": said(lambda: vae(objective=pv.FreeBitsELBO)),
         "plates": said(lambda: pv.fit((grid, AutoNormal(grid)), LINE, batch_size=20, epochs=1)),
         "each datum": said(lambda: pv.fit((shift, AutoNormal(shift)), LINE, batch_size=50, epochs=2)),
+        "logging": said(lambda: counting(log=True)),
         "several": said(lambda: pv.fit_many(lambda: pv.assemble(DATA), DATA, seeds=2)),
     }
     found["trained"] = command("train", *SMALL, "--epochs", 2, "--out", folder / "two")

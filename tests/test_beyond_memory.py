@@ -1,5 +1,6 @@
 """Data that stay in files: shards of arrays, and data sets of torch's, read while they are trained on."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -357,6 +359,89 @@ def test_types_that_would_be_rounded_are_refused(tmp_path: Path, dtype: str) -> 
         ArrayFile(folder)
 
 
+@pytest.mark.parametrize("shards", [True, False], ids=["shards", "one file"])
+def test_whole_numbers_that_would_be_rounded_are_refused_in_files(tmp_path: Path, shards: bool) -> None:
+    numbers = np.zeros((30, 4), np.int32)
+    numbers[20, 1] = 2**24 + 1
+    path = write(tmp_path / "a", numbers, cuts=(10,)) if shards else tmp_path / "a.npy"
+    if not shards:
+        np.save(path, numbers)
+    with refused(
+        r"^expected whole numbers up to 2\*\*24 = 16,777,216, .* got 0 to 16777217 in train in .*/a"
+    ):
+        ArrayFile(path)
+    numbers[20, 1] = -(2**24)
+    path = write(tmp_path / "b", numbers, cuts=(10,))
+    assert float(ArrayFile(path, form=pv.AsGiven()).raw.ends[0]) == -(2**24)
+
+
+def test_fields_whose_spread_would_be_lost_are_refused() -> None:
+    seconds = 1.7e9 + np.arange(30.0)
+    text = (
+        r"^expected numbers that float32 tells apart, got column 0 of the field 'time' of train about 17000"
+    )
+    with refused(text):
+        Dataset(BYTES[:30], fields={"train": {"time": seconds}})
+    with refused(text):
+        Dataset(BYTES[:30], fields={"train": {"time": seconds.astype(np.int64)}})
+    kept = Dataset(BYTES[:30], fields={"train": {"time": seconds.astype(np.int64)}}, given=())
+    assert int(kept.train.fields["time"][29]) == 1_700_000_029  # as no program computes with it
+
+
+def test_files_that_would_be_left_out_are_refused(tmp_path: Path) -> None:
+    def upper(folder: Path) -> None:
+        (folder / "train" / "part-001.npy").rename(folder / "train" / "part-001.NPY")
+
+    def packed(folder: Path) -> None:
+        (folder / "train" / "part-001.npy").rename(folder / "train" / "part-001.npy.gz")
+
+    def archive(folder: Path) -> None:
+        np.savez(folder / "more.npz", BYTES)
+
+    def deeper(folder: Path) -> None:
+        write(folder / "train" / "more", BYTES)
+
+    def only_deeper(folder: Path) -> None:
+        write(folder / "test" / "more", BYTES)
+
+    for number, (spoil, text) in enumerate(
+        (
+            (
+                upper,
+                "^expected files named .npy in .*/train, got part-001.NPY, which would be left out: rename",
+            ),
+            (packed, "got part-001.npy.gz, which would be left out: rename or unpack it to .npy, or move it"),
+            (archive, "got more.npz, which would be left out"),
+            (
+                deeper,
+                "^expected .npy files in .*/train itself, got .*more/part-000.npy, .* left out: move it",
+            ),
+            (
+                only_deeper,
+                "^expected .npy files in .*/test itself, got .*test/more/part-000.npy, which would",
+            ),
+        )
+    ):
+        folder = tmp_path / str(number)
+        write(folder / "train", BYTES)
+        write(folder / ".hidden" / "more", BYTES)
+        (folder / "train" / "readme.txt").write_text("what nobody takes for data")
+        assert ArrayFile(folder).sizes.train == 83
+        spoil(folder)
+        with refused(text):
+            ArrayFile(folder)
+
+
+def test_a_folder_of_empty_files_has_no_data(tmp_path: Path) -> None:
+    with refused(r"^expected at least one training datum, got an array of shape \(0, 1, 3, 5\): give data"):
+        write(tmp_path / "a" / "train", BYTES[:0], cuts=())
+        write(tmp_path / "a" / "valid", BYTES)
+        ArrayFile(tmp_path / "a")
+    write(tmp_path / "b", BYTES[:0], cuts=())
+    with refused(r"^expected at least 10 data to split 80/10/10, got 0 in"):
+        ArrayFile(tmp_path / "b")
+
+
 def test_values_that_are_not_finite_are_counted_and_placed(tmp_path: Path) -> None:
     floats = BYTES.astype(np.float32)
     floats[[20, 100], 2, 1] = np.nan, np.inf
@@ -398,6 +483,12 @@ def test_fields_in_other_files_than_their_data_are_refused(tmp_path: Path, spoil
         ArrayFile(tmp_path / "a")
 
 
+def write_anew(path: Path, content: np.ndarray) -> None:
+    """Another time, as many bytes."""
+    np.save(path, content)
+    os.utime(path, ns=(1, 1))
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -408,6 +499,10 @@ def test_fields_in_other_files_than_their_data_are_refused(tmp_path: Path, spoil
         (
             lambda path: path.write_bytes(path.read_bytes()[:300]),
             "^expected .*part-003.npy of 728 bytes, as when the data were opened, got 300: put it back",
+        ),
+        (
+            lambda path: write_anew(path, BYTES[:40]),
+            "^expected .*part-003.npy as when the data were opened, got one that was written since: put it",
         ),
     ],
 )
@@ -589,6 +684,14 @@ class Growing(Numbered):
             lambda: pv.TorchData(BYTES, names=("label",)),
             "^expected x, label in each item of train, got 1 of th",
         ),
+        (
+            lambda: pv.TorchData([{"image": torch.ones(3), "y": 1}]),
+            "^expected x in each item of train, got 0 of them among 'image', 'y': give each item as a tuple",
+        ),
+        (
+            lambda: pv.TorchData([(Image.new("L", (2, 2)), 1)]),
+            r"PIL.* from list: make tensors of its pictures, as by transform=.*PILToTensor\(\)$",
+        ),
         (lambda: pv.TorchData(DataLoader(Numbered(), batch_size=None)), "one with batch_size=None: give"),
         (lambda: pv.TorchData(Growing(), Growing(50)), r"expected valid to give its items, got RuntimeError"),
         (
@@ -609,6 +712,15 @@ def test_what_are_no_items_is_said_in_one_line(make: Any, text: str) -> None:
     with refused(text) as raised:
         make()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("make", [pv.TorchData, pv.Dataset])
+def test_pictures_with_channels_at_the_end_are_said(make: Any) -> None:
+    pictures = torch.tensor(np.random.RandomState(0).randint(0, 256, (20, 8, 6, 3)).astype(np.uint8))
+    items = [(each,) for each in pictures] if make is pv.TorchData else pictures
+    with pytest.warns(UserWarning, match=r"taken as pictures of 8 channels and 6 x 3 pixels: .*moveaxis"):
+        make(items)
+    make([(each,) for each in pictures.movedim(-1, 1)] if make is pv.TorchData else pictures.movedim(-1, 1))
 
 
 def test_a_sampler_of_another_length_in_each_epoch_is_refused() -> None:

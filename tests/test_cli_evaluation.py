@@ -561,3 +561,27 @@ def test_annealing_finds_its_temperatures(pyro_vae: Run, trained: Path) -> None:
     ).content
     assert content["log_evidence"]["estimate"] == found["estimate"]
     assert {**content["log_evidence"]["search"], "rounds": []} == {**found["search"], "rounds": []}
+
+
+@pytest.mark.filterwarnings("always:the test data are not those")
+def test_test_data_that_have_changed_are_said(pyro_vae: Run) -> None:
+    """By whoever reads them again; training and validation data are those of before."""
+    bits = np.random.RandomState(0).randint(0, 2, (120, 4, 4)).astype(np.uint8)
+
+    def write(test: Any) -> None:
+        np.savez("own.npz", train=bits[:80], valid=bits[80:100], test=test)
+
+    write(bits[100:])
+    data = ("--data", "ArrayFile", "--data.path", "own.npz")
+    assert pyro_vae("train", *data, *SMALL, "--epochs", 1, "--batch_size", 40, "--out", "run")[0] == 0
+    before = read(Path("run/summary.json"))["data_hash"]
+    assert pyro_vae("evaluate", "run", "--particles", 20)[2] == ""
+    write(1 - bits[100:])
+    note = r"pyro-vae: note: the test data are not those of run/summary.json: their hash is \w+, not "
+    for words in (("evaluate", "run", "--particles", 20), ("train", "--resume", "run", "--epochs", 2)):
+        status, _, err = pyro_vae(*words)
+        assert status == 0 and re.match(
+            f"{note}{before}, so results of before and of now do not compare\n", err
+        )
+        assert err.count("\n") == 1
+    assert pyro_vae("evaluate", "run", "--particles", 20)[2] == ""  # as the summary is of these now

@@ -9,6 +9,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
@@ -373,15 +375,41 @@ def test_options_that_cannot_be_used() -> None:
         ({"seed": 3}, "got 'seed': give seeds"),
         ({"width": 3}, "got 'width': give what `make` takes in each"),
         ({"each": []}, "each expects the choices of one member or more"),
+        ({"each": [{"seed": 3}, {"seed": 4}]}, "each expects no seed, got 3: give seeds, as seeds="),
+        ({"each": [{"lr": 1}]}, "each got 'lr', which is neither an option of fit nor an argument of make"),
+        ({"each": [{"resume": True}]}, "each got 'resume', which is neither"),
     ):
         with refused(text):
-            pv.fit_many(small, DATA, **options)
+            pv.fit_many(lambda: small(), DATA, **options)
 
 
 def test_one_model_for_all_is_refused() -> None:
     model = small()
     with refused("make expects to make a new model at each call"):
         pv.fit_many(lambda: model, DATA, seeds=2, **SHORT)
+
+
+def test_arguments_that_make_does_not_get_are_said() -> None:
+    def make(width: int, **rest: int) -> pv.VAE:
+        return small(pv.MLP((width + sum(rest.values()),)))
+
+    with refused(r"make\(width: int.* cannot be called with \['depth'\] of each: missing .* 'width'"):
+        pv.fit_many(make, DATA, each=[{"depth": 2}])
+    assert len(pv.fit_many(make, DATA, each=[{"width": 4, "depth": 2}], batch_size=60, steps=1)) == 1
+
+
+def test_members_do_not_share_what_they_train() -> None:
+    shared = small().posterior
+
+    def make() -> pv.VAE:
+        model = small()
+        return pv.VAE(model.prior, model.likelihood, shared)
+
+    with refused("new parameters at each call, got 'posterior.* in two members: .* or freeze it"):
+        pv.fit_many(make, DATA, seeds=2, **SHORT)
+    shared.requires_grad_(False)
+    for member in pv.fit_many(make, DATA, seeds=2, **SHORT):
+        check(member, *alone(make, member.seed, **SHORT), tolerance=1e-4)
 
 
 def test_memory_is_looked_at_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,3 +573,57 @@ def test_a_process_that_fails_is_told_of_and_costs_no_other(
     status, out, err = pyro_vae(*APART, "--epochs", 1)
     assert status == 1 and len(begun) == 2 and "seed-2" in out and "seed-4" not in out
     assert err.splitlines()[1:] == ["UserWarning: said by both", "pyro-vae: runs/two/seed-4: the loss is nan"]
+
+
+@pytest.mark.parametrize(
+    ("each", "options"),
+    [
+        ([{"steps": 5}, {"steps": 9}], {"batch_size": 20}),
+        ([{"steps": 9}, {"steps": 5}], {"batch_size": 20}),
+        ([{"batch_size": 20}, {"batch_size": 30}], {"epochs": 2}),  # another number of batches
+        ([{"batch_size": 35}, {"batch_size": 50}], {"steps": 3}),  # the same number of batches
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:fit_many takes the steps of one after the other")
+def test_members_have_budgets_and_batches_of_their_own(each: Any, options: dict[str, Any]) -> None:
+    for member in pv.fit_many(small, DATA, each=each, **options):
+        check(member, *alone(small, 0, **{**options, **member.choices}), tolerance=0)
+
+
+class Counting(pv.JointProgram):
+    """A program that counts its calls in training, on which it depends then, or in validation."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where, self.calls = where, 0
+        self.encoder, self.decoder = nn.Linear(16, 4), nn.Linear(2, 16)
+        if where == "batch norm":
+            self.norm = nn.BatchNorm1d(4, momentum=None)
+
+    def model(self, x: Tensor) -> Tensor:
+        self.register(self)
+        if self.where == ("training" if self.training else "validation"):
+            self.calls += 1
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(1))
+            mean = self.decoder(z) * (1 + self.calls / 8 if self.where == "training" else 1.0)
+            return pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x.flatten(1))
+
+    def guide(self, x: Tensor) -> Tensor:
+        self.register(self)
+        found = self.encoder(x.flatten(1))
+        loc, scale = (self.norm(found) if self.where == "batch norm" else found).chunk(2, -1)
+        with pyro.plate("data", len(x)):
+            return pyro.sample("z", dist.Normal(loc, scale.exp()).to_event(1))
+
+
+@pytest.mark.parametrize("where", ["training", "validation", "batch norm"])
+@pytest.mark.filterwarnings("ignore:fit:UserWarning", "ignore:fit_many:UserWarning")
+def test_what_is_tried_leaves_no_trace_where_it_fails(where: str) -> None:
+    data, make = pv.Dataset(GREY[:60], GREY[60:], form=pv.AsGiven()), partial(Counting, where)
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 20, "keep": "last"}
+    for member in pv.fit_many(make, data, seeds=2, **options):
+        program, history = alone(make, member.seed, data, **options)
+        check(member, program, history, tolerance=0)
+        assert member.program.calls == program.calls

@@ -457,7 +457,23 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"trails": 3}, "there is no 'trails' in a study (did you mean trials?)"),
     ({"study": "../up"}, "study expects a name of letters, digits"),
     ({"trials": 0}, "trials expects a positive whole number, got 0"),
-    ({"seeds": [1, 1]}, "seeds expects different whole numbers"),
+    ({"seeds": [1, 1]}, "seeds expects how many, or different whole numbers"),
+    ({"seeds": 0}, "seeds expects a positive whole number, got 0"),
+    ({"seeds": True}, "seeds expects how many, or different whole numbers as [0, 1], got True"),
+    ({"train": {**TRAIN, "seeds": 2}}, "train.seeds is not for a study: write seeds beside train and search"),
+    ({"search": {"seeds": [2, 3]}}, "search.seeds is not for a study: write seeds beside train and search"),
+    (
+        {
+            "sampler": "grid",
+            "trials": None,
+            "search": {"latent_dim": {"int": [1, 10**5]}, "kl_weight": {"float": [0, 1], "step": 1e-5}},
+        },
+        "expected a grid of at most 100,000 trials, got more: leave out values, or use sampler: random",
+    ),
+    (
+        {"sampler": "grid", "trials": None, "search": {"latent_dim": {"int": [1, 10**5 + 1]}}},
+        "expected a grid of at most 100,000 trials, got more",
+    ),
     ({"select_by": "test"}, "select_by expects elbo or log_evidence, got 'test'"),
     ({"search": {}}, "search expects options of pyro-vae train, got {}"),
     ({"search": {"latent_dim": [2, "x"]}}, "--latent_dim: expected int or a list as [1,2], got x"),
@@ -496,9 +512,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"search": {"prior": ["MixturePrior"], "prior.components": [0, 2]}}, "components expects a positive"),
     (
         {"search": {"likelihood": ["BernoulliLikelihood", "NormalLikelihood"]}},
-        "expected trials that are measured alike, got one with",
+        "data' beside 'nats per datum' and protocol 'uniform dequantisation of 17 levels, evaluated on one "
+        "fixed draw (seed 0)' beside 'dynamic binarisation, evaluated on one fixed draw (seed 0)', of which "
+        "one is a density and the other a probability, of data in another form: make a study of each",
     ),
-    ({"search": {"data.seed": [0, 1]}}, "got one with validation data"),
+    (
+        {"search": {"data.seed": [0, 1]}},
+        "got one with protocol 'dynamic binarisation, evaluated on one fixed draw (seed 1)' beside",
+    ),
     (
         {"sampler": "grid", "trials": None, "search": {"optimiser.lr": {"log": [1e-4, 1e-2]}}},
         "a grid needs values that can be counted, got a range for optimiser.lr: list them",
@@ -517,6 +538,17 @@ def test_a_wrong_file_is_one_line(here: Path, pyro_vae: Run, change: dict[str, A
     assert (status, out, err.count("\n")) == (2, "", 1), (out, err)
     assert text in err and err.startswith("pyro-vae: error: "), err
     assert not list(Path().glob("sweeps/*/*"))
+
+
+def test_seeds_are_which_or_how_many(here: Path) -> None:
+    for said, seeds in ((3, (0, 1, 2)), ([3], (3,)), ([4, 2], (4, 2))):
+        file = read_study(written({**RANDOM, "seeds": said}))
+        assert (file.seeds, file.definition["seeds"]) == (seeds, [*seeds])
+    Path("options.yaml").write_text("seeds: 2\n")
+    with pytest.raises(
+        InputError, match=r"options\.yaml: seeds is not for a study there: write seeds beside"
+    ):
+        read_study(written({**RANDOM, "train": {**TRAIN, "config": "options.yaml"}}))
 
 
 def test_no_file_and_no_optuna(here: Path, pyro_vae: Run, monkeypatch: pytest.MonkeyPatch) -> None:

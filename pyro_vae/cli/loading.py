@@ -20,6 +20,7 @@ from pyro_vae.likelihoods import Likelihood
 from pyro_vae.markup import table
 from pyro_vae.posteriors import Posterior
 from pyro_vae.priors import Prior
+from pyro_vae.reports.facts import note_other_data
 from pyro_vae.reports.tables import fact_rows
 from pyro_vae.storage.checkpoints import check_settings, load_parameters
 from pyro_vae.storage.files import read_json, read_text
@@ -84,11 +85,15 @@ class TrainedRun:
 
         Raises:
             InputError: where they are not where they were, or are others.
+
+        Warns:
+            UserWarning: where the held-out data are not those of its summary.json.
         """
         data = data_of(self.settings).giving(*self.facts.given)
         check_settings(
             {"training data": self._training_data}, {"training data": data.train.hash()}, self.path
         )
+        note_other_data(self.run, data)
         return data
 
     def data_at_hand(self) -> Dataset | None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pyro_vae.sweeps.reading import StudyFile
     from pyro_vae.sweeps.worker import AfterEpoch
 
+#: Units of a probability.
+_MASS = "nats per datum"
 #: Commands that --dry_run shows.
 _SHOWN = 12
 
@@ -188,12 +190,11 @@ class _Trainer:
         """Refuse values that do not compare with those of the other trials."""
         found = _measured(training)
         self.measured = self.measured or found
-        for name, expected in self.measured.items():
-            if found[name] != expected:
-                raise InputError(
-                    f"expected trials that are measured alike, got one with {name} {found[name]!r} beside "
-                    f"{expected!r}: make a study of each"
-                )
+        if found != self.measured:
+            raise InputError(
+                f"expected trials that are measured alike, got one with {_unlike(found, self.measured)}: "
+                "make a study of each"
+            )
 
     def train(
         self, options: Mapping[str, Any], seeds: Sequence[int], folder: Path, after_epoch: "AfterEpoch"
@@ -264,6 +265,16 @@ def _measured(training: Training) -> dict[str, str]:
         "protocol": data.protocol,
         "units": reports.units(data, mass, vae),
     }
+
+
+def _unlike(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """In what two trials are measured otherwise; hashes only where nothing else tells them apart."""
+    names = [name for name in ("units", "protocol", "validation data") if found[name] != expected[name]]
+    told = [name for name in names if name != "validation data"] or names
+    words = " and ".join(f"{name} {found[name]!r} beside {expected[name]!r}" for name in told)
+    if (found["units"] == _MASS) != (expected["units"] == _MASS):
+        words += ", of which one is a density and the other a probability, of data in another form"
+    return words
 
 
 def _report(file: "StudyFile", queue: "Queue") -> None:

@@ -138,6 +138,8 @@ class Training:
 
         Log p(x) is shared by all ranks; the first one does the rest, and the others have nothing.
         """
+        if here().first:
+            reports.note_other_data(run, self.data)
         here().copy_from_first(each for each in self.vae.state_dict().values() if isinstance(each, Tensor))
         with sharing():
             evaluated = self.evaluated(reports.held_out(self.data))

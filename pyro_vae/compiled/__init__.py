@@ -5,7 +5,7 @@ from pyro_vae.compiled.elbo import CompiledELBO
 from pyro_vae.compiled.functions import FlatFunction
 from pyro_vae.compiled.graph import FlatGraph, NotCompiled
 from pyro_vae.compiled.kept import Kept
-from pyro_vae.compiled.many import FlatStepsOfMany, Member, Regroup
+from pyro_vae.compiled.many import Apart, FlatStepsOfMany, Member, Regroup, Run
 from pyro_vae.compiled.policy import Compile, agree
 from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.record import State
@@ -14,6 +14,7 @@ from pyro_vae.compiled.steps import Backend, FlatSteps
 from pyro_vae.compiled.whole_step import NotExpressible, WholeStep
 
 __all__ = [
+    "Apart",
     "Backend",
     "Compile",
     "CompiledELBO",
@@ -26,6 +27,7 @@ __all__ = [
     "NotCompiled",
     "NotExpressible",
     "Regroup",
+    "Run",
     "Stacks",
     "State",
     "Untraceable",

@@ -69,6 +69,11 @@ class Guards:
         self._described = [(tensor, _describe(tensor)) for tensor in self.tensors]
         self._versions = [(tensor, tensor._version) for tensor in self._fixed()]
 
+    @property
+    def things(self) -> Iterable[object]:
+        """All that was looked into."""
+        return self._seen.values()
+
     def hold(self) -> bool:
         """Whether all is as it was."""
         return not self.changed()
@@ -109,7 +114,7 @@ class Guards:
         for name, container, _, before in self._watched:
             now = tuple(container)
             created = isinstance(container, list | deque | set) and len(now) != len(before)
-            pairs = ((old, new) for old, new in zip(before, now, strict=False) if not _unknown(old))
+            pairs = ((old, new) for old, new in zip(before, now, strict=False) if not is_unknown(old))
             if created or not all(_alike(old, new) for old, new in pairs):
                 return name
         if any(tensor._version != version for tensor, version in self._versions):
@@ -210,7 +215,7 @@ def _same(container: Collection[object], before: tuple[object, ...]) -> bool:
     return len(now) == len(before) and all(map(_alike, before, now))
 
 
-def _unknown(value: object) -> bool:
+def is_unknown(value: object) -> bool:
     """Whether a first run finds out what is to be put here, as the plate nesting of an ELBO."""
     empty = isinstance(value, dict | list | set) and not value
     return value is None or empty or (isinstance(value, float) and value == math.inf)

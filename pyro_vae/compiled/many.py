@@ -1,6 +1,6 @@
 """A computation of several members as one batched flat graph, held against each member's own."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +23,25 @@ from pyro_vae.randomness import OwnStream
 
 class Regroup(Exception):
     """Some members have left, and a further graph is to be made for those that have not."""
+
+
+class Apart(Untraceable):
+    """There is no batched graph, as runs of each member by itself have shown, which stand in its place.
+
+    Args:
+        reason: Why there is none.
+        runs: Of each member that has not left, by its place; what they have changed in buffers and random
+            numbers is given back, and waits in `after`.
+        batches: What all were run on.
+    """
+
+    def __init__(self, reason: str, runs: "Mapping[int, Run]", batches: BatchOfEach) -> None:
+        super().__init__(reason)
+        self.runs, self.batches = runs, batches
+
+
+#: A run of one member by itself.
+Run = EagerRun | PlainRun
 
 
 class Member(NamedTuple):
@@ -129,21 +148,35 @@ class FlatStepsOfMany:
         """The values of all members, (M,) each, and their gradients, (M, …) each, by `leaves`.
 
         Raises:
-            Untraceable: where there is no batched graph, or it gives something else. Nothing has changed
-                then.
+            Untraceable: where there is no batched graph, or it gives something else; `Apart`, where members
+                were run to find that out. Buffers and random numbers are as before then.
             Regroup: where a graph would have to be made, and some members have left.
         """
         key = (*batches.given, *map(kind_of, batches.tensors))
         kept = self._kept.get(key)
+        if kept is not None and kept.checked:
+            return _result(kept, batches)
         if kept is None:
             if len(self.active) < len(self.members):
                 raise Regroup
-            kept = self._kept[key] = self._build(batches)
-            return self._compared(kept, batches, kept.runs)
-        if not kept.checked:
+            first = [each.run(batches[number]) for number, each in enumerate(self.members)]
+            with self._in_place(first, batches):
+                kept = self._kept[key] = self._build(batches, first)
+                result = self._compared(kept, batches, first)
+        else:
             kept.checked = True
-            return self._compared(kept, batches)
-        return _result(kept, batches)
+            again = [self.members[m].run_again(batches[m], kept.runs[m]) for m in self.active]
+            with self._in_place(again, batches):
+                result = self._compared(kept, batches, again)
+        return result
+
+    @contextmanager
+    def _in_place(self, runs: Sequence[Run], batches: BatchOfEach) -> Iterator[None]:
+        """Around what makes or judges a graph: runs of those that have not left, for where there is none."""
+        try:
+            yield
+        except Untraceable as error:
+            raise Apart(str(error), dict(zip(self.active, runs, strict=True)), batches) from error
 
     @property
     def leaves(self) -> list[Tensor]:
@@ -164,9 +197,8 @@ class FlatStepsOfMany:
         for kept in self._kept.values():
             kept.graph.streams[member] = OwnStream(0, self.members[member].stream.device)
 
-    def _build(self, batches: BatchOfEach) -> _Kept:
+    def _build(self, batches: BatchOfEach, runs: list[EagerRun]) -> _Kept:
         """The batched graph of all members."""
-        runs = [member.run(batches[number]) for number, member in enumerate(self.members)]
         for run in runs:
             if run.problem or run.created:
                 raise Untraceable(run.problem or f"{run.created} is made anew as it runs")
@@ -208,9 +240,10 @@ class FlatStepsOfMany:
             member.function, member.roots, backend="flat", fast=False, who="fit_many", watch=False
         )
         with member.own():
-            kept = steps.trace(run, batch.tensors, (batch.x,), dict(batch.given), steps.ways[-1])
-            run.before.restore()
-        return kept
+            try:
+                return steps.trace(run, batch.tensors, (batch.x,), dict(batch.given), steps.ways[-1])
+            finally:
+                run.before.restore()
 
     def _check_memory(self, one: Kept) -> None:
         """Refuse a graph of all members that does not fit into memory, where that of one may."""
@@ -223,13 +256,9 @@ class FlatStepsOfMany:
                 f"{in_words(free)} are free on {device}"
             )
 
-    def _compared(
-        self, kept: _Kept, batches: BatchOfEach, done: Sequence[EagerRun] | None = None
-    ) -> ValuesAndGradients:
-        """What the graph gives, held against each member by itself, whose runs may be `done`."""
+    def _compared(self, kept: _Kept, batches: BatchOfEach, runs: Sequence[Run]) -> ValuesAndGradients:
+        """What the graph gives, held against each member that has not left by itself."""
         active = [(member, self.members[member]) for member in self.active]
-        runs: Sequence[EagerRun | PlainRun]
-        runs = done or [each.run_again(batches[member], kept.runs[member]) for member, each in active]
         before = [each.stream.state for _, each in active]
         result = _result(kept, batches)
         problem = ""

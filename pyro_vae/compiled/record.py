@@ -159,7 +159,7 @@ class PlainRun:
     """
 
     def __init__(self, function: Function, batch: Batch, earlier: EagerRun) -> None:
-        self.before = State(earlier.before.tensors)
+        self.before, self.leaves = State(earlier.before.tensors), earlier.leaves
         with without_gradients(earlier.leaves), torch.enable_grad():
             values = batch.call(function)
             self.result = ValuesAndGradients(

@@ -1,7 +1,7 @@
 """What arrays a data set accepts, and the one line said about any other."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_vae.data.shards import Shards, shards_of_map
 from pyro_vae.data.stored import Rows, Values, blocks
-from pyro_vae.errors import InputError, is_seed
+from pyro_vae.errors import InputError, is_seed, warn
 
 Array = NDArray[Any] | Tensor
 
@@ -25,7 +25,8 @@ def as_values(array: Array | Rows | Shards, where: str, *, missing: bool = False
     """
     if isinstance(array, Rows):  # checked where it was made
         return array
-    values = _in_files(array) or _plain(array, where)
+    there = _in_files(array)
+    values = _plain(array, where) if there is None else there
     if values.ndim not in (2, 3, 4) or 0 in values.shape[1:]:
         raise InputError(
             f"expected {where} of shape (N, H, W), (N, C, H, W) or (N, D), got {tuple(values.shape)}:"
@@ -33,7 +34,10 @@ def as_values(array: Array | Rows | Shards, where: str, *, missing: bool = False
         )
     in_files = isinstance(values, Shards) or _is_mapped(array)
     places = torch.arange(len(values) if in_files else 0)
-    _check_finite(values if isinstance(values, Tensor) else Rows(values, places), where, missing)
+    read = values if isinstance(values, Tensor) else Rows(values, places)
+    _check_finite(read, where, missing)
+    if isinstance(values, Shards) and values.stored.kind in "iu" and values.stored.itemsize > 2:
+        _check_whole(read, where)
     if values.ndim == 3:  # (N, H, W) -> (N, 1, H, W)
         values = values.unsqueeze(1) if isinstance(values, Tensor) else values.as_pictures()
     return values if isinstance(values, Tensor) and not in_files else Rows(values, places)
@@ -59,7 +63,7 @@ def _plain(array: Array | Shards, where: str) -> Tensor:
     tensor = array.detach().cpu() if isinstance(array, Tensor) else _from_numpy(array, where)
     if kind == "f":
         if tensor.dtype == torch.float64:
-            _check_rounding(tensor, where)
+            check_rounding(tensor, where)
         return tensor.float()
     return tensor.to(torch.uint8) if tensor.dtype == torch.bool else _whole(tensor, where)
 
@@ -77,17 +81,37 @@ def _whole(tensor: Tensor, where: str) -> Tensor:
     """Whole numbers as bytes, or as int32 where they were of another width."""
     if tensor.dtype == torch.uint8:
         return tensor
-    ends = [end for block in blocks(tensor) for end in block.to(torch.int64).aminmax()]
+    _check_whole(tensor, where)
+    return tensor.to(torch.int32)
+
+
+def _check_whole(values: Values, where: str) -> None:
+    """Refuse whole numbers that float32 would round."""
+    ends = [end for block in blocks(values) for end in block.to(torch.int64).aminmax()]
     low, high = (int(pick(ends)) for pick in (min, max)) if ends else (0, 0)
     if max(-low, high) > _EXACT:
         raise InputError(
             f"expected whole numbers up to 2**24 = {_EXACT:,}, which float32 has exactly, got {low} to "
             f"{high} in {where}: give them in other units, or as float32 where they need not be exact"
         )
-    return tensor.to(torch.int32)
 
 
-def _check_rounding(tensor: Tensor, where: str) -> None:
+def note_channels(shape: Sequence[int], where: str) -> None:
+    """Say so where (N, H, W, C) is taken as (N, C, H, W)."""
+    if channels_last(shape):
+        high, wide, channels = shape[1:]
+        warn(
+            f"{where} of shape {tuple(shape)} are taken as pictures of {high} channels and {wide} x "
+            f"{channels} pixels: where they are (N, H, W, C), use numpy.moveaxis(a, -1, 1)"
+        )
+
+
+def channels_last(shape: Sequence[int]) -> bool:
+    """Whether data look like (N, H, W, C)."""
+    return len(shape) == 4 and shape[-1] in (1, 3, 4) and shape[1] > 4
+
+
+def check_rounding(tensor: Tensor, where: str) -> None:
     """Refuse columns whose spread is lost in float32, as of seconds since 1970."""
     if tensor.ndim != 2 or not len(tensor):
         return

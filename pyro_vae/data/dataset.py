@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 
 from pyro_vae.columns import Columns
-from pyro_vae.data.checks import Array, as_values, check_alike, check_observed, check_seed
+from pyro_vae.data.checks import Array, as_values, check_alike, check_observed, check_seed, note_channels
 from pyro_vae.data.fields import (
     LABEL,
     MASK,
@@ -133,6 +133,7 @@ class Dataset:
                 maximum = _maximum_of_bytes(values)
             values = masked(values, beside)
         check_alike(values)
+        note_channels(values["train"].shape, "data")
         if missing:
             check_observed(values)
         #: Whether NaN stands for entries that were not observed.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_vae.data.checks import Array, as_labels
+from pyro_vae.data.checks import Array, as_labels, check_rounding
 from pyro_vae.data.stored import Values
 from pyro_vae.errors import InputError
 
@@ -121,6 +121,8 @@ def as_field(name: str, array: Array, values: Values | None, split: str) -> Tens
             f"{numbers.shape}: take both from one source"
         )
     dtype = {"b": np.bool_, "f": np.float32}.get(numbers.dtype.kind, np.int64)
+    if numbers.dtype.kind == "f" and numbers.dtype.itemsize == 8:
+        _check_told_apart(torch.tensor(numbers.astype(np.float64)), name, split)
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
         tensor = torch.from_numpy(np.array(numbers, dtype, order="C"))
     if not bool(tensor.isfinite().all()):
@@ -129,6 +131,12 @@ def as_field(name: str, array: Array, values: Values | None, split: str) -> Tens
             "is missing by a field of 0 and 1 beside it"
         )
     return tensor
+
+
+def _check_told_apart(tensor: Tensor, name: str, split: str) -> None:
+    """Refuse numbers whose spread is lost in float32, in which programs compute."""
+    if tensor.numel():
+        check_rounding(tensor.double().reshape(len(tensor), -1), f"the field {name!r} of {split}")
 
 
 def _alike(found: dict[str, dict[str, Tensor]], values: Mapping[str, Values]) -> dict[str, dict[str, Tensor]]:
@@ -181,7 +189,7 @@ def checked_given(
         sizes: Number of data of each split.
 
     Raises:
-        InputError: where one is no field, or is missing in a split that has data.
+        InputError: where one is no field, or is missing in a split that has data, or would be rounded.
     """
     names = list({name: None for of_split in fields.values() for name in of_split})
     if given is None:
@@ -200,4 +208,7 @@ def checked_given(
                 f"expected the field {name!r} in {' and '.join(missing)}, too, since programs get it, got "
                 "none: give it, or leave it out of `given`"
             )
+        for split, of_split in fields.items():
+            if name in of_split and not of_split[name].is_floating_point():
+                _check_told_apart(of_split[name], name, split)
     return tuple(dict.fromkeys(given))

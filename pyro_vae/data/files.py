@@ -8,7 +8,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_vae.data.checks import as_values
+from pyro_vae.data.checks import as_values, channels_last
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.fields import LABEL, as_fields
 from pyro_vae.data.forms import Form
@@ -191,7 +191,7 @@ def _beside(field: Stored, data: Stored | None) -> NDArray[Any]:
 
 
 def _channels_first(values: Values, where: str) -> Values:
-    if values.ndim == 4 and values.shape[-1] in (1, 3, 4) and values.shape[1] > 4:
+    if channels_last(values.shape):
         raise InputError(
             f"expected {where} of shape (N, C, H, W), got {tuple(values.shape)}, which looks like"
             " (N, H, W, C): use numpy.moveaxis(a, -1, 1)"

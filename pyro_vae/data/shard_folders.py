@@ -1,16 +1,20 @@
 """Folders of `.npy` files that together are one array each."""
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from pyro_vae.data.reading import header, reading
-from pyro_vae.data.shards import Shard, Shards
+from pyro_vae.data.shards import Shard, Shards, written
 from pyro_vae.errors import InputError
 
 #: The name of files that lie in a folder beside folders of fields.
 _DATA = "x"
+#: Names of arrays, also of those that are compressed, not yet whole, or a copy.
+_ARRAY = re.compile(r"\.np[yz]", re.IGNORECASE)
 _REMEDY = "save each file by numpy.save(path, array), an array of numbers in C order"
 
 
@@ -19,12 +23,14 @@ def load_folder(folder: Path) -> dict[str, Shards]:
 
     Raises:
         InputError: where there is no `.npy` file, or one is damaged, or differs from the others in shape or
-            type; where the files of a field are others than those that lie in the folder itself.
+            type; where one would be left out by its name or its place; where the files of a field are others
+            than those that lie in the folder itself.
     """
     folder = folder.resolve()
     here = _files(folder)
     found = {_DATA: shards_of(here)} if here else {}
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path)):
+        _check_depth(inner)
         if files := _files(inner):
             if inner.name in found:
                 raise InputError(
@@ -40,8 +46,35 @@ def load_folder(folder: Path) -> dict[str, Shards]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """In the order of their names; hidden ones, as others leave them behind, are none."""
-    return sorted(path for path in folder.glob("*.npy") if path.is_file() and not path.name.startswith("."))
+    """In the order of their names; hidden ones, as others leave them behind, are none.
+
+    Raises:
+        InputError: where another file looks like one of them.
+    """
+    seen = sorted(path for path in folder.iterdir() if path.is_file() and not _is_hidden(path))
+    for path in seen:
+        if path.suffix != ".npy" and _ARRAY.search(path.name):
+            raise InputError(
+                f"expected files named .npy in {folder}, got {path.name}, which would be left out: rename or "
+                "unpack it to .npy, or move it out of the folder"
+            )
+    return [path for path in seen if path.suffix == ".npy"]
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".")
+
+
+def _check_depth(folder: Path) -> None:
+    """Refuse arrays in folders within a folder of arrays, which would be left out."""
+    for place, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        deep = sorted(name for name in names if _ARRAY.search(name) and not name.startswith("."))
+        if deep and Path(place) != folder:
+            raise InputError(
+                f"expected .npy files in {folder} itself, got {Path(place) / deep[0]}, which would be left "
+                "out: move it up, or out of the folder"
+            )
 
 
 def shards_of(files: Sequence[Path]) -> Shards:
@@ -68,16 +101,14 @@ def _opened(path: Path) -> Shards:
     """The array of one file, not read."""
     with reading(path, _REMEDY), path.open("rb") as file:
         shape, fortran, stored = header(file)
-        offset = file.tell()
+        offset, now = file.tell(), written(os.fstat(file.fileno()))
     if stored.hasobject or not shape or (fortran and len(shape) > 1):
         order = "in Fortran's order" if fortran else "of numbers (N, ...) in no known form"
         raise InputError(f"expected a .npy file of numbers (N, ...), got {path}, {order}: {_REMEDY}")
     needed = offset + torch.Size(shape).numel() * stored.itemsize
-    if path.stat().st_size < needed:
-        raise InputError(
-            f"expected a whole file {path} of {needed:,} bytes, got {path.stat().st_size:,}: write it anew"
-        )
-    return Shards((Shard(path, offset, shape[0]),), stored, torch.Size(shape[1:]))
+    if now[1] < needed:
+        raise InputError(f"expected a whole file {path} of {needed:,} bytes, got {now[1]:,}: write it anew")
+    return Shards((Shard(path, offset, shape[0], now),), stored, torch.Size(shape[1:]))
 
 
 def check_beside(data: Shards, field: Shards) -> None:

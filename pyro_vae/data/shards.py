@@ -44,17 +44,19 @@ class Shard:
         path: The file.
         offset: Bytes before the array.
         rows: Its length.
+        written: When the file was written, and its bytes, as `written` gives them.
     """
 
     path: Path
     offset: int
     rows: int
+    written: tuple[int, int] | None = None
 
     def take(self, index: NDArray[np.int64], dtype: "np.dtype[Any]", width: int) -> NDArray[Any]:
         """Some rows, in rising order, of `width` numbers each: (B, width), a copy.
 
         Raises:
-            InputError: where the file is not there any more, or shorter than it was.
+            InputError: where the file is not there any more, or was changed.
         """
         taken = np.empty((len(index), width), dtype)
         row_bytes = max(1, width * dtype.itemsize)
@@ -69,7 +71,8 @@ class Shard:
         needed = self.offset + prod(shape) * taken.itemsize
         try:
             with self.path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
+                now = written(os.fstat(file.fileno()))
+                size = now[1]
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size >= needed else None
         except (OSError, ValueError) as error:
             raise InputError(
@@ -81,12 +84,23 @@ class Shard:
                 f"expected {self.path} of {needed:,} bytes, as when the data were opened, got {size:,}: put "
                 "it back as it was, and go on"
             )
+        if self.written not in (None, now):
+            mapped.close()
+            raise InputError(
+                f"expected {self.path} as when the data were opened, got one that was written since: put it "
+                "back as it was, or open the data anew"
+            )
         with mapped:
             if index[-1] - index[0] >= _SPARSE * len(index) and hasattr(mmap, "MADV_RANDOM"):
                 mapped.madvise(mmap.MADV_RANDOM)  # else 128 KiB are read for each row
             array = np.frombuffer(mapped, taken.dtype, prod(shape), self.offset).reshape(shape)
             np.take(array, index, axis=0, out=taken, mode="clip")  # without "clip", a second copy is made
             del array  # a map with a view of it cannot be closed
+
+
+def written(found: os.stat_result) -> tuple[int, int]:
+    """When a file was written, in nanoseconds, and its bytes."""
+    return found.st_mtime_ns, found.st_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,5 +194,6 @@ def shards_of_map(array: NDArray[Any]) -> Shards | None:
         return None
     if array.filename is None or not array.flags.c_contiguous or array.ndim == 0:
         return None
-    part = Shard(Path(array.filename), array.offset, len(array))
+    path = Path(array.filename)
+    part = Shard(path, array.offset, len(array), written(path.stat()) if path.exists() else None)
     return Shards((part,), array.dtype, torch.Size(array.shape[1:]))

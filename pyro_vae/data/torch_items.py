@@ -181,14 +181,16 @@ class Items:
 
     def _parts(self, found: Any) -> Sequence[Any]:
         """x, and what is named beside it, of what a loader gives."""
+        got = ""
         if isinstance(found, Mapping):
             parts = [found[name] for name in ("x", *self.names) if name in found]
+            got = f" among {', '.join(map(repr, found)) or 'no keys'}"
         else:
             parts = list(found) if isinstance(found, list | tuple) else [found]
         if len(parts) <= len(self.names):
             raise InputError(
                 f"expected x{''.join(f', {name}' for name in self.names)} in each item of {self.where}, got "
-                f"{len(parts)} of them: give each item as a tuple of these, or name fewer"
+                f"{len(parts)} of them{got}: give each item as a tuple or dictionary of these, or name fewer"
             )
         return parts[: 1 + len(self.names)]
 
@@ -204,7 +206,10 @@ class Items:
             text = lines[-1].strip()
             name = type(error).__name__
             text = text if text.startswith(name) else f"{name}: {text}".removesuffix(": ")
+            remedy = "mend its __getitem__, or the collate_fn"
+            if "PIL." in text:
+                remedy = "make tensors of its pictures, as by transform=torchvision.transforms.PILToTensor()"
             raise InputError(
                 f"expected {self.where} to give its items, got {text} from {type(self.dataset).__name__}: "
-                "mend its __getitem__, or the collate_fn"
+                f"{remedy}"
             ) from error

@@ -3,7 +3,7 @@
 from pyro_vae.reports.diagnosing import Diagnosing, diagnosis_rows, diagnosis_table
 from pyro_vae.reports.estimators import Estimator, Method, like, usual_method
 from pyro_vae.reports.evaluating import evaluate
-from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, part_of, units
+from pyro_vae.reports.facts import bits, circumstances, held_out, is_mass, note_other_data, part_of, units
 from pyro_vae.reports.measuring import ELBO_PARTICLES, Evaluation, evaluation, summary
 from pyro_vae.reports.tables import fact_rows, table, table_rows
 
@@ -23,6 +23,7 @@ __all__ = [
     "held_out",
     "is_mass",
     "like",
+    "note_other_data",
     "part_of",
     "summary",
     "table",

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.data import Dataset, Split
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, warn
 from pyro_vae.likelihoods import ColumnsLikelihood, bits_per_dim
 from pyro_vae.randomness import own_randomness
+from pyro_vae.storage.files import read_json, read_text
+from pyro_vae.storage.runs import Run
 from pyro_vae.vae import JointProgram
 
 
@@ -33,6 +35,27 @@ def part_of(data: Dataset, split: str, num_data: int | None) -> Split:
     if not len(part):
         raise InputError(f"expected {split} data, got none: choose another with --split")
     return part
+
+
+def note_other_data(run: Run, data: Dataset) -> None:
+    """Say where the held-out data are not those of the summary.json of a run, if it has one.
+
+    Warns:
+        UserWarning: where their hash is another.
+    """
+    path = run.folder / "summary.json"
+    try:
+        summary = read_json(read_text(path))
+        split, before = summary["split"], summary["data_hash"]
+        there, number = getattr(data, split), int(summary["elbo"][split]["num_data"])
+    except (InputError, OSError, LookupError, TypeError, ValueError, AttributeError):
+        return  # none, or one that is damaged, as those say who read it for its numbers
+    part: Split = replace(there.subset(number), given=data.given)
+    if part.hash() != before:
+        warn(
+            f"the {split} data are not those of {path}: their hash is {part.hash()}, not {before}, so "
+            "results of before and of now do not compare"
+        )
 
 
 @torch.no_grad()

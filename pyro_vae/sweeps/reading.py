@@ -25,6 +25,7 @@ _NOT_OF_A_TRIAL = {
     "resume": "the same command again goes on",
     "print_config": "use --dry_run true",
     "seed": "seeds says which are trained",
+    "seeds": "write seeds beside train and search, as seeds: 2 for 0 and 1, or seeds: [3, 5]",
     "config": "it is an option of train only",
 }
 
@@ -128,14 +129,15 @@ def _study(content: Mapping[Any, Any]) -> StudyFile:
     )
     if said["select_by"] not in get_args(SelectBy):
         raise InputError(f"select_by expects elbo or log_evidence, got {shortened(said['select_by'])}")
-    definition = {name: said[name] for name in _DEFAULTS if name not in _FREE}
+    seeds = _seeds(said["seeds"])
+    definition = {name: said[name] for name in _DEFAULTS if name not in _FREE} | {"seeds": [*seeds]}
     return StudyFile(
         name=_name(said["study"]),
         space=space,
         sampler=sampler,
         pruner=pruner,
         trials=_trials(said["trials"], sampler, space),
-        seeds=_seeds(said["seeds"]),
+        seeds=seeds,
         seed=seed_number(said["seed"]),
         select_by=said["select_by"],
         top=count("top", said["top"]),
@@ -212,9 +214,14 @@ def _trials(said: Any, sampler: Named, space: Space) -> int:
 
 
 def _seeds(said: Any) -> tuple[int, ...]:
+    """A list of them, or how many from 0, as `pyro-vae train --seeds` takes them."""
+    if isinstance(said, int) and not isinstance(said, bool):
+        return tuple(range(count("seeds", said)))
     seeds = said if isinstance(said, list) else [said]
     if not seeds or not all(map(is_seed, seeds)) or len({*seeds}) < len(seeds):
-        raise InputError(f"seeds expects different whole numbers from 0 as [0, 1, 2], got {shortened(said)}")
+        raise InputError(
+            f"seeds expects how many, or different whole numbers as [0, 1], got {shortened(said)}"
+        )
     return tuple(seeds)
 
 
@@ -228,4 +235,7 @@ def _of_file(train: Mapping[str, Any]) -> dict[str, Any]:
     """What the file of options that train names says, so that a change of it is seen."""
     if "config" not in train:
         return {}
-    return {"train.config": read_yaml(read_text(Path(str(train["config"])).expanduser()))}
+    content = read_yaml(read_text(Path(str(train["config"])).expanduser()))
+    if isinstance(content, dict) and content.get("seeds") is not None:
+        raise InputError(f"{train['config']}: seeds is not for a study there: {_NOT_OF_A_TRIAL['seeds']}")
+    return {"train.config": content}

@@ -77,7 +77,7 @@ class Range:
             )
         step = self.step or 1
         number = int((self.high - self.low) / step + 1e-9) + 1
-        return tuple(self.low + step * index for index in islice(range(number), _MOST_POINTS))
+        return tuple(self.low + step * index for index in islice(range(number), _MOST_POINTS + 1))
 
     def encoded(self, value: Any) -> Any:
         """What Optuna keeps of a value."""
@@ -143,9 +143,13 @@ class Space:
         """
         found: list[tuple[dict[str, Any], dict[str, Any]]] = [({**self.fixed}, {})]
         for each in self.dimensions:
+            values = len(each.values.all(each.option))
+            if sum(values if each.is_of(options) else 1 for options, _ in found) > _MOST_POINTS:
+                raise InputError(
+                    f"expected a grid of at most {_MOST_POINTS:,} trials, got more: leave out values, or use "
+                    "sampler: random"
+                )
             found = [pair for options, point in found for pair in _continued(each, options, point)]
-            if len(found) > _MOST_POINTS:
-                raise InputError(f"expected a grid of at most {_MOST_POINTS:,} trials, got more")
         return [point for _, point in found]
 
     def check(self, check: Check) -> None:

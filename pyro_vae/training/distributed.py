@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from pyro_vae.batch import Batch, Program
+from pyro_vae.compiled.untouched import Untouched
 from pyro_vae.errors import InputError, one_line, warn
 from pyro_vae.objectives import PenalisedELBO
-from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.ranks import Ranks, here
 from pyro_vae.training.shares import PLACE, Place, Share, Unplaced, plates
@@ -45,6 +45,9 @@ class DistributedSteps(Steps):
         #: Steps taken here, and whether one was held against that of one process.
         self.taken = 0
         self.compared = False
+        #: What the programs held before that, while it is done; and what could not be given back.
+        self.untouched: Untouched | None = None
+        self.left = ""
 
     def in_steps(self, program: Program) -> Program:
         """A program as steps run it: on a part of a batch."""
@@ -117,7 +120,15 @@ class DistributedSteps(Steps):
 
     def _compare(self, index: Tensor) -> None:
         """Hold the sum of all parts of a batch against the whole of it, and say where they differ."""
+        self.untouched = Untouched(self.roots)
         parts, whole = self._both(index)
+        self.untouched = None
+        if self.left and self.ranks.first:
+            warn(
+                f"{self.left} changes as the programs run, also where they are run to see whether steps on "
+                f"{self.ranks.size} ranks are those of one process: keep in a buffer or an attribute what "
+                "counts for their results"
+            )
         found = [self.ranks.sum(each) for each in parts]
         rounding = torch.finfo(self.programs.dtype or torch.get_default_dtype()).eps ** 0.5
         bound = 0.05 if self.precision == "bfloat16" else rounding
@@ -155,11 +166,13 @@ class DistributedSteps(Steps):
 
     @contextmanager
     def _trial(self) -> Iterator[None]:
-        """Around a run by draws that are not used up, which leaves all buffers as they are."""
+        """Around a run by draws that are not used up, which leaves all as it is, but for what is `left`."""
+        assert self.untouched is not None
         noise = self.generator.get_state()
-        with own_draws(self.device), buffers_kept():
+        with own_draws(self.device):
             yield
         self.generator.set_state(noise)
+        self.left = self.untouched.give_back()
 
     def _plates(self, index: Tensor) -> dict[str, int]:
         """The plates of both programs on a batch."""

@@ -1,5 +1,6 @@
 """`fit_many`: several trainings at once."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -112,6 +113,8 @@ def fit_many(
     ([0, 1, 2], 13)
     """
     _check_names(options, each)
+    for choice in each:
+        _check_choice(make, choice)
     folder = None if checkpoints is None else Path(checkpoints)
     tasks, choices = [], []
     for number, choice in enumerate(each):
@@ -124,8 +127,7 @@ def fit_many(
             place = None if folder is None else folder / named
             tasks.append(Task(program, data, fit_options, place, callbacks=callbacks))
             choices.append(choice)
-    if len({id(task.program) for task in tasks}) < len(tasks):
-        raise InputError("make expects to make a new model at each call, got the same one twice")
+    _check_apart([task.program for task in tasks])
     found = fit_together(tasks, resume=resume, progress=progress)
     return [replace(one, choices=choice) for one, choice in zip(found, choices, strict=True)]
 
@@ -157,6 +159,42 @@ def _instead_of(name: str) -> str:
     if name in ARGUMENTS:
         return ARGUMENTS[name]
     return "give seeds" if name == "seed" else "give what `make` takes in each, as each=[{...}]"
+
+
+def _check_choice(make: Callable[..., JointProgram], choice: Mapping[str, Any]) -> None:
+    """Refuse in `each` what neither `fit` nor `make` takes."""
+    if "seed" in choice:
+        raise InputError(f"each expects no seed, got {choice['seed']!r}: give seeds, as seeds=[3, 4]")
+    own = {name: value for name, value in choice.items() if name not in FIT_OPTIONS}
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # of what is written in C
+        return
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    for name in own:
+        if name not in signature.parameters and not takes_any:
+            raise InputError(
+                f"each got {name!r}, which is neither an option of fit nor an argument of make{signature}: "
+                "leave it out, or let make take it"
+            )
+    try:
+        signature.bind(**own)
+    except TypeError as error:
+        raise InputError(f"make{signature} cannot be called with {sorted(own)} of each: {error}") from error
+
+
+def _check_apart(programs: Sequence[JointProgram]) -> None:
+    """Refuse members that would train the same tensor."""
+    if len({*map(id, programs)}) < len(programs):
+        raise InputError("make expects to make a new model at each call, got the same one twice")
+    owners: dict[int, int] = {}
+    for number, program in enumerate(programs):
+        for name, parameter in program.named_parameters():
+            if parameter.requires_grad and owners.setdefault(id(parameter), number) != number:
+                raise InputError(
+                    f"make expects to make new parameters at each call, got {name!r} in two members: make "
+                    "its module within make, or freeze it by requires_grad_(False)"
+                )
 
 
 #: A parameter, its gradient, two states of Adam, and the best epoch.

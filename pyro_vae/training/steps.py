@@ -19,11 +19,13 @@ from pyro_vae.compiled import (
     FlatSteps,
     Kept,
     NotExpressible,
+    Run,
     State,
     Untraceable,
     WholeStep,
     capture,
 )
+from pyro_vae.compiled.record import add_gradients
 from pyro_vae.compiled.whole_step import rules_of
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line, warn
@@ -204,6 +206,22 @@ class Steps:
         if not self.way.captured:
             self.check_finite(float(loss), batch, state)
         self.optimiser(used)
+        return elbo
+
+    def finish(self, run: Run, batch: Batch, number: int) -> Tensor:
+        """Step `number`, of which the loss and its gradients are those of a run on `batch`; as `take`.
+
+        Raises:
+            NonFiniteLossError: where the loss is NaN or infinite, before the parameters change.
+        """
+        self.number = number
+        run.before.restore()
+        state = random_state(self.device)
+        run.after.restore()
+        add_gradients(run.leaves, run.result.gradients)
+        loss, elbo = run.result.values
+        self.check_finite(float(loss), batch, state)
+        self.optimiser(self.optimiser.held)
         return elbo
 
     def loss_and_elbo(self, x: Tensor, **given: Any) -> tuple[Tensor | float, Tensor | float]:

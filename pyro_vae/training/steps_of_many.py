@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.batch import Batch, BatchOfEach
-from pyro_vae.compiled import FlatStepsOfMany, Member, Regroup, Stacks, Untraceable
+from pyro_vae.compiled import Apart, FlatStepsOfMany, Member, Regroup, Stacks, Untraceable
 from pyro_vae.data import Split
 from pyro_vae.errors import NonFiniteLossError
 from pyro_vae.optimisers.stacked import StackedOptimisers
@@ -75,7 +75,8 @@ class StepsOfMany:
         """A step of each member that has not left, on the data at its index; those that it ends leave.
 
         Raises:
-            Untraceable: where they cannot be batched; no step was taken then.
+            Untraceable: where they cannot be batched; no step was taken then. The noise of the batches is
+                drawn where it is `Apart`, which has them.
             Regroup: where those that have not left must be put together anew; no step was taken then.
         """
         for member in self.active:
@@ -88,6 +89,8 @@ class StepsOfMany:
             if self.optimisers is None:
                 self.optimisers = self._optimisers()
             (losses, elbos), gradients = self.steps(batches)
+        except Apart:
+            raise
         except (Untraceable, Regroup):
             for generator, earlier in zip(noise, before, strict=True):
                 generator.set_state(earlier)

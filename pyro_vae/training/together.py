@@ -1,14 +1,14 @@
 """Several trainings in lock-step: each with a state of its own, their steps taken at once."""
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_vae.compiled import Regroup, Untraceable
+from pyro_vae.compiled import Apart, Regroup, Run, Untraceable
 from pyro_vae.compiled.policy import Speaker
 from pyro_vae.errors import NonFiniteLossError
 from pyro_vae.randomness import OwnStream
@@ -107,29 +107,29 @@ class Together:
 
     def _take_steps(self, now: Sequence[Running]) -> list[float | None]:
         """The steps of an epoch of each; None for one that they have ended."""
+        parts = [_parts(each) for each in now]
         sums: list[float | Tensor] = [0.0] * len(now)
-        seen = 0
+        seen = [0] * len(now)
         with ExitStack() as stack:
             for each in now:
                 stack.enter_context(each.trainer.steps.epoch())
             if self.steps is not None:
                 self.steps.look_again()
-            first = now[0].trainer
-            for indices in zip(*(_parts(each) for each in now), strict=True):
-                going = [number for number, each in enumerate(now) if each.request is not None]
-                if not going or now[going[0]].trainer.step >= now[going[0]].trainer.total_steps:
-                    break
-                found = self._step([now[n] for n in going], [indices[n] for n in going])
-                for number, elbo in zip(going, found, strict=True):
+            while indices := _next(now, parts):
+                found = self._step([now[number] for number in indices], [*indices.values()])
+                for (number, index), elbo in zip(indices.items(), found, strict=True):
+                    seen[number] += len(index)
                     if isinstance(elbo, NonFiniteLossError):
                         now[number].end(elbo)
                     else:
                         sums[number] = sums[number] + elbo.double()
-                seen += len(indices[0])
-                self._show(found, len(indices[0]), len(first.history.epochs) + 1)
+                self._show(found, [*indices.values()], len(now[0].trainer.history.epochs) + 1)
             if self.steps is not None:
                 self.steps.settle()
-        return [float(each) / seen if one.request else None for each, one in zip(sums, now, strict=True)]
+        return [
+            float(total) / number if each.request else None
+            for total, number, each in zip(sums, seen, now, strict=True)
+        ]
 
     def _step(self, now: Sequence[Running], indices: Sequence[Tensor]) -> list[Tensor | NonFiniteLossError]:
         """One step of each."""
@@ -142,12 +142,19 @@ class Together:
                 return self._step(now, indices)
             except Untraceable as error:
                 self.apart_because = str(error)
-        if len(now) > 1 and self.apart_because and not self.told:
+                self._say()
+                if isinstance(error, Apart):
+                    self._close()
+                    return [_finished(each, error, self.batched.index(each)) for each in now]
+        if len(now) > 1 and self.apart_because:
             self._say()
         self._close()
         return [_alone(each, index) for each, index in zip(now, indices, strict=True)]
 
     def _say(self) -> None:
+        """Say once why they are not batched."""
+        if self.told:
+            return
         self.told = True
         if self.on_apart is not None:
             self.on_apart(self.apart_because)
@@ -175,7 +182,7 @@ class Together:
             except Untraceable as error:
                 self.steps.measures = None
                 self.speaker.say(f"measures one validation after the other: {error}")
-                found = None
+                found = _measured_by_runs(error.runs) if isinstance(error, Apart) else None
             if found is not None:
                 return [found[place] for place in self.steps.active]
         return [_measured(each) for each in now]
@@ -192,10 +199,13 @@ class Together:
             self.steps.close()
             self.steps = None
 
-    def _show(self, found: Sequence[Tensor | NonFiniteLossError], size: int, epoch: int) -> None:
+    def _show(
+        self, found: Sequence[Tensor | NonFiniteLossError], indices: Sequence[Tensor], epoch: int
+    ) -> None:
         """Move the bar; of the ELBOs the mean."""
         if self.bar.update() and not self.bar.disable:
-            elbos = [float(each) / size for each in found if isinstance(each, Tensor)]
+            pairs = zip(found, indices, strict=True)
+            elbos = [float(each) / len(index) for each, index in pairs if isinstance(each, Tensor)]
             mean = sum(elbos) / len(elbos) if elbos else math.nan
             self.bar.set_postfix_str(f"epoch {epoch}, mean ELBO {mean:.2f}", refresh=False)
 
@@ -221,10 +231,30 @@ def _parts(one: Running) -> Iterator[Tensor]:
     return one.trainer.steps.feed.batches(one.request.order)
 
 
+def _next(now: Sequence[Running], parts: Sequence[Iterator[Tensor]]) -> dict[int, Tensor]:
+    """The next batch of each that has one in this epoch and in its budget, by its place."""
+    going = [
+        place
+        for place, each in enumerate(now)
+        if each.request is not None and each.trainer.step < each.trainer.total_steps
+    ]
+    found = ((place, next(parts[place], None)) for place in going)
+    return {place: index for place, index in found if index is not None}
+
+
 def _measured(one: Running) -> Means:
     """The validation of one by itself."""
     with one.trainer.programs.store():
         return one.trainer.validation.measure()
+
+
+def _measured_by_runs(runs: Mapping[int, Run]) -> dict[int, Means]:
+    """The validation of each by itself, as it was run to be held against a batched one."""
+    means = {}
+    for place, run in runs.items():
+        elbo, reconstruction, kl = map(float, run.result.values)
+        means[place] = elbo, reconstruction, kl
+    return means
 
 
 def _alone(one: Running, index: Tensor) -> Tensor | NonFiniteLossError:
@@ -232,5 +262,14 @@ def _alone(one: Running, index: Tensor) -> Tensor | NonFiniteLossError:
     with one.own():
         try:
             return one.trainer.take_step(index)
+        except NonFiniteLossError as error:
+            return error
+
+
+def _finished(one: Running, found: Apart, place: int) -> Tensor | NonFiniteLossError:
+    """A step of one whose gradients are those of a run that has been done."""
+    with one.own():
+        try:
+            return one.trainer.finish_step(found.runs[place], found.batches[place])
         except NonFiniteLossError as error:
             return error

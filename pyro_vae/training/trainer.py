@@ -10,7 +10,8 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyro_vae.compiled import machine, make_capturable
+from pyro_vae.batch import Batch
+from pyro_vae.compiled import Run, machine, make_capturable
 from pyro_vae.data import batches, shuffle
 from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number, warn
 from pyro_vae.objectives import KLWeight, check_mean_field, make_objective, objective_in_words
@@ -199,6 +200,12 @@ class Trainer:
         """One step; returns the unweighted ELBO of the batch, summed over its data."""
         self.before_step()
         elbo = self.steps.take(index, self.step + 1)
+        self.after_step()
+        return elbo
+
+    def finish_step(self, run: Run, batch: Batch) -> Tensor:
+        """One step by a run that has been done on a batch; returns the ELBO as `take_step`."""
+        elbo = self.steps.finish(run, batch, self.step + 1)
         self.after_step()
         return elbo
 
