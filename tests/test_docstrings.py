@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import pyro_vae as pv
+from pyro_vae import plots, testing
 
 #: No example of their own, and why.
 WITHOUT_EXAMPLE = {
@@ -23,11 +24,15 @@ WITHOUT_EXAMPLE = {
 #: Torch's own, of all its distributions.
 OF_TORCH = {"validate_args"}
 
-NAMES = pytest.mark.parametrize("name", pv.__all__)
+PUBLIC = {
+    **{name: getattr(pv, name) for name in pv.__all__},
+    **{f"{room.__name__}.{name}": getattr(room, name) for room in (plots, testing) for name in room.__all__},
+}
+NAMES = pytest.mark.parametrize("name", PUBLIC)
 
 
 def documented(name: str) -> tuple[Any, str]:
-    found = getattr(pv, name)
+    found = PUBLIC[name]
     return found, inspect.getdoc(found) or ""
 
 
