@@ -16,11 +16,25 @@ class InputError(ValueError):
     """Input that cannot be used; its text is one line: what was expected, what was got, what to do.
 
     The command line prints that line and ends with status 2, without a traceback.
+
+    >>> from pyro_vae import StandardNormalPrior
+    >>> StandardNormalPrior(0)
+    Traceback (most recent call last):
+    pyro_vae.errors.InputError: latent_dim expects a positive whole number, got 0
     """
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss, or a parameter, became NaN or infinite; the text names the step, what, and the way back."""
+    """The loss, or a parameter, became NaN or infinite; the text names the step, what, and the way back.
+
+    >>> from functools import partial
+    >>> import torch
+    >>> from pyro_vae import Digits, assemble, fit
+    >>> wild = partial(torch.optim.SGD, lr=1e30)
+    >>> fit(assemble(Digits()), Digits(), epochs=1, optimiser=wild)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pyro_vae.errors.NonFiniteLossError: the loss is ... at step 2, ...: lower the learning rate or ...
+    """
 
 
 class LostRankError(RuntimeError):

@@ -26,6 +26,18 @@ class Posterior(nn.Module, ABC):
 
     On the command line a constructor's parameters named `encoder`, `latent_dim` and `data_shape` are
     filled in; all others become options.
+
+    >>> from pyro_vae import MLP
+    >>> class UnitPosterior(Posterior):
+    ...     def __init__(self, encoder: nn.Module, latent_dim: int, *, scale: float = 1.0) -> None:
+    ...         super().__init__()
+    ...         self.encoder, self.latent_dim, self.scale = encoder, latent_dim, scale
+    ...         self.loc = head(encoder, (latent_dim,))
+    ...     def forward(self, x):
+    ...         return dist.Normal(self.loc(self.encoder(x)), self.scale).to_event(1)
+    >>> qz = UnitPosterior(MLP().encoder((1, 8, 8)), 3)(torch.zeros(5, 1, 8, 8))
+    >>> qz.batch_shape, qz.event_shape, qz.has_rsample
+    (torch.Size([5]), torch.Size([3]), True)
     """
 
     encoder: nn.Module

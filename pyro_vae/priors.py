@@ -30,6 +30,17 @@ class Prior(nn.Module, ABC):
     On the command line a constructor's parameters named `latent_dim`, `data_shape`, `posterior`, `conditions`
     (what is given beside x) and `examples` (training data, (N, *data_shape)) are filled in; all others become
     options.
+
+    >>> class Wide(Prior):
+    ...     def __init__(self, latent_dim: int, *, width: float = 2.0) -> None:
+    ...         super().__init__()
+    ...         self.latent_dim = latent_dim
+    ...         self.register_buffer("scale", torch.full((latent_dim,), width))
+    ...     def forward(self):
+    ...         return dist.Normal(torch.zeros_like(self.scale), self.scale).to_event(1)
+    >>> pz = Wide(3, width=4.0)()
+    >>> pz.batch_shape, pz.event_shape, pz.stddev
+    (torch.Size([]), torch.Size([3]), tensor([4., 4., 4.]))
     """
 
     latent_dim: int

@@ -399,6 +399,7 @@ def test_help_reads_well(pyro_vae: Run) -> None:
     assert status == 0
     assert "--prior.components" in out and "number of pseudo-inputs" in out
     assert "examples" not in out and "latent_dim" not in out
+    assert out.startswith("usage: pyro-vae [")  # also where the process is another program
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from pyro_vae.programs import Latents
 from pyro_vae.randomness import own_randomness
 
 HERE = Path(run.__file__).parent
-#: Whose errors stand in docs/which_estimator.md.
+#: Whose errors stand in docs/which_estimator.md and docs/estimators.md.
 QUOTED = {
     "good": "importance guide guide_rounds prior",
     "narrow": "importance matched",
@@ -189,7 +189,8 @@ def test_the_committed_tables_show_the_committed_results() -> None:
         assert records[f"{posterior} reference"]["distance"] < 0.05
         for name in ESTIMATORS:
             assert points(records, posterior, name)
-    page = (HERE.parents[1] / "docs" / "which_estimator.md").read_text()
+    docs = HERE.parents[1] / "docs"
+    page = "\n".join((docs / name).read_text() for name in ("which_estimator.md", "estimators.md"))
     for posterior, names in QUOTED.items():
         for name in names.split():
             assert f"{summary(records)['errors'][posterior][name]:.2g}" in page, (posterior, name)

@@ -1,7 +1,10 @@
-"""What `import pyro_vae` and the command line's help leave alone, since it is slow to import."""
+"""What imports what: downwards only, and nothing that is slow where it is not needed."""
 
+import ast
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,37 @@ SLOW = {
 }
 #: What only the command line and pictures need.
 OF_COMMANDS = {"jsonargparse": "the command line", "matplotlib": "pictures"}
+
+
+PACKAGE = Path(pyro_vae.__file__).parent
+
+
+def imported_in(file: Path) -> set[str]:
+    """The rooms that a file imports from, within functions too."""
+    nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+    paths = [f"{node.module}.{alias.name}".split(".") for node in nodes for alias in node.names]
+    return {path[1] for path in paths if path[0] == "pyro_vae"}
+
+
+def imported_by_room() -> dict[str, set[str]]:
+    """The rooms that each room imports from."""
+    found: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        room = file.relative_to(PACKAGE).with_suffix("").parts[0]
+        if not room.startswith("__"):
+            found.setdefault(room, set()).update(imported_in(file) - {room})
+    return found
+
+
+def test_rooms_import_downwards_only_as_the_page_says() -> None:
+    rooms = imported_by_room()
+    TopologicalSorter(rooms).prepare()  # raises where there is a circle
+    page = (PACKAGE.parent / "docs/how_it_is_built.md").read_text().partition("| room |")[2]
+    rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in page.partition("\n\n")[0].splitlines()[2:]]
+    level = {room: number for number, row in enumerate(rows) for room in row}
+    assert sorted(level) == sorted(rooms) and len(level) == sum(map(len, rows))
+    upwards = {(room, other) for room in rooms for other in rooms[room] if level[other] > level[room]}
+    assert not upwards
 
 
 def test_nothing_slow_is_imported_and_validation_stays_on() -> None:

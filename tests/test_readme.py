@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -52,12 +53,18 @@ def test_a_first_screen_is_short() -> None:
     assert len(text.splitlines()) <= 120 and len(text.split()) <= 1500
 
 
+def is_of_the_package(each: type) -> bool:
+    """Those in examples of docstrings have its name as their module, and are not there."""
+    ours = each.__module__.startswith("pyro_vae.")
+    return ours and getattr(sys.modules[each.__module__], each.__name__, None) is each
+
+
 def test_every_class_is_in_the_table() -> None:
     table = COMMANDS.read_text()
     for name, base, _, _ in PARTS:
         (row,) = (line for line in table.splitlines() if line.startswith(f"| `--{name}`"))
         listed = {word for word in re.findall(r"`(\w+)`", row)}
-        known = {each.__name__ for each in subclasses(base) if each.__module__.startswith("pyro_vae.")}
+        known = {each.__name__ for each in subclasses(base) if is_of_the_package(each)}
         if name == "objective":  # options of fit beside it, and the two of Pyro's that are meant
             known |= {"Trace_ELBO", "TraceMeanField_ELBO"}
         assert listed == known
@@ -70,12 +77,6 @@ def test_command_lines_parse() -> None:
     for command in commands:
         if not re.search(r"\.help|--help|--resume|runs/\S+config", command):  # which need a class, or a run
             train_parser().parse_args(with_defaults(command.split()))
-
-
-def test_every_public_name_is_documented() -> None:
-    for name in pv.__all__:
-        text = getattr(pv, name).__doc__
-        assert text and len(text) > 20, name
 
 
 def test_every_public_name_is_in_the_reference_once() -> None:

@@ -40,6 +40,22 @@ class AutoEvidence(OverData):
     """Log p(x) by a local proposal, and by annealing where that is none that can be trusted; in float64.
 
     Which of the two gave the number of a datum was chosen by a pilot, not by the draws that count.
+
+    >>> found = AutoEvidence(
+    ...     estimate=torch.tensor([-20.0, -22.0]),
+    ...     standard_error=torch.tensor([0.03, 0.4]),
+    ...     effective_sample_size=torch.tensor([150.0, 5.0]),
+    ...     largest_share=torch.tensor([0.02, 0.4]),
+    ...     annealed=torch.tensor([False, True]),
+    ...     pareto_k=torch.tensor([0.2, math.nan]),
+    ...     pilot_k=torch.tensor([0.3, 1.1]),
+    ...     acceptance=torch.tensor([math.nan, 0.65]),
+    ...     num_particles=1000,
+    ...     num_chains=8,
+    ...     num_temperatures=400,
+    ... )
+    >>> found.method, found.mean
+    (['local', 'annealed'], -21.0)
     """
 
     #: Whether a datum was annealed, (B,) bool.

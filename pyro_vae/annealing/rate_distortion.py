@@ -19,6 +19,12 @@ class RateDistortion:
     Of all q(z|x) with the same distortion, p_β(z|x) has the least rate, with this prior and likelihood, so
     that the means over the data are the rate-distortion curve of p(z) and p(x|z), whose slope is −β. At β = 1
     it is p(z|x): distortion + rate = −log p(x). Huang, Makhzani, Cao & Grosse (2020).
+
+    >>> distortion, rate = torch.tensor([[80.0], [40.0], [30.0]]), torch.tensor([[0.0], [4.0], [6.0]])
+    >>> betas, errors = torch.tensor([0.0, 0.5, 1.0]), torch.zeros(3, 1)
+    >>> curve = RateDistortion(betas, distortion, rate, errors, errors)
+    >>> curve.rate_at(35.0), curve.rate_at(90.0), curve.rate_at(20.0)
+    (5.0, 0.0, nan)
     """
 
     #: β, (G,), rising.
@@ -75,6 +81,10 @@ class InformationBounds:
 
     I = E log p(x|z) − E log p(x) over data drawn from the model: that of log p(x) from above bounds I from
     below, and the other way round, in expectation. No number of data limits it.
+
+    >>> bounds = InformationBounds(torch.tensor([3.0, 3.5]), torch.tensor([3.25, 3.75]))
+    >>> bounds.mean_lower, bounds.mean_upper
+    (3.25, 3.5)
     """
 
     #: log p(x|z) less the upper bound of log p(x), in nats, (B,).

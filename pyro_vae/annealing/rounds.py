@@ -27,7 +27,14 @@ class Round(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GapSearch:
-    """How annealing came to its number of temperatures."""
+    """How annealing came to its number of temperatures.
+
+    >>> pilot = Round(16, False, -21.4, 100, change=math.nan, gap=0.3, gap_error=0.02, gradients=500_000)
+    >>> fresh = Round(32, True, -21.3, 600, change=0.05, gap=0.08, gap_error=0.02, gradients=4_000_000)
+    >>> search = GapSearch(wanted=0.1, rounds=(pilot, fresh), num_simulated=100, needed=30)
+    >>> search.reached, search.attempts, search.gradients
+    (True, 1, 4500000)
+    """
 
     #: The gap that was asked for, in nats.
     wanted: float

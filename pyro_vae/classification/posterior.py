@@ -15,7 +15,16 @@ from pyro_vae.progress import progress_bar
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelPosterior:
-    """Log p(x, y) of each datum with each class, estimated, and what follows from it."""
+    """Log p(x, y) of each datum with each class, estimated, and what follows from it.
+
+    >>> joint = torch.tensor([[0.02, 0.06], [0.05, 0.05]])  # p(x, y) of two data and two classes
+    >>> found = LabelPosterior(joint.log(), torch.zeros(2, 2), torch.zeros(2, 2), num_particles=1000)
+    >>> found.probabilities
+    tensor([[0.2500, 0.7500],
+            [0.5000, 0.5000]])
+    >>> found.log_evidence.exp()
+    tensor([0.0800, 0.1000])
+    """
 
     #: Log p(x, y): (B, C), in nats.
     log_joint: Tensor

@@ -14,8 +14,13 @@ class Reliability:
     """Accuracy and calibration of probabilities of classes on data whose class is known.
 
     The confidence of a datum is its largest probability. Bins are (m/M, (m+1)/M], empty ones included.
+
+    >>> found = reliability(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 0]), bins=4)
+    >>> found.counts.tolist(), found.accuracies.tolist()  # sure by 0.9, and right; by 0.7, and wrong
+    ([0, 0, 1, 1], [nan, nan, 0.0, 1.0])
     """
 
+    #: N.
     num_data: int
     #: Share of the data whose most probable class is theirs.
     accuracy: float

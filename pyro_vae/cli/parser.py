@@ -72,7 +72,9 @@ class Parser(ArgumentParser):
     """`jsonargparse.ArgumentParser` with one-line errors; options are not abbreviated."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": HelpFormatter, **kwargs})
+        # the name of the command also under `python -m pyro_vae`, and of the parser of a class's help
+        ours = {"prog": "pyro-vae", "allow_abbrev": False, "formatter_class": HelpFormatter}
+        super().__init__(*args, **{**ours, **kwargs})
         self.bases: dict[str, type] = {}
 
     def add_subclass_arguments(self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any) -> None:

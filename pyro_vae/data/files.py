@@ -65,6 +65,14 @@ class ArrayFile(Dataset):
     Raises:
         InputError: A file is missing, damaged, or holds pickled objects; names or shapes are other than
             above.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/counts.npy", np.full((20, 5), 3, np.int32))
+    ...     data = ArrayFile(Path(folder) / "counts.npy")
+    >>> data.sizes, data.data_shape, data.form
+    (Sizes(train=16, valid=2, test=2), torch.Size([5]), Counts())
     """
 
     def __init__(

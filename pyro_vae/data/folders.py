@@ -57,6 +57,16 @@ class ImageFolder(Dataset):
         InputError: No such folder; fewer than 10 pictures that are to be split; a picture is damaged or of
             more than 8 bits per channel, or reached by two paths; sub-folders of splits beside other ones,
             further down, without train, or two of one split.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cats", "dogs"):
+    ...         (Path(folder) / name).mkdir()
+    ...         for number in range(10):
+    ...             Image.new("RGB", (40, 30)).save(f"{folder}/{name}/{number}.png")
+    ...     data = ImageFolder(Path(folder), size=(8, 8))
+    >>> data.sizes, data.data_shape, data.classes
+    (Sizes(train=16, valid=2, test=2), torch.Size([3, 8, 8]), ['cats', 'dogs'])
     """
 
     def __init__(

@@ -20,6 +20,20 @@ class Form(ABC):
     as x; `kept` gives the same, or for training data one that is drawn anew at every use. `check` refuses, by
     InputError, values that cannot take the form. `protocol` says in words what was done; results whose words
     differ are not compared. It has no options: what it depends on is in `RawValues`.
+
+    >>> import numpy as np
+    >>> from pyro_vae import Dataset
+    >>> class InThousands(Form):
+    ...     def evaluated(self, raw, values, stream):
+    ...         return Split(values, maximum=1000.0)
+    ...     def maximum(self, raw):
+    ...         return 1000.0
+    ...     def protocol(self, raw):
+    ...         return "in thousands"
+    >>> data = Dataset(np.array([[3000, 400], [7000, 0]]), form=InThousands())
+    >>> data.train.batch(), data.protocol
+    (tensor([[3.0000, 0.4000],
+            [7.0000, 0.0000]]), 'in thousands')
     """
 
     #: Whether the model takes the values standardised, by the training data's means and deviations.

@@ -87,6 +87,20 @@ class MNIST(Dataset):
 
     Raises:
         InputError: No root; a file is missing or damaged; the download failed.
+
+    >>> import tempfile
+    >>> def idx(array):  # the format of the four files
+    ...     head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+    ...     return head + array.tobytes()
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     raw = Path(root) / "MNIST" / "raw"
+    ...     raw.mkdir(parents=True)
+    ...     for part, num in (("train", 10_050), ("t10k", 20)):
+    ...         _ = (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(np.zeros((num, 28, 28), np.uint8)))
+    ...         _ = (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.zeros(num, np.uint8)))
+    ...     data = MNIST(root=Path(root))
+    >>> data.sizes, data.data_shape
+    (Sizes(train=50, valid=10000, test=20), torch.Size([1, 28, 28]))
     """
 
     folder: ClassVar[str] = "MNIST"
@@ -185,6 +199,16 @@ class StaticMNIST(Dataset):
 
     Raises:
         InputError: No root; a file is missing or damaged.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     folder = Path(root) / "binarized_mnist"
+    ...     folder.mkdir()
+    ...     bits = {name: np.zeros((5, 98), np.uint8) for name in ("train", "valid", "test")}
+    ...     np.savez(folder / "binarized_mnist_packed.npz", **bits)
+    ...     data = StaticMNIST(root=Path(root))
+    >>> data.sizes, data.protocol
+    (Sizes(train=5, valid=5, test=5), "Larochelle's fixed binarisation")
     """
 
     def __init__(self, *, root: Path | None = None) -> None:
@@ -247,6 +271,15 @@ class FreyFaces(Dataset):
 
     Raises:
         InputError: No root; the file is missing or damaged.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     folder = Path(root) / "frey_faces"
+    ...     folder.mkdir()
+    ...     np.savez(folder / "freyfaces.npz", images=np.zeros((1965, 28, 20), np.uint8))
+    ...     data = FreyFaces(root=Path(root))
+    >>> data.sizes, data.data_shape
+    (Sizes(train=1565, valid=200, test=200), torch.Size([1, 28, 20]))
     """
 
     def __init__(self, *, root: Path | None = None, form: Form | None = None, seed: int = 0) -> None:
@@ -282,6 +315,16 @@ class Omniglot(Dataset):
 
     Raises:
         InputError: No root; the file is missing or damaged.
+
+    >>> import tempfile
+    >>> from scipy.io import savemat
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     folder = Path(root) / "omniglot"
+    ...     folder.mkdir()
+    ...     savemat(folder / "chardata.mat", {"data": np.zeros((784, 40)), "testdata": np.zeros((784, 10))})
+    ...     data = Omniglot(root=Path(root))
+    >>> data.sizes, data.data_shape
+    (Sizes(train=36, valid=4, test=10), torch.Size([1, 28, 28]))
     """
 
     def __init__(self, *, root: Path | None = None, form: Form | None = None, seed: int = 0) -> None:

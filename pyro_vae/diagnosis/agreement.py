@@ -21,6 +21,25 @@ class Agreement:
 
     The Q quantities are the n unconstrained latent coordinates and last "log p(x, z)", their joint log
     density, which sees wrong correlations, too.
+
+    >>> u = torch.randn(500, 1, 1)  # 500 draws for one datum of one latent
+    >>> one, good = torch.ones(1, 1), torch.full((1, 1), 400.0)
+    >>> exact = ExactPosterior({"z": u}, u, ("z[0]",), 2, one, good, torch.tensor([0]))
+    >>> found = Agreement(
+    ...     names=("z[0]", "log p(x, z)"),
+    ...     difference=torch.tensor([[0.02, 0.05]]),
+    ...     difference_error=torch.tensor([[0.06, 0.06]]),
+    ...     scale_ratio=torch.tensor([[0.5, 0.95]]),
+    ...     scale_ratio_error=torch.tensor([[0.02, 0.05]]),
+    ...     distance=torch.tensor([[0.17, 0.04]]),
+    ...     p_value=torch.tensor([[1e-6, 0.7]]),
+    ...     exact_correlation=torch.ones(1, 1, 1),
+    ...     guide_correlation=torch.ones(1, 1, 1),
+    ...     exact=exact,
+    ...     guide_u=u / 2,
+    ... )
+    >>> found.agrees, found.verdict(datum=0, quantity=0), found.verdict(datum=0, quantity=1)
+    (False, 'too narrow, sd 0.50 ± 0.02 of the exact', 'equal')
     """
 
     #: Of the quantities, (Q,).

@@ -26,7 +26,12 @@ from pyro_vae.randomness import own_randomness
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """How often the central interval of q(z|x) holds the true latent, per unconstrained coordinate."""
+    """How often the central interval of q(z|x) holds the true latent, per unconstrained coordinate.
+
+    >>> found = Coverage(0.9, torch.tensor([0.82, 0.91]), 0.009, ("z[0]", "z[1]"))
+    >>> (found.found < found.nominal - 2 * found.standard_error).tolist()  # q is too narrow there
+    [True, False]
+    """
 
     #: Share that it should be: that of the ranks in the interval, next to the level asked for.
     nominal: float
@@ -53,6 +58,20 @@ class Calibration(Ranks):
 
     Uniform on 0 … L for the exact posterior, in every quantity: the unconstrained latent coordinates, and
     last "log p(x, z)".
+
+    >>> ends, even = torch.tensor([0, 9]).repeat(20), torch.arange(40) % 10
+    >>> found = Calibration(
+    ...     ranks=torch.stack([ends, even], 1),  # of 40 data among 9 draws each
+    ...     names=("z[0]", "log p(x, z)"),
+    ...     num_draws=9,
+    ...     bins=5,
+    ...     chi_square=torch.tensor([60.0, 0.0]),
+    ...     p_value=torch.tensor([2.9e-12, 1.0]),
+    ... )
+    >>> found.calibrated, found.verdicts
+    (False, ('too narrow', 'calibrated'))
+    >>> found.coverage(0.8).found
+    tensor([0.], dtype=torch.float64)
     """
 
     @property

@@ -20,6 +20,20 @@ class RandomCoverage(Ranks):
     """Ranks of the true latents by their distance from points, among draws from q(z|x); on the CPU.
 
     A quantity is the distance from the point of one rule; a draw lies below the truth where it is nearer.
+
+    >>> found = RandomCoverage(
+    ...     ranks=torch.tensor([[7], [8], [9], [9]]).repeat(10, 1),  # of 40 data among 9 draws each
+    ...     names=("distance from a draw from the prior",),
+    ...     num_draws=9,
+    ...     bins=5,
+    ...     chi_square=torch.tensor([85.0]),
+    ...     p_value=torch.tensor([1.5e-17]),
+    ... )
+    >>> found.verdicts
+    ('too far',)
+    >>> masses, shares = found.curve()
+    >>> masses.shape, shares.shape
+    (torch.Size([11]), torch.Size([11, 1]))
     """
 
     @property

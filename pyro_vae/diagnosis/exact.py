@@ -25,7 +25,21 @@ Energy = Callable[..., tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class ExactPosterior:
-    """Draws from p(z|x) by NUTS, per datum; S = num_chains · num_samples, chain after chain."""
+    """Draws from p(z|x) by NUTS, per datum; S = num_chains · num_samples, chain after chain.
+
+    >>> u = torch.randn(1000, 2, 3)  # 1000 draws for 2 data of 3 latents
+    >>> found = ExactPosterior(
+    ...     values={"z": u},
+    ...     u=u,
+    ...     names=("z[0]", "z[1]", "z[2]"),
+    ...     num_chains=2,
+    ...     r_hat=torch.full((2, 3), 1.01),
+    ...     effective_sample_size=torch.full((2, 3), 800.0),
+    ...     divergences=torch.tensor([0, 12]),
+    ... )
+    >>> found.converged
+    False
+    """
 
     #: The draws by latent site, (S, B, *shape of the site), with the plates of the model in their places.
     values: dict[str, Tensor]

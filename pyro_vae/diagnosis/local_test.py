@@ -22,7 +22,18 @@ _APART = 2**32 + 2
 
 @dataclass(frozen=True, eq=False)
 class LocalTest:
-    """Whether a classifier tells q(z|x) from p(z|x) at each observed x; in float64 on the CPU."""
+    """Whether a classifier tells q(z|x) from p(z|x) at each observed x; in float64 on the CPU.
+
+    >>> found = LocalTest(
+    ...     statistic=torch.tensor([0.02, 0.31]),
+    ...     null_mean=torch.tensor([0.02, 0.03]),
+    ...     p_value=torch.tensor([0.41, 0.01]),
+    ...     num_data=1000,
+    ...     num_null=99,
+    ... )
+    >>> found.rejected.tolist(), found.rejected_anywhere
+    ([False, True], True)
+    """
 
     #: Mean of (2 P(from p | z, x) − 1)² over draws from q(z|x), by the classifier; 0 where q is exact, (B,).
     statistic: Tensor

@@ -48,6 +48,16 @@ def log_weights(
 
     Warns:
         UserWarning: where a program must be run on repeated data, which takes longer.
+
+    >>> from pyro_vae import Digits, assemble
+    >>> data = Digits()
+    >>> vae, x = assemble(data), data.test.batch()[:4]
+    >>> log_w = log_weights(vae.model, vae.guide, x, 50)
+    >>> log_w.shape
+    torch.Size([50, 4])
+    >>> bound = log_w.logsumexp(0) - torch.tensor(50.0).log()  # log 1/K Σ_k w_k
+    >>> bool((bound >= log_w.mean(0)).all())
+    True
     """
     batch = Batch.of(x, given)
     pair = Pair(model, guide, batch, density=True, data_plate=data_plate)

@@ -16,7 +16,19 @@ def unreliable(pareto_k: Tensor) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Imputation:
-    """p(x_mis|x_obs) of each datum, in units of x; whatever was observed is unchanged in all of it."""
+    """p(x_mis|x_obs) of each datum, in units of x; whatever was observed is unchanged in all of it.
+
+    >>> import torch
+    >>> from pyro_vae import Dataset, NormalLikelihood, assemble, impute
+    >>> x = torch.randn(40, 3)
+    >>> x[0, 1] = torch.nan
+    >>> vae = assemble(Dataset(x, missing=True), likelihood=NormalLikelihood)
+    >>> found = impute(vae.model, vae.guide, x[:5], num_particles=100)
+    >>> found.missing.nonzero().tolist(), found.quantiles.shape
+    ([[0, 1]], torch.Size([3, 5, 3]))
+    >>> bool((found.standard_deviation > 0).eq(found.missing).all())  # what was observed is certain
+    True
+    """
 
     #: x with E[x_mis|x_obs] where it was missing, (B, *data_shape).
     mean: Tensor
@@ -50,7 +62,18 @@ class Imputation:
 
 @dataclass(frozen=True, eq=False)
 class LogConditional:
-    """log p(x_a|x_b) of each datum, in nats."""
+    """log p(x_a|x_b) of each datum, in nats.
+
+    >>> import torch
+    >>> found = LogConditional(
+    ...     estimate=torch.tensor([-2.0, -3.0]),
+    ...     standard_error=torch.tensor([0.03, 0.04]),
+    ...     pareto_k=torch.tensor([0.2, 0.3]),
+    ...     num_entries=torch.tensor([2, 2]),
+    ... )
+    >>> found.mean, round(found.mean_monte_carlo_error, 3)
+    (-2.5, 0.025)
+    """
 
     #: log p̂(x_a, x_b) − log p̂(x_b), (B,).
     estimate: Tensor

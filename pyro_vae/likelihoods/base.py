@@ -35,6 +35,28 @@ class Likelihood(nn.Module, ABC):
 
     On the command line a constructor's parameters named `decoder`, `latent_dim`, `data_shape`, `levels` (the
     number of grey levels of the data) and `columns` (of a table) are filled in; all others become options.
+
+    >>> import pyro.distributions as dist
+    >>> import torch
+    >>> from pyro_vae import MLP, Counts
+    >>> class GeometricLikelihood(Likelihood):
+    ...     support_in_words, remedy = "counts from 0", "put counts into the form Counts"
+    ...     def __init__(self, decoder, data_shape):
+    ...         super().__init__()
+    ...         self.decoder, self.data_shape = decoder, tuple(data_shape)
+    ...         self.logits = head(decoder, data_shape)
+    ...     @classmethod
+    ...     def form_for(cls, raw):
+    ...         return Counts()
+    ...     def forward(self, z):
+    ...         return dist.Geometric(logits=self.logits(self.decoder(z))).to_event(len(self.data_shape))
+    >>> likelihood = GeometricLikelihood(MLP().decoder(2, (1, 8, 8)), (1, 8, 8))
+    >>> px = likelihood(torch.zeros(10, 5, 2))
+    >>> px.batch_shape, px.event_shape
+    (torch.Size([10, 5]), torch.Size([1, 8, 8]))
+    >>> likelihood.check(px, torch.full((5, 1, 8, 8), -1.0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pyro_vae.errors.InputError: GeometricLikelihood expects counts from 0, got -1 among values from -1 to ...
     """
 
     decoder: nn.Module

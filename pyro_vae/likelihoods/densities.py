@@ -31,6 +31,21 @@ class ColumnDensity(nn.Module, ABC):
     makes parameters and heads for the columns; `forward` takes the decoder's features (..., F) and returns a
     distribution of batch shape (..., n) and event shape (), in the columns' own units: log p has the Jacobian
     of any standardisation in it. Numbers of the columns that it needs are buffers.
+
+    >>> from pyro_vae import MLP, Column
+    >>> class LaplaceColumns(ColumnDensity):
+    ...     takes = ("real",)
+    ...     def set_up(self, decoder, columns):
+    ...         self.register_buffer("middle", torch.tensor([column.location for column in columns]))
+    ...         self.register_buffer("unit", torch.tensor([column.scale for column in columns]))
+    ...         self.loc = head(decoder, (len(columns),))
+    ...     def forward(self, features):
+    ...         return dist.Laplace(self.middle + self.unit * self.loc(features), self.unit)
+    >>> columns = (Column("height", "real", location=1.7, scale=0.1),)
+    >>> law = LaplaceColumns().made_for(MLP().decoder(5, (1,)), columns)
+    >>> px = law(torch.zeros(3, 200))
+    >>> px.batch_shape, px.event_shape
+    (torch.Size([3, 1]), torch.Size([]))
     """
 
     #: Kinds of columns.

@@ -94,6 +94,18 @@ class Architecture(ABC):
 
     Contract for the next one: the constructor takes choices only, every one with a default; the sizes
     come with the calls. Both calls return a `Network` that ends in features, not in parameters.
+
+    >>> import torch
+    >>> class Linear(Architecture):
+    ...     def encoder(self, data_shape):
+    ...         return Network(nn.Flatten(), data_shape, (math.prod(data_shape),))
+    ...     def decoder(self, latent_dim, data_shape):
+    ...         return Network(nn.Identity(), (latent_dim,), (latent_dim,))
+    >>> Linear().encoder((1, 8, 8))(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 64])
+    >>> from pyro_vae import Digits, assemble
+    >>> assemble(Digits(), latent_dim=3, network=Linear()).sample(5).shape
+    torch.Size([5, 1, 8, 8])
     """
 
     @abstractmethod
@@ -111,8 +123,18 @@ def head(network: nn.Module, output_shape: Iterable[int]) -> Network:
     A 3×3 convolution where the features are a map of the output's height and width, a dense layer
     otherwise.
 
+    Args:
+        network: A `Network`, or another module that says its `output_shape`.
+        output_shape: Shape of what the head gives.
+
     Raises:
         InputError: where `network` does not say its `output_shape`, or a size is not positive.
+
+    >>> import torch
+    >>> features = Network(nn.Sequential(nn.Linear(64, 32), nn.Tanh()), (64,), (32,))
+    >>> loc = head(features, (1, 8, 8))
+    >>> loc(features(torch.zeros(5, 64))).shape
+    torch.Size([5, 1, 8, 8])
     """
     features = declared_shape(network, "output_shape")
     output_shape = counts("data_shape", output_shape)  # latent_dim has been checked

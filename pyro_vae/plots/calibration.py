@@ -48,6 +48,13 @@ def rank_histograms(
         panels: Panels of ranks at the most.
         coverage: Of a `RandomCoverage`, its `curve()`, drawn in one more panel.
         points: Of the same, a word for each of its points.
+
+    >>> import torch
+    >>> figure = rank_histograms(
+    ...     torch.arange(40)[:, None] % 10, ["z[0]"], 9, bins=5, p_values=[1.0], verdicts=["calibrated"]
+    ... )
+    >>> len(figure.axes)
+    1
     """
     from scipy.stats import binom  # slow to import
 
@@ -129,6 +136,11 @@ def posterior_contours(
 
     Raises:
         InputError: where there are fewer than two coordinates, or `axes` are not two of them.
+
+    >>> import torch
+    >>> figure = posterior_contours(torch.randn(200, 1, 2), torch.randn(200, 1, 2) / 2, ["z[0]", "z[1]"])
+    >>> len(figure.axes)
+    1
     """
     p, q = (each.detach().cpu().double().numpy() for each in (exact, guide))
     if p.shape[-1] < 2:

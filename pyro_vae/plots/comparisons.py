@@ -47,6 +47,16 @@ def differences(
         reference: Name of the reference.
         units: Of the differences.
         members: Those of the seeds of each row, shown as points where there are several.
+
+    >>> figure = differences(
+    ...     ["normal", "mixture"],
+    ...     [0.0, 0.18],
+    ...     [(0.0, 0.0), (0.05, 0.31)],
+    ...     ["reference", "better"],
+    ...     reference="normal",
+    ... )
+    >>> len(figure.axes)
+    1
     """
     texts = ["\n".join(fill(line, 60) for line in label.split("\n")) for label in labels]
     heights = np.array([0.2 + 0.14 * (1 + text.count("\n")) for text in texts])  # inches
@@ -103,6 +113,13 @@ def heat_map(
         texts: What stands in each cell.
         bold: (R, C), which cells are marked by bold text.
         label: Of the colours.
+
+    >>> import numpy as np
+    >>> values = np.array([[0.0, 1.0], [0.5, 2.0]])
+    >>> texts = [[f"{value:.1f}" for value in row] for row in values]
+    >>> figure = heat_map(values, ["normal", "flow"], ["bits", "levels"], texts, label="nats")
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['0.0', '1.0', '0.5', '2.0']
     """
     size = (1.6 + 1.45 * len(columns) + 1.0, 0.55 * len(rows) + 1.2)
     figure = Figure(figsize=size, layout="constrained")
@@ -137,6 +154,10 @@ def points(
         values: Those of each row.
         kinds: What each row is, at most four different words; each has a colour and a sign.
         xlabel: What is measured.
+
+    >>> figure = points(["a", "b"], [[1.0, 1.1], [2.0]], ["ours", "theirs"], xlabel="ms per step")
+    >>> figure.axes[0].get_xlabel()
+    'ms per step'
     """
     figure = Figure(figsize=(9, 0.36 * len(labels) + 1.3), layout="constrained")
     axes = figure.subplots()
@@ -174,6 +195,11 @@ def ratios(
         panels: By title, for each row the ratio with the two ends of its interval, or None.
         order: At most six groups, each with a colour that does not depend on which are shown.
         xlabel: What the ratios are of.
+
+    >>> panels = {"one thread": [(1.2, 1.1, 1.3), None], "two threads": [(1.5, 1.4, 1.7), (0.9, 0.8, 1.0)]}
+    >>> figure = ratios(["MLP", "conv"], ["fast", "plain"], panels, order=["fast", "plain"], xlabel="speed")
+    >>> [axes.get_title() for axes in figure.axes]
+    ['one thread', 'two threads']
     """
     down = math.ceil(len(panels) / 2) if len(panels) > 1 else 1
     across = min(len(panels), 2)

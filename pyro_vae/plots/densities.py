@@ -40,6 +40,13 @@ def density_contours(
 
     Raises:
         InputError: where the densities are not square tables over the axis.
+
+    >>> import torch
+    >>> axis = torch.linspace(-4, 4, 41)
+    >>> normal = -(axis[:, None].square() + axis.square()) / 2
+    >>> figure = density_contours(axis, normal[None], normal[None] * 2)
+    >>> len(figure.axes)
+    1
     """
     wanted = (len(axis), len(axis))
     if exact.ndim != 3 or exact.shape[1:] != wanted or guide.shape != exact.shape:

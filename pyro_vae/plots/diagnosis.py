@@ -28,6 +28,11 @@ def waterfall(
         totals: Sums to show: after how many steps, label, value and its standard error.
         saved: A part at the end of a step's bar to be marked: the step's number, its size, its label.
         units: Of all numbers.
+
+    >>> steps = [("− distortion", -20.0, 0.2), ("− rate", -5.0, 0.1), ("+ gaps", 0.5, 0.05)]
+    >>> figure = waterfall(steps, totals=[(2, "ELBO", -25.0, 0.2), (3, "log p(x)", -24.5, 0.2)])
+    >>> len(figure.axes)
+    1
     """
     figure = Figure(figsize=(9, 0.5 * (len(steps) + len(totals)) + 1.1), layout="constrained")
     axes = figure.subplots()
@@ -73,6 +78,11 @@ def latent_units(
         threshold: Activity above which a unit is active.
         kl: KL of each, in nats per datum, (n,).
         kl_error: Its standard error, (n,).
+
+    >>> import torch
+    >>> figure = latent_units(["z[0]", "z[1]"], torch.tensor([0.9, 0.001]), kl=torch.tensor([2.5, 0.0]))
+    >>> len(figure.axes)
+    2
     """
     order = (activity if kl is None else kl).argsort(descending=True).tolist()
     values = activity.double().cpu().numpy()[order]

@@ -34,6 +34,12 @@ def bound_curve(
             band.
         other_label: What that is.
         units: Of all values.
+
+    >>> import torch
+    >>> bound = torch.tensor([[-21.0, -23.0], [-20.5, -22.0], [-20.25, -21.5]])
+    >>> figure = bound_curve([1, 10, 100], bound, other=(-20.75, 0.05))
+    >>> figure.axes[0].get_xscale()
+    'log'
     """
     draws, values = np.asarray(num_particles), bound.double().cpu().numpy()
     complete = np.isfinite(values).all(1)
@@ -70,6 +76,11 @@ def pareto_k(k: Tensor, *, reliable: float = 0.7) -> Figure:
     Args:
         k: `LogEvidence.pareto_k`, (B,). NaN is counted in the title, and infinity drawn at the upper edge.
         reliable: The k̂ above which an estimate cannot be believed.
+
+    >>> import torch
+    >>> figure = pareto_k(torch.tensor([0.1, 0.4, 0.9]))
+    >>> len(figure.axes)
+    1
     """
     known = k[~k.isnan()].double().cpu().sort().values
     finite = known[known.isfinite()]

@@ -25,6 +25,11 @@ def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> 
         pictures: (N, C, H, W) with one or three channels, or (N, D), each datum then a strip of grey.
         columns: Number of columns; about square by default.
         title: Above the grid.
+
+    >>> import torch
+    >>> figure = images(torch.rand(6, 1, 8, 8), columns=3)
+    >>> len(figure.axes)
+    1
     """
     tiles = [_tile(picture) for picture in pictures]
     columns = columns or math.ceil(math.sqrt(len(tiles)))
@@ -50,6 +55,12 @@ def reconstructions(
         seen: (N, *data_shape), what the model saw in the place of the originals, as the bits of grey levels;
             shown as a row between the two.
         columns: Data in a row.
+
+    >>> import torch
+    >>> x = torch.rand(4, 1, 8, 8)
+    >>> figure = reconstructions(x, x.round(), columns=4)
+    >>> len(figure.axes)
+    1
     """
     parts = [originals, reconstructed] if seen is None else [originals, seen, reconstructed]
     rows = [
@@ -72,6 +83,11 @@ def strips(rows: Mapping[str, Tensor], *, title: str = "") -> Figure:
 
     Raises:
         InputError: where there is no row, or the pictures differ in shape.
+
+    >>> import torch
+    >>> figure = strips({"data": torch.rand(5, 1, 8, 8), "samples": torch.rand(3, 1, 8, 8)})
+    >>> len(figure.axes)
+    1
     """
     shapes = {tuple(pictures.shape[1:]) for pictures in rows.values()}
     if len(shapes) != 1:
@@ -96,6 +112,11 @@ def plane(
         across: Values of the first axis, increasing.
         down: Values of the second axis, from top to bottom.
         labels: Names of the two axes.
+
+    >>> import torch
+    >>> figure = plane(torch.rand(6, 1, 8, 8), [-1.0, 0.0, 1.0], [1.0, -1.0], ("$z_1$", "$z_2$"))
+    >>> figure.axes[0].get_xlabel()
+    '$z_1$'
     """
     figure = images(pictures, columns=len(across))
     axes = _bare_axes(figure)
@@ -125,6 +146,11 @@ def scatter(
 
     Raises:
         InputError: where the codes have not two columns, or the labels are not one per code.
+
+    >>> import torch
+    >>> figure = scatter(torch.randn(50, 2), torch.arange(50) % 10, title="codes")
+    >>> figure.axes[0].get_title()
+    'codes'
     """
     figure = Figure(figsize=(6, 5.4), layout="constrained")
     axes = figure.subplots()
@@ -152,6 +178,11 @@ def scatters(
 
     Raises:
         InputError: as `scatter`.
+
+    >>> import torch
+    >>> figure = scatters({"VAE": torch.randn(50, 2), "autoencoder": 9 * torch.randn(50, 2)}, circle=True)
+    >>> [axes.get_title() for axes in figure.axes]
+    ['VAE', 'autoencoder']
     """
     figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
     row = figure.subplots(1, len(panels), squeeze=False)[0]

@@ -31,6 +31,10 @@ def rate_distortion(
         rate: Likewise, (G,), rising.
         guide: Distortion and rate of q(z|x).
         units: Of all numbers.
+
+    >>> figure = rate_distortion([80.0, 40.0, 30.0], [0.0, 4.0, 6.0], guide=(31.0, 7.0))
+    >>> len(figure.axes)
+    1
     """
     d, r = (torch.as_tensor(each).detach().cpu().double().numpy() for each in (distortion, rate))
     shown = r >= _LEAST * r[-1]

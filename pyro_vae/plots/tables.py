@@ -34,6 +34,13 @@ def marginals(draws: Tensor, columns: Columns, data: Tensor | None = None, *, pa
 
     Raises:
         InputError: where draws or data have not D columns.
+
+    >>> import torch
+    >>> from pyro_vae import Column
+    >>> columns = (Column("height", "real", location=1.7, scale=0.1),)
+    >>> figure = marginals(1.7 + 0.1 * torch.randn(100, 1), columns, 1.7 + 0.1 * torch.randn(40, 1))
+    >>> len(figure.axes)
+    1
     """
     rows, model = _as_numbers(draws, columns), None if data is None else _as_numbers(data, columns)
     figure, axes = _panels(min(len(columns), panels), width=2.6, height=2.0)
@@ -63,6 +70,13 @@ def pairs(
 
     Raises:
         InputError: where draws or data have not D columns, or fewer than two are named.
+
+    >>> import torch
+    >>> from pyro_vae import Column
+    >>> columns = (Column("height", "real"), Column("weight", "real"))
+    >>> figure = pairs(torch.randn(100, 2), columns, torch.randn(40, 2))
+    >>> len(figure.axes)
+    4
     """
     model = _as_numbers(draws, columns)
     there = model if data is None else _as_numbers(data, columns)

@@ -12,6 +12,14 @@ def history(columns: Mapping[str, Sequence[float]], *, density: bool = True) -> 
     Args:
         columns: The fields of `Epoch` by name.
         density: Whether the program has a p(x); else the "ELBO" is minus an error, of one part.
+
+    >>> from pyro_vae import Epoch
+    >>> epochs = [Epoch(1, 13, -43.0, -31.5, -27.0, 4.5, 1e-3, 1.0, 0.2)]
+    >>> epochs.append(Epoch(2, 26, -31.0, -30.0, -25.0, 5.0, 1e-3, 1.0, 0.2))
+    >>> columns = {name: [getattr(epoch, name) for epoch in epochs] for name in Epoch._fields}
+    >>> figure = history(columns)  # of a training: its `history.column(name)`
+    >>> len(figure.axes)
+    2
     """
     if not density:
         return _errors(columns)

@@ -47,7 +47,21 @@ class TensorBoardTracker(Tracker):
 
 
 class CsvTracker(Tracker):
-    """scalars.csv in `folder`, a row for each step with every digit, and pictures as PNG beside it."""
+    """scalars.csv in `folder`, a row for each step with every digit, and pictures as PNG beside it.
+
+    >>> import tempfile
+    >>> tracker = CsvTracker()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tracker.folder = Path(folder)
+    ...     tracker.start({"epochs": 2})
+    ...     tracker.log(13, {"epoch": 1, "train_elbo": -43.5}, {})
+    ...     tracker.log(26, {"epoch": 2, "train_elbo": -31.25}, {})
+    ...     tracker.end()
+    ...     print((tracker.folder / "scalars.csv").read_text(), end="")
+    step,epoch,train_elbo
+    13,1,-43.5
+    26,2,-31.25
+    """
 
     needs_folder = True
     _NAME: ClassVar[str] = "scalars.csv"

@@ -8,7 +8,12 @@ from pyro_vae.markup import table
 
 
 class Epoch(NamedTuple):
-    """What is known after one epoch; ELBOs are means in nats per datum, with weight 1 on the KL term."""
+    """What is known after one epoch; ELBOs are means in nats per datum, with weight 1 on the KL term.
+
+    >>> epoch = Epoch(1, 13, -43.0, -31.5, -27.0, 4.5, 1e-3, 1.0, 0.2)
+    >>> epoch.valid_elbo == epoch.valid_reconstruction - epoch.valid_kl
+    True
+    """
 
     #: Counted from 1.
     epoch: int
@@ -52,6 +57,7 @@ class History:
     History(1 epoch, 13 steps, best epoch 1 with a validation ELBO of -31.500, ended by budget)
     """
 
+    #: In their order.
     epochs: list[Epoch] = field(default_factory=list)
     #: The epoch with the highest validation ELBO, counted from 1; 0 where there is none.
     best_epoch: int = 0

@@ -39,7 +39,16 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """One of several trainings that have ended."""
+    """One of several trainings that have ended.
+
+    >>> from pyro_vae import Digits, Epoch, assemble
+    >>> program = assemble(Digits())
+    >>> epochs = [Epoch(1, 13, -40.0, elbo, elbo + 4, 4.0, 1e-3, 1.0, 0.2) for elbo in (-31.5, -30.5)]
+    >>> histories = [History([epoch], best_epoch=1) for epoch in epochs]
+    >>> members = [Fitted(program, history, seed, {}) for seed, history in enumerate(histories)]
+    >>> max(members, key=lambda member: member.history.best_valid_elbo).seed
+    1
+    """
 
     #: Trained, with the parameters that `keep` says.
     program: JointProgram

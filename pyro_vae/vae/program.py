@@ -24,6 +24,30 @@ class JointProgram(nn.Module, ABC):
     and guide as well; what this class adds is that the parameters are those of the module, whatever is in
     Pyro's store, that data are held against the model before training (`check`), and what the commands look
     at: `sample`, `encode`, `decode`, `reconstruct` and `code_prior`.
+
+    >>> import pyro.distributions as dist
+    >>> from pyro_vae import Dataset, fit, log_evidence
+    >>> class Factors(JointProgram):
+    ...     def __init__(self) -> None:
+    ...         super().__init__()
+    ...         self.decoder, self.encoder = nn.Linear(2, 4), nn.Linear(4, 2)
+    ...     def model(self, x):
+    ...         self.register(self.decoder)
+    ...         with pyro.plate("data", len(x), dim=-1):
+    ...             z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    ...             return pyro.sample("x", dist.Normal(self.decoder(z), 0.5).to_event(1), obs=x)
+    ...     def guide(self, x):
+    ...         self.register(self.encoder)
+    ...         with pyro.plate("data", len(x), dim=-1):
+    ...             return pyro.sample("z", dist.Normal(self.encoder(x), 0.5).to_event(1))
+    >>> program, x = Factors(), torch.randn(40, 4)
+    >>> fit(program, Dataset(x), epochs=2, batch_size=20).epochs[-1].step
+    4
+    >>> log_evidence(program.model, program.guide, x).estimate.shape
+    torch.Size([40])
+    >>> program.sample(3)
+    Traceback (most recent call last):
+    pyro_vae.errors.InputError: Factors has no sample: define the method sample in its class
     """
 
     #: Why there is no log p(x) to estimate; empty where there is one.

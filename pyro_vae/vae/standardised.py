@@ -95,6 +95,13 @@ class StandardisedPosterior(Scaling, Posterior):
         posterior: That of u = (x − loc)/scale.
         loc: As of `StandardisedLikelihood`.
         scale: As of `StandardisedLikelihood`.
+
+    >>> from pyro_vae import MLP, DiagonalNormalPosterior
+    >>> inner = DiagonalNormalPosterior(MLP().encoder((2,)), 1)
+    >>> loc, scale = torch.tensor([40_000.0, 1.7]), torch.tensor([9e3, 0.1])
+    >>> posterior = StandardisedPosterior(inner, loc, scale)
+    >>> bool(posterior(loc[None]).mean == inner(torch.zeros(1, 2)).mean)  # the mean of the data is 0 inside
+    True
     """
 
     def __init__(self, posterior: Posterior, loc: Tensor, scale: Tensor) -> None:
