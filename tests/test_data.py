@@ -457,3 +457,18 @@ def test_labels_become_int64() -> None:
     assert data.train.labels is not None
     assert data.train.labels.tolist() == list(range(30))
     assert data.valid.labels is None
+
+
+@pytest.mark.parametrize("divided", ["train", "valid", "test"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_splits_of_two_scales_are_said(divided: str, dtype: str) -> None:
+    """One was divided by 255, or binarised, and the others were not; few numbers can be so by chance."""
+    grey = np.random.RandomState(0).randint(0, 256, (100, 64)).astype(dtype)
+    form = Dynamic() if dtype == "uint8" else None
+    arrays = {name: grey > 127 if name == divided else grey for name in ("train", "valid", "test")}
+    arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    other = "train has values up to 1 and valid up to 255" if divided == "train" else f"and {divided} up to 1"
+    with pytest.warns(UserWarning, match=other):
+        assert Dataset(**arrays, form=form, maximum=255).raw.ends == (0, 255)
+    few = {name: array[:50] for name, array in arrays.items()}
+    assert Dataset(**few, form=form, maximum=255).raw.ends == (0, 255)

@@ -1,5 +1,6 @@
 """The values of a data set before they take a form."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,10 @@ from functools import cached_property
 import torch
 
 from pyro_vae.data.stored import Values, blocks, extremes
+from pyro_vae.errors import warn
+
+#: Splits of so many numbers, of which one has none above 1 and another this one, are of two scales.
+_ENOUGH, _OTHER_SCALE = 5000, 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +37,25 @@ class RawValues:
     @cached_property
     def ends(self) -> tuple[float, float]:
         """The lowest and the highest value of all splits."""
-        low, high = zip(*(extremes(values) for values in self._parts), strict=True)
+        found = {name: extremes(values) for name, values in self.by_split.items() if len(values)}
+        self._note_scales({name: high for name, (low, high) in found.items() if low >= 0})
+        low, high = zip(*found.values(), strict=True)
         return min(low), max(high)
+
+    def _note_scales(self, highest: Mapping[str, float]) -> None:
+        """Say so where one split looks divided by its largest value, and another does not."""
+        large = {each: high for each, high in highest.items() if self._numbers(each) >= _ENOUGH}
+        first = large.pop("train", None)
+        for name, high in large.items():
+            if first is not None and min(high, first) <= 1 and max(high, first) >= _OTHER_SCALE:
+                warn(
+                    f"train has values up to {first:g} and {name} up to {high:g}: bring the splits to one "
+                    "scale, unless they are meant so"
+                )
+                return
+
+    def _numbers(self, split: str) -> int:
+        return math.prod(self.by_split[split].shape)
 
     @property
     def dtype(self) -> torch.dtype:
