@@ -35,7 +35,7 @@ def bound_curve(
         other_label: What that is.
         units: Of all values.
     """
-    draws, values = np.asarray(num_particles), bound.double().cpu().numpy()
+    draws, values = np.asarray(num_particles), bound.cpu().double().numpy()
     complete = np.isfinite(values).all(1)
     draws, values = draws[complete], values[complete]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -71,7 +71,7 @@ def pareto_k(k: Tensor, *, reliable: float = 0.7) -> Figure:
         k: `LogEvidence.pareto_k`, (B,). NaN is counted in the title, and infinity drawn at the upper edge.
         reliable: The k̂ above which an estimate cannot be believed.
     """
-    known = k[~k.isnan()].double().cpu().sort().values
+    known = k[~k.isnan()].cpu().double().sort().values
     finite = known[known.isfinite()]
     top = max(1.0, float(finite.max()) if len(finite) else 1.0)
     bottom = min(0.0, float(finite.min()) if len(finite) else 0.0)

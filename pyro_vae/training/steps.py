@@ -19,6 +19,7 @@ from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line
 from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import KLWeight, recorder_of
+from pyro_vae.precision import home
 from pyro_vae.programs import refusals
 from pyro_vae.randomness import random_state, set_random_state
 from pyro_vae.training.feed import feed_of
@@ -134,7 +135,7 @@ class Steps:
         self.flat_batches = 0
         self.replay: Callable[[], None] | None = None
         self.index = torch.zeros(0)
-        self.elbo = torch.zeros((), dtype=torch.float64, device=programs.device)
+        self.elbo = torch.zeros((), dtype=torch.float64, device=home(programs.device))
 
     def in_steps(self, program: Program) -> Program:
         """A program as steps run it."""
