@@ -1,7 +1,8 @@
 """A device that is the CPU and behaves as Apple's MPS: it has no float64, and its tensors meet no others.
 
-`torch.device("mps")` is taken for the CPU, and each tensor remembers on which of the two it was made. What MPS
-refuses is refused: float64 made on it or moved to it, and an operation on tensors of both, but for numbers.
+`torch.device("mps")` is taken for the CPU, and each tensor remembers on which of the two it was made. What
+MPS refuses is refused: float64 that is made on it or moved to it, and an operation on tensors of both, but
+for numbers.
 """
 
 from collections.abc import Iterator
@@ -30,11 +31,17 @@ def place_of(tensor: Tensor) -> torch.device | None:
 
 
 def put(tensor: Tensor, place: torch.device | None) -> Tensor:
+    """The tensor, made there."""
     if place == MPS and tensor.dtype == torch.float64:
         raise TypeError(_REFUSED)
     if place is not None:
         tensor._place = place  # type: ignore[attr-defined]
     return tensor
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy that a recorded graph has, too: from one device to the other."""
+    return torch.ops.aten._to_copy.default(tensor, device=CPU)
 
 
 class _Move(torch.autograd.Function):
@@ -43,14 +50,15 @@ class _Move(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, place: torch.device) -> Tensor:
         ctx.place = place_of(tensor)
-        return put(tensor.view_as(tensor), place)
+        return put(_copied(tensor), place)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return put(gradient.view_as(gradient), ctx.place), None
+        return put(_copied(gradient), ctx.place), None
 
 
 def move(tensor: Tensor, place: torch.device) -> Tensor:
+    """The tensor there, by a copy unless it is there."""
     if place_of(tensor) == place:
         return tensor
     if place == MPS and tensor.dtype == torch.float64:
@@ -126,6 +134,8 @@ class _Operations(TorchDispatchMode):
         if on_mps:
             self._check(name, tensors)
         found = func(*args, **(kwargs or {}))
+        if name == "_to_copy" and (kwargs or {}).get("device") is not None:
+            return found  # where to is known to its caller
         known = [place_of(each) for each in tensors if place_of(each)]
         place = place_of(tensors[0]) if name in _COPIES else MPS if on_mps else CPU if known else None
         for each in tree_leaves(found):

@@ -74,7 +74,7 @@ class FittedNormal:
         with torch.no_grad():
             loc, tril = _moved(mean, factor, shift, free)
             better = self._elbo(batch, loc, tril) > self._elbo(batch, mean, factor)
-            kept = better[:, None]
+            kept = better[:, None].to(loc.device)
             return [torch.where(kept, loc, mean), torch.where(kept[..., None], tril, factor)]
 
     def first(self, batch: Batch) -> list[Tensor]:

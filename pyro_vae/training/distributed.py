@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from pyro_vae.batch import Batch, Program
 from pyro_vae.errors import InputError, one_line, warn
 from pyro_vae.objectives import PenalisedELBO
-from pyro_vae.precision import wide
+from pyro_vae.precision import home, wide
 from pyro_vae.programs.running import buffers_kept
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.ranks import Ranks, here
@@ -60,7 +60,8 @@ class DistributedSteps(Steps):
         self.taken += 1
         rows = self.ranks.rows(len(index))
         own = super().take(index, number) if rows.start < rows.stop else self._without_data(number)
-        return self.ranks.sum(wide(own))
+        # where all ranks have theirs: one by Pyro is on the CPU, one without data is not
+        return self.ranks.sum(wide(own).to(home(self.device)))
 
     def _without_data(self, number: int) -> Tensor:
         """A step on a batch of fewer data than ranks, none of them here."""
