@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch, Given, is_per_datum
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.importance.summary import summary_of_weights
+from pyro_vae.precision import wide
 from pyro_vae.programs import Drawn, Pair, Program, one_at_a_time, rows_of, sites
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _drawn(pair: Pair, batch: Batch, num_particles: int, num_draws: int) -> Mapp
     drawn = pair.draw(batch, num_particles, validate=True)
     log_w = pair.log_weights_of(drawn)
     evidence = dict(summary_of_weights(log_w, torch.finfo(log_w.dtype).eps))
-    chosen = log_w.double().softmax(0).T.multinomial(num_draws, replacement=True).T  # (M, B)
+    chosen = wide(log_w).softmax(0).T.multinomial(num_draws, replacement=True).T.to(batch.device)  # (M, B)
     data = torch.arange(len(batch), device=batch.device)
     names = sites(drawn.model, observed=True)
     latents = {name: drawn.guide.nodes[name]["value"] for name in sites(drawn.guide, observed=False)}

@@ -11,7 +11,7 @@ from multiprocessing import connection, get_context
 from typing import Any, TypeVar
 
 import torch
-from tqdm import tqdm
+from tqdm import TMonitor
 
 T = TypeVar("T")
 
@@ -49,9 +49,9 @@ def on_all_cores(works: Sequence[Callable[[], T]]) -> list[T]:
 
 def _processes(works: int) -> int:
     """How many processes, this one included."""
-    if tqdm.monitor is not None:  # a thread of its own, which the next bar starts again
-        tqdm.monitor.exit()
-        tqdm.monitor = None
+    for thread in threading.enumerate():
+        if isinstance(thread, TMonitor):  # of a kind of bar, which the next one starts again
+            thread.exit()
     alone = threading.active_count() == 1 and not torch.accelerator.is_available()
     return max(1, min(torch.get_num_threads(), works)) if sys.platform == "linux" and alone else 1
 

@@ -12,7 +12,12 @@ T = TypeVar("T")
 
 def random_state(device: torch.device) -> list[Tensor]:
     """States of torch's global generators: of the CPU, and of the device where that is a GPU."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
 
 
 def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
@@ -20,6 +25,8 @@ def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
     torch.set_rng_state(states[0])
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)
+    elif device.type == "mps" and len(states) > 1:
+        torch.mps.set_rng_state(states[1])
 
 
 @contextmanager
@@ -32,7 +39,18 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 def own_draws(device: torch.device) -> AbstractContextManager[None]:
     """Draws after which the random numbers go on as if there had been none."""
+    if device.type == "mps":  # of which torch's `fork_rng` takes no states
+        return _kept(device)
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+@contextmanager
+def _kept(device: torch.device) -> Iterator[None]:
+    states = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(states, device)
 
 
 class BlockSeeds:

@@ -337,7 +337,7 @@ def _joined(
         whole = torch.full_like(pilot, math.nan)
         for where, part in ((~annealed, drawn), (annealed, chains)):
             if part is not None and hasattr(part, name):
-                whole[where] = getattr(part, name).to(whole)
+                whole[where.to(whole.device)] = getattr(part, name).to(whole)
         return whole
 
     return AutoEvidence(

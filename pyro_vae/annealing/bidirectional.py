@@ -14,6 +14,7 @@ from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
 from pyro_vae.errors import count
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program, Simulated, one_at_a_time
 
 
@@ -186,4 +187,4 @@ def _log_likelihood(latents: Latents, drawn: Simulated) -> Tensor:
     rows = latents.pair.rows
     parts = zip(drawn.batch.split(rows), drawn.u.split(rows), strict=True)
     found = [latents.log_probs(batch, u[None], guide=False).log_px[0] for batch, u in parts]
-    return torch.cat(found).double()
+    return wide(torch.cat(found))

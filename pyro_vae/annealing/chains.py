@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_vae.annealing.kernels import Kernels
 from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.annealing.rate_distortion import look_at, recorded_steps
+from pyro_vae.precision import home, wide
 
 
 class Chains(NamedTuple):
@@ -28,7 +29,7 @@ class Chains(NamedTuple):
 
 def begin(u: Tensor, looks: int = 0) -> Chains:
     """Chains at their start, to be looked at `looks` times."""
-    zeros = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
+    zeros = torch.zeros(u.shape[:2], dtype=torch.float64, device=home(u.device))
     return Chains(u, zeros, zeros[0].clone(), 0, zeros.new_zeros(looks, 5, u.shape[1]))
 
 
@@ -66,11 +67,11 @@ def anneal(
             chains.record[looked[passed]] = look_at(
                 kernels.betas[passed], chains.log_weights, point.log_ratio
             )
-        log_weights = chains.log_weights + increments[step - 1] * point.log_ratio.double()
+        log_weights = chains.log_weights + increments[step - 1] * wide(point.log_ratio)
         acceptance = chains.acceptance
         if passed < num - 1:  # nothing is weighed after the last
             point, probability = kernels.move(path, point, step - 1 if reverse else step)
-            acceptance = acceptance + probability.double().mean(0)
+            acceptance = acceptance + wide(probability).mean(0)
         chains = Chains(point.u, log_weights, acceptance, passed + 1, chains.record)
         if passed + 1 == num and looked:
             chains.record[-1] = look_at(kernels.betas[num], log_weights, point.log_ratio)

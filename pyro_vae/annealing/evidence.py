@@ -17,6 +17,7 @@ from pyro_vae.batch import Batch, Given
 from pyro_vae.compiled import Compile
 from pyro_vae.errors import InputError
 from pyro_vae.importance.results import OverData, warn_of_zeros
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
 
@@ -224,9 +225,8 @@ def _result(weights: Weights, options: AnnealingOptions, search: GapSearch | Non
 def _exact(latents: Latents, data: Batch, options: AnnealingOptions) -> AnnealedEvidence:
     """Log p(x) of a model all of whose latent sites are summed out, so that nothing is left to anneal."""
     with torch.no_grad():
-        exact = torch.cat(
-            [latents.pair.log_weights(b, 1, validate=True)[0] for b in data.split(1000)]
-        ).double()
+        parts = [latents.pair.log_weights(b, 1, validate=True)[0] for b in data.split(1000)]
+        exact = wide(torch.cat(parts))
     zero, chains = torch.zeros_like(exact), float(options.num_chains)
     return AnnealedEvidence(
         exact,

@@ -10,6 +10,7 @@ from pyro_vae.annealing.hmc import Moved, transition
 from pyro_vae.annealing.options import AnnealingOptions
 from pyro_vae.annealing.path import AnnealingPath, Point
 from pyro_vae.annealing.schedules import equal_steps, interpolate, schedule
+from pyro_vae.precision import home, wide
 
 #: Gain of the adaptation of a log step size, and how many transitions find the first one.
 _GAIN, _FIRST = 0.5, 30
@@ -71,13 +72,13 @@ def tune(path: AnnealingPath, options: AnnealingOptions, after: Callable[[], Non
     variances = _variances(path)
     fixed = (
         schedule(name, num_temperatures)
-        .to(path.batch.device)[:, None]
+        .to(home(path.batch.device))[:, None]
         .expand(-1, len(path.batch))
         .contiguous()
     )
     if num_temperatures == 1:
         return Kernels(fixed, fixed[1:], variances, options.leapfrog_steps, fixed[1] * torch.nan)
-    betas = schedule(name, pilot_steps(num_temperatures)).to(path.batch.device)
+    betas = schedule(name, pilot_steps(num_temperatures)).to(home(path.batch.device))
     point = path.point(path.draw(options.num_chains))
     log_size = point.u.new_full(point.u.shape[1:2], 0.5).log()
     sizes, deviations = [], [_deviation(point)]
@@ -89,7 +90,7 @@ def tune(path: AnnealingPath, options: AnnealingOptions, after: Callable[[], Non
         change = _mean(moved.acceptance, alive) - options.target_acceptance
         point, log_size = moved.point, log_size + _GAIN * torch.where(alive.any(0), change, 0.0)
         if number >= _FIRST:
-            sizes.append(log_size.double())
+            sizes.append(wide(log_size))
             deviations.append(_deviation(point))
         after()
     measured = torch.stack(deviations)
@@ -108,7 +109,8 @@ def _mean(values: Tensor, counted: Tensor) -> Tensor:
 
 def _deviation(point: Point) -> Tensor:
     """Spread of the log ratio over the chains where it is finite, (B,)."""
-    ratio, counted = point.log_ratio.double(), point.log_ratio.isfinite()
+    ratio = wide(point.log_ratio)
+    counted = ratio.isfinite()
     return _mean((ratio - _mean(ratio, counted)).square(), counted).sqrt()
 
 

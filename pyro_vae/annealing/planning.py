@@ -39,7 +39,7 @@ def temperatures_for(
     low_by, variances = _lognormal(num_chains)
 
     def at(number: float) -> tuple[float, float]:
-        places = (squared.double().cpu() / number).sqrt().clamp(max=_WIDEST) * (len(low_by) - 1) / _WIDEST
+        places = (squared.cpu().double() / number).sqrt().clamp(max=_WIDEST) * (len(low_by) - 1) / _WIDEST
         left = places.long().clamp(max=len(low_by) - 2)
         return tuple(
             float(torch.lerp(y[left], y[left + 1], places - left).mean()) for y in (low_by, variances)

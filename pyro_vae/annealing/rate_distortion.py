@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.annealing.schedules import interpolate
+from pyro_vae.precision import wide
 
 #: Temperatures at which chains are looked at, beside the first.
 RECORDED = 100
@@ -133,7 +134,7 @@ def look_at(beta: Tensor, log_weights: Tensor, log_px: Tensor) -> Tensor:
     """
     num = len(log_weights)
     share = log_weights.softmax(0)
-    log_px = log_px.double()
+    log_px = wide(log_px)
     mean = torch.where(share > 0, share * log_px, 0.0).sum(0)
     # how much each chain moves the two
     moves = torch.where(share > 0, share * (log_px - mean), 0.0)
@@ -142,7 +143,7 @@ def look_at(beta: Tensor, log_weights: Tensor, log_px: Tensor) -> Tensor:
     of_rate = torch.where(beta > 0, beta * moves - (share - 1 / num), 0.0)
     factor = num / (num - 1) if num > 1 else math.nan
     errors = [(factor * each.square().sum(0)).sqrt() for each in (moves, of_rate)]
-    return torch.stack([beta.double(), -mean, rate, *errors])
+    return torch.stack([wide(beta), -mean, rate, *errors])
 
 
 def curve_of(record: Tensor) -> RateDistortion:

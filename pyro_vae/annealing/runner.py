@@ -17,6 +17,7 @@ from pyro_vae.annealing.path import AnnealingPath
 from pyro_vae.annealing.rate_distortion import RECORDED, recorded_steps
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
+from pyro_vae.precision import moved
 from pyro_vae.programs import Latents, Simulated, simulate
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import BlockSeeds, own_draws, own_randomness
@@ -102,7 +103,7 @@ class _Progress:
     def of(cls, state: dict[str, Any], device: torch.device) -> "_Progress":
         """What `state` gave; a pilot run begins anew, with the random numbers that it had."""
         kept = {name: state[name] for name in ("batch", "way", "seed", "kernels", "chains")}
-        there = tree_map_only(Tensor, lambda tensor: tensor.to(device), kept)
+        there = tree_map_only(Tensor, lambda tensor: moved(tensor, device), kept)
         kernels, chains = there.pop("kernels"), there.pop("chains")
         return cls(
             **there,
@@ -164,7 +165,7 @@ class Runner:
         weights = []
         for way in range(self.ways):
             parts = [found[k % len(found)][way][k // len(found)] for k in range(len(self.batches))]
-            whole = [torch.cat(each, dim=-1).to(self.data.device) for each in zip(*parts, strict=True)]
+            whole = [moved(torch.cat(each, dim=-1), self.data.device) for each in zip(*parts, strict=True)]
             weights.append(Weights(*whole))
         return weights
 

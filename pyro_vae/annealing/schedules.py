@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.annealing.options import Schedule
+from pyro_vae.precision import wide
 
 #: Half the range over which the sigmoid runs (Wu et al. 2017).
 _RANGE = 4.0
@@ -41,7 +42,7 @@ def equal_steps(betas: Tensor, deviation: Tensor, num_temperatures: int) -> Tens
         deviation: (P, B), not negative.
         num_temperatures: T.
     """
-    smooth = _smooth(deviation.double())
+    smooth = _smooth(wide(deviation))
     smooth = smooth + 1e-3 * smooth.mean(0) + 1e-12  # so that none is passed in no step
     pieces = (smooth[1:] + smooth[:-1]) / 2 * betas.diff()[:, None]
     length = torch.cat([torch.zeros_like(pieces[:1]), pieces.cumsum(0)])

@@ -14,6 +14,7 @@ from pyro_vae.annealing.runner import Runner, Weights, gradients, simulated
 from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError, count
+from pyro_vae.precision import moved
 from pyro_vae.programs import Latents, say, simulate
 from pyro_vae.randomness import own_draws
 from pyro_vae.storage.resumable import Resumable
@@ -237,7 +238,7 @@ class Search:
             )
             self._done[name] = [tuple(each) for each in work.run()]
         device = self.data.device
-        return (Weights(*[each.to(device) for each in found]) for found in self._done[name])
+        return (Weights(*[moved(each, device) for each in found]) for found in self._done[name])
 
     def _keep(self, state: Callable[[], Mapping[str, Any]]) -> None:
         self.kept.keep(lambda: {"done": self._done, "now": dict(state())})

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch, Program
 from pyro_vae.errors import InputError, count, draws
 from pyro_vae.importance import log_evidence
+from pyro_vae.precision import home
 from pyro_vae.progress import progress_bar
 
 
@@ -104,7 +105,7 @@ def label_posterior(
         given = Batch(batch.x, {**batch.given, label: labels})
         found.append(log_evidence(model, guide, given, num_particles=num_particles, progress=False))
     return LabelPosterior(
-        torch.stack([each.estimate for each in found], 1) + shift.to(batch.device),
+        torch.stack([each.estimate for each in found], 1) + shift.to(home(batch.device)),
         torch.stack([each.standard_error for each in found], 1),
         torch.stack([each.pareto_k for each in found], 1),
         num_particles,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.errors import InputError, count
+from pyro_vae.precision import home, wide
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +77,7 @@ def reliability(probabilities: Tensor, labels: Tensor, *, bins: int = 15) -> Rel
     >>> found.accuracy, round(found.expected_calibration_error, 3)
     (0.5, 0.4)
     """
+    labels = labels.to(home(labels.device))
     p = _checked(probabilities, labels)
     count("bins", bins)
     confidence, chosen = p.max(1)
@@ -103,8 +105,8 @@ def reliability(probabilities: Tensor, labels: Tensor, *, bins: int = 15) -> Rel
 
 
 def _checked(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The probabilities in float64, on the device of the labels."""
-    p = torch.as_tensor(probabilities).double().to(labels.device)
+    """The probabilities in float64, beside the labels."""
+    p = wide(torch.as_tensor(probabilities)).to(labels.device)
     if p.ndim != 2 or labels.shape != p.shape[:1] or not len(labels):
         raise InputError(
             f"reliability expects probabilities (N, C) and labels (N,), got {tuple(p.shape)} and "

@@ -155,7 +155,7 @@ def over(
             part = opened.facts.test(values[rows], str(file), fields)
 
             def found(part: Split = part, start: int = start) -> dict[str, torch.Tensor]:
-                return {key: column.double().cpu() for key, column in work(part, start // BLOCK).items()}
+                return {key: column.cpu().double() for key, column in work(part, start // BLOCK).items()}
 
             stages(str(start), found)
         blocks = [stages.done[str(start)] for start in starts]

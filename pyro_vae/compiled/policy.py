@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.errors import warn
+from pyro_vae.precision import wide
 
 Compile = Literal["auto", "flat", "inductor", "off"]
 
@@ -100,7 +101,7 @@ def agree(new: Tensor | None, old: Tensor | None, tolerance: float, size: float 
         return new.shape == old.shape
     if new.is_complex():
         new, old = torch.view_as_real(new), torch.view_as_real(old)
-    new, old = new.double(), old.double()
+    new, old = wide(new), wide(old)
     if size is None:
         size = size_of(old)
     close: bool = torch.allclose(new, old, rtol=tolerance, atol=tolerance * size, equal_nan=True)
@@ -112,7 +113,7 @@ def size_of(numbers: Tensor) -> float:
     if numbers.is_complex():
         numbers = torch.view_as_real(numbers)
     # in float64, since a mask has no size
-    return float(numbers.double().nan_to_num(1.0, 0.0, 0.0).abs().max()) if numbers.numel() else 0.0
+    return float(wide(numbers).nan_to_num(1.0, 0.0, 0.0).abs().max()) if numbers.numel() else 0.0
 
 
 class Speaker:

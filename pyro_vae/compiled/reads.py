@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pyro_vae.compiled.questions import is_usual
 from pyro_vae.compiled.simplify import independent
 from pyro_vae.compiled.source import is_users, users_line
+from pyro_vae.precision import wide
 
 #: What reads the memory of a tensor without an operation.
 _READS_MEMORY = {getattr(Tensor, name) for name in ("tolist", "numpy", "data_ptr", "untyped_storage")}
@@ -142,7 +143,7 @@ class _Functions(TorchFunctionMode):
             raise Untraceable("it uses a Generator of its own")
         stays = reads.items_stay or not is_users(sys._getframe(1).f_code)
         if func is Tensor.item and args[0].is_floating_point() and stays:
-            reads.items.append(item := args[0].detach().double())
+            reads.items.append(item := wide(args[0].detach()))
             return item  # stays a tensor, in the precision of Python's numbers
         if is_usual(func):
             return True

@@ -35,6 +35,7 @@ class State:
         self.contents = [tensor.clone() for tensor in self.tensors]
         self.random = torch.get_rng_state()
         self.random_on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self.random_on_mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -44,10 +45,12 @@ class State:
         torch.set_rng_state(self.random)
         if self.random_on_gpu:
             torch.cuda.set_rng_state_all(self.random_on_gpu)
+        for state in self.random_on_mps:
+            torch.mps.set_rng_state(state)
 
     def same_random_numbers(self, other: "State") -> bool:
         """Whether the next random numbers are the same."""
-        mine, others = [self.random, *self.random_on_gpu], [other.random, *other.random_on_gpu]
+        mine, others = ([each.random, *each.random_on_gpu, *each.random_on_mps] for each in (self, other))
         return len(mine) == len(others) and all(map(torch.equal, mine, others))
 
 

@@ -20,6 +20,7 @@ from pyro_vae.diagnosis.ranking import (
 )
 from pyro_vae.errors import InputError, count, seed_number
 from pyro_vae.markup import table
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
 
@@ -116,7 +117,7 @@ class Calibration(Ranks):
         inside = (self.ranks[:, :-1] >= tail) & (self.ranks[:, :-1] < size - tail)
         nominal = 1 - 2 * tail / size
         error = math.sqrt(nominal * (1 - nominal) / len(self.ranks))
-        return Coverage(nominal, inside.double().mean(0), error, self.names[:-1])
+        return Coverage(nominal, wide(inside).mean(0), error, self.names[:-1])
 
     def _repr_html_(self) -> str:
         """The p-value and the verdict of each quantity, as a table."""

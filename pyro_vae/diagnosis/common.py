@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program
 
 #: The test quantity that depends on the data.
@@ -20,12 +21,12 @@ JOINT = "log p(x, z)"
 def log_joint(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
     """Log p(x, u) of unconstrained latents u (K, B, n), in float64: (K, B)."""
     parts = latents.log_probs(batch, u, guide=False)
-    return parts.log_px.double() + parts.log_pz.double() + parts.log_det.double()
+    return wide(parts.log_px) + wide(parts.log_pz) + wide(parts.log_det)
 
 
 def quantities(latents: Latents, batch: Batch, u: Tensor) -> Tensor:
     """The coordinates of u (K, B, n) and log p(x, u), in float64: (K, B, n + 1)."""
-    return torch.cat([u.double(), log_joint(latents, batch, u)[..., None]], dim=-1)
+    return torch.cat([wide(u), log_joint(latents, batch, u)[..., None]], dim=-1)
 
 
 def holm(p_value: Tensor, level: float = 0.05) -> tuple[bool, ...]:

@@ -11,6 +11,7 @@ from pyro_vae.diagnosis.common import JOINT, store_as_found
 from pyro_vae.diagnosis.ranking import Ranking, Ranks, chi_square, mean_z, number_of_bins, variance_z
 from pyro_vae.diagnosis.references import REFERENCES, References
 from pyro_vae.errors import count, seed_number
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.randomness import own_randomness
 
@@ -55,8 +56,8 @@ class RandomCoverage(Ranks):
         """
         size = self.num_draws + 1
         edges = torch.arange(size + 1)
-        inside = (self.ranks[None] < edges[:, None, None]).double().mean(1)
-        return edges.double() / size, inside
+        inside = wide(self.ranks[None] < edges[:, None, None]).mean(1)
+        return wide(edges) / size, inside
 
     def __repr__(self) -> str:
         how = f"{len(self.ranks)} data drawn from the model, {self.num_draws} draws each, Holm at 5 %"

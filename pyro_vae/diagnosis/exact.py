@@ -15,6 +15,7 @@ from pyro_vae.compiled import FlatGraph, Untraceable
 from pyro_vae.compiled.policy import agree
 from pyro_vae.diagnosis.common import log_joint, prior_of, store_as_found
 from pyro_vae.errors import InputError, count, seed_number
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program, one_at_a_time
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
@@ -146,8 +147,8 @@ def exact_posterior(
         u.flatten(0, 1),
         tuple(latents.columns()),
         num_chains,
-        split_gelman_rubin(u.double()),
-        effective_sample_size(u.double()),
+        split_gelman_rubin(wide(u)),
+        effective_sample_size(wide(u)),
         torch.tensor(divergences, device=data.device),
     )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
 from pyro_vae.importance import ELBOEstimate
+from pyro_vae.precision import wide
 from pyro_vae.programs import Pair, Program, one_at_a_time
 from pyro_vae.progress import progress_bar
 from pyro_vae.proposals.families import FreeGuide
@@ -156,7 +157,7 @@ def _draw(pair: Pair, local: Pair, batch: Batch, num: int) -> tuple[Tensor, Tens
 
 
 def _terms(pair: Pair, batch: Batch, draws: int) -> Tensor:
-    log_px, log_pz, log_qz = (part.double() for part in pair.elbo_terms(batch, draws, validate=False))
+    log_px, log_pz, log_qz = (wide(part) for part in pair.elbo_terms(batch, draws, validate=False))
     return torch.stack([log_px, log_pz - log_qz])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import InputError, count, counts
 from pyro_vae.importance.bound import chunks_of
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _codes(latents: Latents, data: Batch, num: int, rows: int | None) -> tuple[n
     ):
         drawn = [latents.from_guide(batch, draws) for draws in chunks]
         terms = [latents.log_probs(batch, u, guide=False) for u in drawn]
-        codes.append(torch.cat(drawn).double())
-        densities.append(torch.cat([term.log_pz.double() + term.log_det.double() for term in terms]))
+        codes.append(wide(torch.cat(drawn)))
+        densities.append(torch.cat([wide(term.log_pz) + wide(term.log_det) for term in terms]))
     return torch.cat(codes, dim=1).cpu().numpy(), torch.cat(densities, dim=1)
 
 

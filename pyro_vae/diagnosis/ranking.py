@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch
 from pyro_vae.diagnosis.common import holm
 from pyro_vae.errors import InputError, count
+from pyro_vae.precision import home, wide
 from pyro_vae.programs import Latents, simulate
 from pyro_vae.progress import progress_bar
 
@@ -120,8 +121,8 @@ def _broken(test: Quantities, below: Tensor, ties: Tensor) -> Tensor:
     """Ranks with ties broken at random."""
     with test.randomness():
         # in float64, so that the product stays below ties + 1
-        uniform = torch.rand(ties.shape, dtype=torch.float64, device=ties.device)
-    return below + (uniform * (ties + 1)).long()
+        uniform = torch.rand(ties.shape, dtype=torch.float64, device=home(ties.device))
+    return below + (uniform * (ties + 1).to(uniform.device)).long().to(below.device)
 
 
 def chi_square(ranks: Tensor, num_draws: int, bins: int) -> tuple[Tensor, Tensor]:
@@ -138,7 +139,7 @@ def mean_z(ranks: Tensor, num_draws: int) -> Tensor:
     """Mean of ranks (N, Q) against L/2, in standard errors: positive where the truth lies high, (Q,)."""
     size = num_draws + 1
     variance = (size**2 - 1) / 12
-    return (ranks.double().mean(0) - num_draws / 2) / math.sqrt(variance / len(ranks))
+    return (wide(ranks).mean(0) - num_draws / 2) / math.sqrt(variance / len(ranks))
 
 
 def variance_z(ranks: Tensor, num_draws: int) -> Tensor:
@@ -147,7 +148,7 @@ def variance_z(ranks: Tensor, num_draws: int) -> Tensor:
     variance = (size**2 - 1) / 12
     fourth = (size**2 - 1) * (3 * size**2 - 7) / 240
     error = math.sqrt((fourth - variance**2) / len(ranks))
-    return (ranks.double().var(0, correction=0) - variance) / error
+    return (wide(ranks).var(0, correction=0) - variance) / error
 
 
 def number_of_bins(num_data: int, num_draws: int) -> int:

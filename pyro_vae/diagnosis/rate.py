@@ -10,6 +10,7 @@ from pyro_vae.annealing import InformationBounds
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
 from pyro_vae.importance.bound import chunks_of
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents, Program, one_at_a_time
 
 
@@ -120,6 +121,6 @@ def _information(latents: Latents, data: Batch, batch: Batch, draws: int, start:
         value = drawn.movedim(axis, 1).flatten(0, 1)
         value = value.unsqueeze(1).expand(-1, len(data), *value.shape[1:])
         values[name] = value.movedim(1, axis)
-    log_q = latents.log_guide(data, values).double().reshape(draws, len(batch), len(data))
+    log_q = wide(latents.log_guide(data, values)).reshape(draws, len(batch), len(data))
     own = log_q[:, torch.arange(len(batch)), torch.arange(start, start + len(batch))]
     return own - (log_q.logsumexp(-1) - math.log(len(data)))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch, is_per_datum
 from pyro_vae.diagnosis.common import unusable
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents
 
 #: Draws from which the mean and the spread of q(z|x) are taken; they are used for nothing else.
@@ -25,7 +26,7 @@ class Guide(NamedTuple):
 
     def standard(self, u: Tensor) -> Tensor:
         """Latents u (…, B, n) less the mean, in units of the spread."""
-        return (u.double() - self.mean) / self.scale
+        return (wide(u) - self.mean) / self.scale
 
     def features(self, batch: Batch) -> list[Tensor]:
         """What may tell how q is wrong at x: x and what is given beside it, and where q lies."""
@@ -39,7 +40,7 @@ def look(latents: Latents, batch: Batch, more: int) -> tuple[Guide, Tensor]:
         InputError: where a draw is NaN.
     """
     rows = max(latents.pair.rows // (SCALE_DRAWS + more), 1)
-    parts = [latents.from_guide(part, SCALE_DRAWS + more).double() for part in batch.split(rows)]
+    parts = [wide(latents.from_guide(part, SCALE_DRAWS + more)) for part in batch.split(rows)]
     u = torch.cat(parts, dim=1)
     refuse_nan(latents, u)
     scale, mean = torch.std_mean(u[:SCALE_DRAWS], dim=0)
@@ -67,7 +68,7 @@ class Features:
     """
 
     def __init__(self, blocks: list[Tensor], most: int = _FEATURES) -> None:
-        columns = [block.double().flatten(1) for block in blocks]
+        columns = [wide(block).flatten(1) for block in blocks]
         self._centres = [block.nanmean(0).nan_to_num() for block in columns]
         # a column that never changes says nothing
         spreads = [(b - c).square().nanmean(0).sqrt() for b, c in zip(columns, self._centres, strict=True)]
@@ -85,7 +86,7 @@ class Features:
 
     def _rows(self, blocks: list[Tensor]) -> Tensor:
         rows = [
-            ((block.double().flatten(1) - centre) / scale).nan_to_num(0.0) / max(len(centre), 1) ** 0.5
+            ((wide(block).flatten(1) - centre) / scale).nan_to_num(0.0) / max(len(centre), 1) ** 0.5
             for block, centre, scale in zip(blocks, self._centres, self._scales, strict=True)
         ]
         return torch.cat(rows, dim=1)

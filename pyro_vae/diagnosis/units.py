@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import InputError, count
 from pyro_vae.importance.bound import chunks_of
+from pyro_vae.precision import home, wide
 from pyro_vae.programs import Drawn, Latents, Layout, Program, one_at_a_time
 
 
@@ -97,14 +98,14 @@ def latent_units(
     for batch, chunks in chunks_of(
         data, num_draws, latents.pair.rows if rows is None else rows, latents.pair.whole
     ):
-        sums = torch.zeros(3, len(batch), latents.size, dtype=torch.float64, device=data.device)
+        sums = torch.zeros(3, len(batch), latents.size, dtype=torch.float64, device=home(data.device))
         for draws in chunks:
             if reason:
-                u = latents.from_guide(batch, draws).double()
+                u = wide(latents.from_guide(batch, draws))
                 kl = torch.zeros_like(u)
             else:
                 drawn = latents.pair.draw(batch, draws)
-                u = latents.pack(drawn.model, drawn.model_layout).double()
+                u = wide(latents.pack(drawn.model, drawn.model_layout))
                 kl = _log_ratios(latents, drawn)
             sums += torch.stack([u.sum(0), u.square().sum(0), kl.sum(0)])
         parts.append(sums / num_draws)
@@ -158,4 +159,4 @@ def _log_ratios(latents: Latents, drawn: Drawn) -> Tensor:
 def _by_coordinate(latents: Latents, name: str, site: Mapping[str, Any], layout: Layout) -> Tensor:
     """The log density of each number of a site's value, in the shape of the value."""
     log_prob = _coordinates(site["fn"]).log_prob(site["value"]).expand(site["value"].shape)
-    return layout.unfold(log_prob, latents.pair.places[name]).double()
+    return wide(layout.unfold(log_prob, latents.pair.places[name]))

@@ -17,6 +17,8 @@ from torch.distributions import (
     register_kl,
 )
 
+from pyro_vae.precision import wide
+
 
 class DiagonalNormalMixture(TorchDistribution):
     """Σ_k w_k N(z; m_k, diag s_k²), with the distances to all K means as one matrix product.
@@ -78,14 +80,14 @@ class DiagonalNormalMixture(TorchDistribution):
         """Log Σ_k w_k N(z; m_k, diag s_k²): the axes of z and of the batch without L."""
         if self._validate_args:
             self._validate_sample(value)
-        z, loc, scale = value.double(), self.loc.double(), self.scale.double()
+        z, loc, scale = map(wide, (value, self.loc, self.scale))
         precision = scale.square().reciprocal()
         weighted = loc * precision
         constant = -0.5 * ((loc * weighted).sum(-1) + z.shape[-1] * math.log(2 * math.pi))
-        constant = constant - scale.log().sum(-1) + self.logits.double().log_softmax(0)
+        constant = constant - scale.log().sum(-1) + wide(self.logits).log_softmax(0)
         factors = torch.cat([-0.5 * precision, weighted], dim=-1)
         joint = torch.cat([z.square(), z], dim=-1) @ factors.T + constant
-        log_prob = joint.to(value.dtype).logsumexp(-1)
+        log_prob = joint.to(value).logsumexp(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
 

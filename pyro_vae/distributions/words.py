@@ -8,6 +8,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyro_vae.precision import wide
+
 
 class BagOfWords(TorchDistribution):
     """P(x | n) = n! Π_d p_d^x_d / x_d!, of counts x with n = Σ_d x_d, whatever n is; p = softmax(logits).
@@ -65,11 +67,11 @@ class BagOfWords(TorchDistribution):
         """Log P(x | n), its large terms summed in float64."""
         if self._validate_args:
             self._validate_sample(value)
-        x = value.flatten(value.ndim - len(self.event_shape)).double()
-        log_prob = (x * self._log_p.double()).sum(-1)
+        x = wide(value.flatten(value.ndim - len(self.event_shape)))
+        log_prob = (x * wide(self._log_p)).sum(-1)
         if not self.ordered:
             log_prob = log_prob + torch.lgamma(x.sum(-1) + 1) - torch.lgamma(x + 1).sum(-1)
-        return log_prob.to(value.dtype)
+        return log_prob.to(value)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Counts of `length` words, in the type of the logits."""

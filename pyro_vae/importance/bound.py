@@ -10,6 +10,7 @@ from pyro_vae.batch import Batch, Given
 from pyro_vae.errors import count
 from pyro_vae.importance.halving import Halving
 from pyro_vae.importance.results import ELBOEstimate
+from pyro_vae.precision import home, wide
 from pyro_vae.programs import Pair, Program, one_at_a_time
 
 Data = TypeVar("Data", Tensor, Batch)
@@ -112,14 +113,14 @@ def elbo_of(
     count("num_particles", num_particles)
     parts, within_memory = [], Halving(bool(pair.whole))
     for batch, chunks in chunks_of(data, num_particles, pair.rows if rows is None else rows, pair.whole):
-        sums = torch.zeros(2, len(batch), dtype=torch.float64, device=data.device)
+        sums = torch.zeros(2, len(batch), dtype=torch.float64, device=home(data.device))
         for number, draws in enumerate(chunks):
 
             def terms(part: Batch, draws: int, first: bool = validate and number == 0) -> Tensor:
                 return torch.stack(pair.elbo_terms(part, draws, validate=first))
 
             log_px, log_pz, log_qz = within_memory(terms, batch, draws)
-            sums += torch.stack([log_px.double().sum(0), (log_qz - log_pz).double().sum(0)])
+            sums += torch.stack([wide(log_px).sum(0), wide(log_qz - log_pz).sum(0)])
         parts.append(sums / num_particles)
     reconstruction, kl = torch.cat(parts, dim=1)
     return ELBOEstimate(reconstruction - kl, reconstruction, kl)

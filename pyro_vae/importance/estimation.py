@@ -16,6 +16,7 @@ from pyro_vae.importance.results import LogEvidence
 from pyro_vae.importance.sampling import Sampling
 from pyro_vae.importance.summary import log_evidence_of
 from pyro_vae.importance.weights import Weights, of_family, of_guide
+from pyro_vae.precision import moved
 from pyro_vae.programs import Pair
 from pyro_vae.proposals import LocalProposal
 from pyro_vae.proposals.choosing import family_of
@@ -116,7 +117,7 @@ class Estimation:
             bar.total = bar.n + local.steps * local.draws * sum(map(len, work.hard))
             keep = partial(self._keep, kept, "fit", work)
             self.done["fit"] = work.run(keep, lambda size: bar.update(size * local.draws))
-        return with_parameters(self.data, [each.to(self.data.device) for each in self.done["fit"]])
+        return with_parameters(self.data, [moved(each, self.data.device) for each in self.done["fit"]])
 
     def _needed(self, local: LocalProposal, kept: Resumable, bar: "tqdm[Any]") -> Tensor:
         """Whether the guide is no good proposal for a datum, (N,), by a pilot."""
@@ -147,7 +148,7 @@ class Estimation:
         if stage not in self.done:
             self._load(work, stage, kept)
             self.done[stage] = dict(work.run(partial(self._keep, kept, stage, work), bar))
-        found = {name: each.to(data.device) for name, each in self.done[stage].items()}
+        found = {name: moved(each, data.device) for name, each in self.done[stage].items()}
         return log_evidence_of(found, work.levels, self.proposed.name)
 
     def _load(self, work: "Fitting | Pilot | Sampling", stage: str, kept: Resumable) -> None:

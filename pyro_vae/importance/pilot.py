@@ -52,8 +52,8 @@ class Pilot:
             names = ("log_sum", "log_sum_squares", "drawn")
             error = standard_error(*(found[name][0] for name in names))
             needed = _SAFETY * self.size * (error / self.until).square()
-            known = needed <= FACTOR * self.size  # not a number is not known
-            self.draws[self.active[known]] = _rounded(needed[known], self.most)
+            known = (needed <= FACTOR * self.size).to(self.active.device)  # not a number is not known
+            self.draws[self.active[known]] = _rounded(needed, self.most).to(self.draws.device)[known]
             self.active, self.size = self.active[~known], FACTOR * self.size
             if len(self.active):
                 self.sampling = self._sampling()

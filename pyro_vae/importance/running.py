@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_vae.precision import home, moved, wide
+
 #: Numbers gathered before they are summed up, which costs less than to do so chunk by chunk.
 _PENDING = 2**16
 
@@ -24,9 +26,9 @@ class Running:
 
     def __init__(self, num_data: int, levels: tuple[int, ...], tail: int, device: torch.device) -> None:
         def filled(size: int, value: float) -> Tensor:
-            return torch.full((size, num_data), value, dtype=torch.float64, device=device)
+            return torch.full((size, num_data), value, dtype=torch.float64, device=home(device))
 
-        self.levels = levels
+        self.levels, self.device = levels, device
         #: How many draws of each datum have been summed up.
         self.drawn = 0
         self.tensors = {
@@ -49,7 +51,7 @@ class Running:
         """Sum up what is pending."""
         if not self._pending:
             return
-        log_w = torch.cat(self._pending).double()
+        log_w = wide(torch.cat(self._pending))
         self._pending, self._waiting = [], 0
         sums = torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)])
         self.tensors["sums"] = torch.logaddexp(self.tensors["sums"], sums)
@@ -84,9 +86,8 @@ class Running:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        device = self.tensors["sums"].device
-        self.tensors = {name: state[name].to(device) for name in self.tensors}
-        self._pending = [log_w.to(device) for log_w in state["pending"]]
+        self.tensors = {name: moved(state[name], self.device) for name in self.tensors}
+        self._pending = [moved(log_w, self.device) for log_w in state["pending"]]
         self._waiting = sum(log_w.numel() for log_w in self._pending)
         self.drawn = state["drawn"]
 

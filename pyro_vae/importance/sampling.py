@@ -15,6 +15,7 @@ from pyro_vae.importance.halving import Halving
 from pyro_vae.importance.pareto import pareto_k, tail_length
 from pyro_vae.importance.running import Running, levels_of
 from pyro_vae.importance.weights import Weights
+from pyro_vae.precision import home, moved
 from pyro_vae.randomness import BlockSeeds
 from pyro_vae.ranks import workers
 
@@ -43,7 +44,7 @@ class Sampling:
         columns = {"log_sum": 1, "log_sum_squares": 1, "largest": 1, "pareto_k": 1, "drawn": 1}
         #: What is found, per datum, (·, B) each.
         self.found = {
-            name: torch.full((size, len(data)), torch.nan, dtype=torch.float64, device=data.device)
+            name: torch.full((size, len(data)), torch.nan, dtype=torch.float64, device=home(data.device))
             for name, size in {**columns, "bound": len(self.levels)}.items()
         }
         self.plan = _plan(draws, len(data), rows, weights.pair.whole, data.device)
@@ -64,7 +65,8 @@ class Sampling:
         self.seeds.begin(len(self.plan))
         for block, (where, _) in enumerate(self.plan) if len(parts) > 1 else ():
             for name, found in parts[block % len(parts)].items():
-                self.found[name][:, where] = found.to(where.device)[:, where]
+                place = where.to(self.found[name].device)
+                self.found[name][:, place] = found.to(place.device)[:, place]
         return self.found
 
     def _own(self, seeds: BlockSeeds, keep: Callable[[], None], bar: "tqdm[Any]") -> Mapping[str, Tensor]:
@@ -106,7 +108,7 @@ class Sampling:
         """What is found of one batch."""
         sums, tail = running.tensors["sums"], running.tensors["tail"]
         _refuse_non_finite(sums[0], where, len(self.data))
-        drawn = torch.full_like(sums[0], running.drawn)
+        drawn, where = torch.full_like(sums[0], running.drawn), where.to(sums.device)
         rounding = self.weights.rounding
         k = [pareto_k(log_w, running.drawn, rounding=rounding) for log_w in tail.T.cpu()]
         for name, found in [
@@ -128,7 +130,7 @@ class Sampling:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.found = {name: found.to(self.data.device) for name, found in state["found"].items()}
+        self.found = {name: moved(found, self.data.device) for name, found in state["found"].items()}
         self.batch, self.chunk, self.weights.rounding = state["batch"], state["chunk"], state["rounding"]
         self.seeds = None if state["seed"] is None else BlockSeeds(state["seed"])
         if state["running"] is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_vae.errors import InputError
 from pyro_vae.importance.pareto import pareto_k
 from pyro_vae.importance.results import BoundCurve, LogEvidence
+from pyro_vae.precision import wide
 
 
 def standard_error(log_sum: Tensor, log_sum_squares: Tensor, drawn: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def summary_of_weights(log_w: Tensor, rounding: float) -> Mapping[str, Tensor]:
     Raises:
         InputError: where one is NaN or infinite, or all of a datum are zero.
     """
-    exact = log_w.double()
+    exact = wide(log_w)
     total = exact.logsumexp(0)
     bad = int((~total.isfinite()).sum())
     if bad:

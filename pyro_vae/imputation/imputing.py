@@ -14,6 +14,7 @@ from pyro_vae.importance.summary import summary_of_weights
 from pyro_vae.imputation.drawing import Drawing
 from pyro_vae.imputation.moments import Resampled, WeightedMoments
 from pyro_vae.imputation.results import Imputation
+from pyro_vae.precision import home, wide
 from pyro_vae.programs import Pair, Program, one_at_a_time
 from pyro_vae.progress import progress_bar
 
@@ -128,8 +129,8 @@ class _Found:
         work = partial(self.drawing, first=not self.log_weights)
         log_w, mean, variance, values = self.drawing.parts(within_memory(work, self.batch, draws))
         self.log_weights.append(log_w)
-        self.moments.add(log_w.double(), mean.double(), variance.double())
-        self.resampled.add(log_w.double(), values)
+        self.moments.add(wide(log_w), wide(mean), wide(variance))
+        self.resampled.add(wide(log_w), values)
 
     def result(self, num_draws: int, levels: tuple[float, ...]) -> Mapping[str, Tensor]:
         """By the names of `Imputation`."""
@@ -149,15 +150,15 @@ class _Found:
         """Numbers of the columns as data, with others where something was observed."""
         x = self.batch.x
         full = found.new_zeros(*found.shape[:-1], x[0].numel())
-        full[..., self.columns] = found
+        full[..., self.columns.to(full.device)] = found
         full = full.reshape(*found.shape[:-1], *x.shape[1:]).to(x)
         return torch.where(self.missing, full, observed)
 
 
 def _quantiles(values: Tensor, missing: Tensor, levels: tuple[float, ...]) -> Tensor:
     """Of draws (M, B, C), where they are missing, (B, C); 0 elsewhere: (Q, B, C)."""
-    found = values.new_zeros(len(levels), *missing.shape, dtype=torch.float64)
+    found = torch.zeros(len(levels), *missing.shape, dtype=torch.float64, device=home(values.device))
     if bool(missing.any()):
-        draws = values[:, missing].T.contiguous().double()  # (missing, M), which sorts fast
-        found[:, missing] = draws.quantile(draws.new_tensor(levels), dim=1)
+        draws = wide(values[:, missing].T.contiguous())  # (missing, M), which sorts fast
+        found[:, missing.to(found.device)] = draws.quantile(draws.new_tensor(levels), dim=1)
     return found

@@ -80,12 +80,13 @@ class Resampled:
             self._total, self.values = new, chosen
             return
         self._total = torch.logaddexp(self._total, new)
-        replace = torch.rand(chosen.shape[:2], device=chosen.device) < (new - self._total).exp()
-        self.values = torch.where(replace[..., None], chosen, self.values)
+        share = (new - self._total).exp()
+        replace = torch.rand(chosen.shape[:2], device=chosen.device).to(share.device) < share
+        self.values = torch.where(replace.to(chosen.device)[..., None], chosen, self.values)
 
 
 def _picked(values: Tensor, log_w: Tensor, num: int) -> Tensor:
     """`num` of the draws of each datum by their weights: (num, B, D)."""
     shares = log_w.softmax(0).nan_to_num(nan=1.0)
-    index = torch.multinomial(shares.T, num, replacement=True).T  # (num, B)
+    index = torch.multinomial(shares.T, num, replacement=True).T.to(values.device)  # (num, B)
     return values.gather(0, index[..., None].expand(-1, -1, values.shape[-1]))

@@ -14,6 +14,7 @@ from pyro_vae.distributions import Lattice
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood
 from pyro_vae.networks import bounded, head
+from pyro_vae.precision import wide
 
 #: Range of the log mean count, approached smoothly: at 0 the network gives a mean of about 1.
 LOG_MEAN_BOUNDS = (-10.0, 15.0)
@@ -27,7 +28,7 @@ class Poisson(dist.Poisson):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log P(x), in the type of x."""
-        return dist.Poisson(self.rate.double()).log_prob(value.double()).to(value.dtype)
+        return dist.Poisson(wide(self.rate)).log_prob(wide(value)).to(value)
 
 
 class NegativeBinomial(dist.NegativeBinomial):
@@ -35,8 +36,8 @@ class NegativeBinomial(dist.NegativeBinomial):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log P(x), in the type of x."""
-        exact = dist.NegativeBinomial(self.total_count.double(), logits=self.logits.double())
-        return exact.log_prob(value.double()).to(value.dtype)
+        exact = dist.NegativeBinomial(wide(self.total_count), logits=wide(self.logits))
+        return exact.log_prob(wide(value)).to(value)
 
 
 class CountLikelihood(Likelihood):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.errors import InputError
 from pyro_vae.plots.calibration import _BLUE, _VERMILION, _panels, _thumbnail
+from pyro_vae.precision import wide
 
 #: Shares of the mass that contours hold.
 _MASSES = (0.9, 0.5)
@@ -79,7 +80,7 @@ def density_contours(
 
 def _masses(log_density: Tensor) -> np.ndarray:
     """Tables that sum to 1."""
-    flat = log_density.detach().double().flatten(1).softmax(1)
+    flat = wide(log_density.detach()).flatten(1).softmax(1)
     return flat.reshape(log_density.shape).cpu().numpy()
 
 

@@ -85,14 +85,14 @@ def latent_units(
     2
     """
     order = (activity if kl is None else kl).argsort(descending=True).tolist()
-    values = activity.double().cpu().numpy()[order]
+    values = activity.cpu().double().numpy()[order]
     colours = [_GAIN if value > threshold else _IDLE for value in values]
     size = (min(max(5.0, 1.5 + 0.24 * len(names)), 12), 2.6 if kl is None else 4.6)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1 if kl is None else 2, 1, sharex=True, squeeze=False)[:, 0]
     if kl is not None:
-        errors = None if kl_error is None else kl_error.double().cpu().numpy()[order]
-        heights = kl.double().cpu().numpy()[order]
+        errors = None if kl_error is None else kl_error.cpu().double().numpy()[order]
+        heights = kl.cpu().double().numpy()[order]
         panels[0].bar(range(len(names)), heights, color=colours, yerr=errors, ecolor="0.3")
         panels[0].set_ylabel("KL (nats per datum)")
     _activity(panels[-1], values, colours, threshold)

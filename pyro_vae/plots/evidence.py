@@ -41,7 +41,7 @@ def bound_curve(
     >>> figure.axes[0].get_xscale()
     'log'
     """
-    draws, values = np.asarray(num_particles), bound.double().cpu().numpy()
+    draws, values = np.asarray(num_particles), bound.cpu().double().numpy()
     complete = np.isfinite(values).all(1)
     draws, values = draws[complete], values[complete]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -82,7 +82,7 @@ def pareto_k(k: Tensor, *, reliable: float = 0.7) -> Figure:
     >>> len(figure.axes)
     1
     """
-    known = k[~k.isnan()].double().cpu().sort().values
+    known = k[~k.isnan()].cpu().double().sort().values
     finite = known[known.isfinite()]
     top = max(1.0, float(finite.max()) if len(finite) else 1.0)
     bottom = min(0.0, float(finite.min()) if len(finite) else 0.0)

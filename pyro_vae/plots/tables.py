@@ -109,7 +109,7 @@ def _as_numbers(rows: Tensor, columns: Columns) -> Numbers:
     """Rows in a user's units, positive numbers in logarithms to base 10."""
     if rows.ndim != 2 or rows.shape[1] != len(columns):
         raise InputError(f"expected rows of {len(columns)} columns, got {tuple(rows.shape)}")
-    values = rows.detach().double().cpu().numpy() + np.array([column.origin for column in columns])
+    values = rows.detach().cpu().double().numpy() + np.array([column.origin for column in columns])
     for place, column in enumerate(columns):
         if column.kind == "positive":
             values[:, place] = np.log10(values[:, place])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
+from pyro_vae.precision import wide
 from pyro_vae.programs.enumeration import Summation
 from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.sites import elements, sites
@@ -56,9 +57,7 @@ def parts_of(
     """
     if pair.summed:
         found = _sums(Summation(guide, model, model_layout, pair.plate))
-        return {
-            name: Densities(part.double(), part.double().abs(), part.dtype) for name, part in found.items()
-        }
+        return {name: Densities(wide(part), wide(part).abs(), part.dtype) for name, part in found.items()}
     both = (("guide", guide, guide_layout), ("model", model, model_layout))
     return {
         f"the site {name!r} of the {what}": _densities(pair, trace, layout, name, detailed)
@@ -74,7 +73,7 @@ def _densities(pair: "Pair", trace: Trace, layout: Layout, name: str, detailed: 
     log_prob = pair.total(trace, layout, [name])
     parts = elements(site) if detailed else None
     size = log_prob.abs() if parts is None else layout.per_datum(parts, axis)
-    return Densities(log_prob.double(), torch.maximum(size.double(), log_prob.double().abs()), log_prob.dtype)
+    return Densities(wide(log_prob), torch.maximum(wide(size), wide(log_prob).abs()), log_prob.dtype)
 
 
 def _sums(summation: Summation) -> dict[str, Tensor]:

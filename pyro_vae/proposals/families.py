@@ -73,7 +73,7 @@ class FreeGuide(Messenger):
         """Put zero for the data (B,) that are not marked."""
         for site in self.sites.values():
             for offset in site.offsets:
-                kept = better.reshape([-1, *[1] * (offset.ndim - 1 - site.place.axis)])
+                kept = better.to(offset.device).reshape([-1, *[1] * (offset.ndim - 1 - site.place.axis)])
                 offset.data.copy_(torch.where(kept, offset, 0.0))
 
     def _pyro_sample(self, message: Any) -> None:

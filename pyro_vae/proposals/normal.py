@@ -10,6 +10,7 @@ from pyro_vae.batch import Batch
 from pyro_vae.compiled import Compile, FlatGraph, NotCompiled, Untraceable
 from pyro_vae.compiled.policy import GRADIENTS, OTHER_OPERATIONS, agree, choose, tolerance
 from pyro_vae.errors import InputError
+from pyro_vae.precision import wide
 from pyro_vae.programs import Latents
 from pyro_vae.proposals.family import NOTHING
 from pyro_vae.proposals.fitting import descend
@@ -73,7 +74,7 @@ class FittedNormal:
         with torch.no_grad():
             loc, tril = _moved(mean, factor, shift, free)
             better = self._elbo(batch, loc, tril) > self._elbo(batch, mean, factor)
-            kept = better[:, None]
+            kept = better[:, None].to(loc.device)
             return [torch.where(kept, loc, mean), torch.where(kept[..., None], tril, factor)]
 
     def first(self, batch: Batch) -> list[Tensor]:
@@ -114,7 +115,7 @@ class FittedNormal:
         u, _ = _draws(loc, tril, JUDGED)
         parts = self.latents.log_probs(batch, u, guide=False)
         log_w = parts.log_px + parts.log_pz + parts.log_det - _log_normal(loc, tril, u)
-        return log_w.double().mean(0)
+        return wide(log_w).mean(0)
 
 
 def _factor(covariance: Tensor, number: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError
+from pyro_vae.precision import wide
 from pyro_vae.programs import Pair, say
 from pyro_vae.proposals.family import NOTHING
 from pyro_vae.proposals.fitting import search, start
@@ -70,4 +71,4 @@ class OfGuide:
 def _elbo(pair: Pair, batch: Batch) -> Tensor:
     """The ELBO of each datum by a few draws, (B,)."""
     log_px, log_pz, log_qz = pair.elbo_terms(batch, JUDGED, validate=False)
-    return (log_px + log_pz - log_qz).double().mean(0)
+    return wide(log_px + log_pz - log_qz).mean(0)

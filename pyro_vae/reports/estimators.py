@@ -240,4 +240,4 @@ def arrays(result: Result) -> dict[str, np.ndarray]:
     if isinstance(result, AutoEvidence):
         more = ("pareto_k", "pilot_k", "annealed", "acceptance")
     found |= {name: getattr(result, name) for name in more}
-    return {name: array.double().cpu().numpy() for name, array in found.items()}
+    return {name: array.cpu().double().numpy() for name, array in found.items()}

@@ -103,13 +103,18 @@ def missing(data: Dataset, part: Split) -> dict[str, int]:
 
 def circumstances(vae: JointProgram) -> dict[str, Any]:
     """Device and versions."""
-    on_gpu = vae.device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(vae.device)
-        if on_gpu
-        else f"cpu, {torch.get_num_threads()} threads",
+        "device": _device(vae.device),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("pyro_vae", "pyro-ppl", "torch", "numpy")},
         },
     }
+
+
+def _device(device: torch.device) -> str:
+    """A device in words, and that float32 products are rounded as TF32 or bfloat16 there where they are."""
+    if device.type != "cuda":
+        return f"{device.type}, {torch.get_num_threads()} threads"
+    name, precision = torch.cuda.get_device_name(device), torch.get_float32_matmul_precision()
+    return name if precision == "highest" else f"{name}, float32 products of {precision} precision only"

@@ -113,7 +113,7 @@ def evaluation(
         **circumstances(vae),
     }
     labels = {name: content[name] for name in ("data_hash", "seed", "split")}
-    return Evaluation(content, {"elbo": terms.elbo.double().cpu().numpy(), **per_datum, **labels}, result)
+    return Evaluation(content, {"elbo": terms.elbo.cpu().double().numpy(), **per_datum, **labels}, result)
 
 
 def _measured(

@@ -14,6 +14,7 @@ from pyro_vae.batch import Batch, Program
 from pyro_vae.compiled.untouched import Untouched
 from pyro_vae.errors import InputError, one_line, warn
 from pyro_vae.objectives import PenalisedELBO
+from pyro_vae.precision import home, wide
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.ranks import Ranks, here
 from pyro_vae.training.shares import PLACE, Place, Share, Unplaced, plates
@@ -62,7 +63,8 @@ class DistributedSteps(Steps):
         self.taken += 1
         rows = self.ranks.rows(len(index))
         own = super().take(index, number) if rows.start < rows.stop else self._without_data(number)
-        return self.ranks.sum(own.to(torch.float64))
+        # where all ranks have theirs: one by Pyro is on the CPU, one without data is not
+        return self.ranks.sum(wide(own).to(home(self.device)))
 
     def _without_data(self, number: int) -> Tensor:
         """A step on a batch of fewer data than ranks, none of them here."""
@@ -212,4 +214,4 @@ class DistributedSteps(Steps):
         for each, gradient in zip(parameters, had, strict=True):
             each.grad = gradient
         numbers = [torch.as_tensor(each, dtype=torch.float64).reshape(1) for each in (loss, elbo)]
-        return [*numbers, torch.cat([each.double().reshape(-1) for each in gradients])]
+        return [*numbers, torch.cat([wide(each).reshape(-1) for each in gradients])]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_vae.precision import home, wide
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.history import Epoch, History
 from pyro_vae.training.trainer import Trainer
@@ -106,13 +107,13 @@ class Loop:
     def take_steps(self, order: Tensor) -> float:
         """The steps of an epoch; returns the mean ELBO of their data."""
         trainer, epoch = self.trainer, len(self.trainer.history.epochs) + 1
-        elbo, seen = torch.zeros((), dtype=torch.float64, device=trainer.device), 0
+        elbo, seen = torch.zeros((), dtype=torch.float64, device=home(trainer.device)), 0
         with trainer.steps.epoch():
             for index in trainer.steps.feed.batches(order):
                 if trainer.step >= trainer.total_steps:
                     break
                 batch_elbo = trainer.take_step(index)
-                elbo, seen = elbo + batch_elbo, seen + len(index)
+                elbo, seen = elbo + wide(batch_elbo), seen + len(index)
                 self.show(epoch, batch_elbo, len(index))
         return float(elbo) / seen
 

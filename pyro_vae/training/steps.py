@@ -31,6 +31,7 @@ from pyro_vae.data import Split
 from pyro_vae.errors import InputError, NonFiniteLossError, one_line, warn
 from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import KLWeight, recorder_of
+from pyro_vae.precision import home
 from pyro_vae.programs import refusals
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.training.feed import feed_of
@@ -102,7 +103,7 @@ class Steps:
         self.flat_batches = 0
         self.replay: Callable[[], None] | None = None
         self.index = torch.zeros(0)
-        self.elbo = torch.zeros((), dtype=torch.float64, device=programs.device)
+        self.elbo = torch.zeros((), dtype=torch.float64, device=home(programs.device))
 
     def _flat_steps(self) -> FlatSteps:
         """Steps by a flat graph, which is compiled where it is not to be a part of a whole step."""

@@ -144,8 +144,8 @@ def fit(
             matrix products and convolutions with 8 significant bits. Parameters, densities, sums and the
             optimiser keep their type, and validation is in full.
         seed: Of the order, the binarisation noise and the draws of z.
-        device: Where to train, as `cpu` or `cuda:1`; `auto` takes a GPU where there is one. Programs that are
-            no `JointProgram` are not moved: their data are.
+        device: Where to train, as `cpu`, `cuda:1` or `mps`; `auto` takes a GPU where there is one. Programs
+            that are no `JointProgram` are not moved: their data are.
         checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
         resume: Go on from last.pt in `checkpoints`, if it is there, ending as if never stopped (on a CPU,
             to the last bit); with more `epochs`, `steps` or `patience` than before, for longer.

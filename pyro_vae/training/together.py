@@ -11,6 +11,7 @@ from tqdm import tqdm
 from pyro_vae.compiled import Apart, Regroup, Run, Untraceable
 from pyro_vae.compiled.policy import Speaker
 from pyro_vae.errors import NonFiniteLossError
+from pyro_vae.precision import wide
 from pyro_vae.randomness import OwnStream
 from pyro_vae.training.loop import Loop, Measure, Request, TakeSteps
 from pyro_vae.training.steps_of_many import StepsOfMany
@@ -122,7 +123,7 @@ class Together:
                     if isinstance(elbo, NonFiniteLossError):
                         now[number].end(elbo)
                     else:
-                        sums[number] = sums[number] + elbo.double()
+                        sums[number] = sums[number] + wide(elbo)
                 self._show(found, [*indices.values()], len(now[0].trainer.history.epochs) + 1)
             if self.steps is not None:
                 self.steps.settle()

@@ -173,13 +173,14 @@ def _remedy(number: int, batch_size: int, least: int) -> str:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one, that of the rank, else the CPU.
+    """The device of that name; `auto` is CUDA where there is one, that of the rank, else MPS, else the CPU.
 
     >>> resolve_device("cpu")
     device(type='cpu')
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else mps
     if device == "cuda" and here().several:
         device = f"cuda:{here().local}"
     try:

@@ -13,6 +13,7 @@ from pyro_vae.batch import Program
 from pyro_vae.data import Split
 from pyro_vae.errors import InputError
 from pyro_vae.objectives import Bound
+from pyro_vae.precision import wide
 from pyro_vae.training.data import Splits
 
 
@@ -71,7 +72,7 @@ def without(splits: Splits, name: str | None) -> Splits:
             f"weight expects the name of a field of the data, got {name!r} for data with "
             f"{', '.join(fields) or 'none'}: give it, as fields={{'train': {{{name!r}: array}}}}"
         )
-    weight = fields[name].double()
+    weight = wide(fields[name])
     if weight.ndim != 1 or not bool((weight >= 0).all()) or not bool(weight.isfinite().all() & weight.any()):
         raise InputError(
             f"weight expects one number from 0 for each datum, and some above it, got {name!r} of shape "
@@ -93,6 +94,6 @@ def check_objective(objective: ELBO) -> None:
 
 def weighted(split: Split, name: str) -> tuple[Split, float]:
     """Training data with their weights given, and the mean of these."""
-    mean = float(split.fields[name].double().mean())
+    mean = float(wide(split.fields[name]).mean())
     fields = {**split.fields, name: split.fields[name].to(torch.float32)}
     return replace(split, fields=fields, given=(*split.given, name)), mean
