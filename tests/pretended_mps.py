@@ -87,7 +87,7 @@ class _Functions(TorchFunctionMode):
             return func(*args, **kwargs)
         if func == torch.Tensor.device.__get__:
             return place_of(args[0]) or UNKNOWN
-        if func == torch.Tensor.data.__set__:
+        if func == torch.Tensor.data.__set__:  # type: ignore[attr-defined]
             func(*args)
             put(args[0], place_of(args[1]))
             return None
@@ -121,7 +121,7 @@ class _Functions(TorchFunctionMode):
         if place == MPS and place_of(tensor) != MPS and dtype is not None:
             tensor = torch.Tensor.to(tensor, dtype)  # it is changed on the CPU
         moved = tensor if place is None else move(tensor, place)
-        return moved if dtype is None and not rest else torch.Tensor.to(moved, dtype or moved.dtype, **rest)
+        return moved if dtype is None and not rest else torch.Tensor.to(moved, dtype or moved.dtype, **rest)  # type: ignore[call-overload]
 
 
 class _Operations(TorchDispatchMode):
@@ -163,7 +163,7 @@ class _Operations(TorchDispatchMode):
 
 class _Generator(torch.Generator):
     def __new__(cls, device: Any = "cpu") -> "_Generator":
-        return super().__new__(cls, "cpu")
+        return super().__new__(cls, "cpu")  # type: ignore[call-arg]
 
 
 @contextmanager

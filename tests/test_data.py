@@ -466,9 +466,8 @@ def test_splits_of_two_scales_are_said(divided: str, dtype: str) -> None:
     grey = np.random.RandomState(0).randint(0, 256, (100, 64)).astype(dtype)
     form = Dynamic() if dtype == "uint8" else None
     arrays = {name: grey > 127 if name == divided else grey for name in ("train", "valid", "test")}
-    arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    train, valid, test = (array.astype(dtype) for array in arrays.values())
     other = "train has values up to 1 and valid up to 255" if divided == "train" else f"and {divided} up to 1"
     with pytest.warns(UserWarning, match=other):
-        assert Dataset(**arrays, form=form, maximum=255).raw.ends == (0, 255)
-    few = {name: array[:50] for name, array in arrays.items()}
-    assert Dataset(**few, form=form, maximum=255).raw.ends == (0, 255)
+        assert Dataset(train, valid, test, form=form, maximum=255).raw.ends == (0, 255)
+    assert Dataset(train[:50], valid[:50], test[:50], form=form, maximum=255).raw.ends == (0, 255)

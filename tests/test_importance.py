@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import pyro_vae as pv
 from pyro_vae.compiled import FlatFunction
 from pyro_vae.importance import BoundCurve
+from pyro_vae.programs import Pair
 from tests.components import refused
 
 N, D, L = 7, 5, 3
@@ -129,7 +130,8 @@ def test_exactly_as_many_draws_as_asked_and_never_more_rows_at_once(num_particle
             pyro.sample("z", Noted(x.new_zeros(L), 1.0).to_event(1))
 
     result = pv.log_evidence(ppca.model, guide, ppca.x, num_particles=num_particles, rows=rows, compile="off")
-    assert sizes.pop(0) == 6  # two draws of three data, held against each alone
+    # two draws of three data, held against each alone, and once more and twice as many, to see what they take
+    assert [sizes.pop(0) for _ in range(3)] == [6, 6, 12]
     assert sum(sizes) == N * num_particles
     assert max(sizes) <= rows
     assert result.estimate.shape == (N,)
@@ -548,3 +550,20 @@ def test_one_draw_that_does_not_fit_into_memory_is_refused() -> None:
 
     with pytest.warns(UserWarning, match=r"do not fit"), refused("out of memory with one draw at a time"):
         Halving()(work, pv.Batch(torch.zeros(3)), 4)
+
+
+@pytest.mark.parametrize(
+    ("network", "numbers"),
+    [
+        (pv.MLP((8,)), 64),
+        (pv.MLP((300,)), 300),
+        (pv.Convolutional((16, 40)), 16 * 64),
+        (pv.MLP((8, 2000)), 2000),
+    ],
+)
+def test_draws_at_once_are_counted_by_the_widest_layer(network: pv.Architecture, numbers: int) -> None:
+    """Of 8×8 pixels and 8 latents; weights, of which there are more, do not grow with the draws."""
+    data = pv.Digits()
+    vae = pv.assemble(data, network=network)
+    pair = Pair(vae.model, vae.guide, pv.Batch(data.test.batch()[:4]), density=True)
+    assert pair.verified.numbers == numbers

@@ -248,7 +248,7 @@ def test_draws_codes_and_missing_entries(mps: torch.device) -> None:
 
 def test_calibration(mps: torch.device) -> None:
     model = small(mps)
-    sizes = {"num_data": 25, "num_draws": 9}
+    sizes: dict[str, Any] = {"num_data": 25, "num_draws": 9}
     assert len(pv.calibrate(model.model, model.guide, like=some(mps), **sizes).mean_z) == 3
     assert pv.tarp(model.model, model.guide, like=some(mps), **sizes).ranks.shape == (25, 3)
 

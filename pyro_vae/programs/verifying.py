@@ -19,6 +19,7 @@ from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.looking import Look, check_shape, look, look_at_all, values_of
 from pyro_vae.programs.running import say
 from pyro_vae.programs.sites import sites
+from pyro_vae.programs.sizes import largest_within
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -120,9 +121,10 @@ def verify(pair: "Pair", batch: Batch, density: bool, data_plate: str | None) ->
         picks = [(b % num, slice(b, b + 1)) for b in range(len(few))]
         _hold(pair, found, picks)
         _find_ways(pair, found)
+        within = largest_within(lambda draws: pair.log_weights(few, draws, validate=False), num) // len(few)
     observed = [found.model.nodes[name]["fn"] for name in sites(found.model, observed=True)]
     rows = num * len(few)
-    pair.verified.numbers = max([few.x[0].numel(), 1, *(_largest(fn) // rows for fn in observed)])
+    pair.verified.numbers = max([few.x[0].numel(), 1, within, *(_largest(fn) // rows for fn in observed)])
 
 
 def _check_guide(guide: object) -> None:
