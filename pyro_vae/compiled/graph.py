@@ -133,7 +133,7 @@ def operations_of(function: Callable[..., object], args: Sequence[Tensor]) -> fx
     # of all callers for each of them, in which half the time of the trace would go
     stand_ins = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
     with tracing(stand_ins):
-        return cast(fx.GraphModule, make_fx(function)(*args))
+        return make_fx(function)(*args)
 
 
 def lift(module: fx.GraphModule) -> list[Tensor]:
