@@ -132,10 +132,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- real workers ---------------------------------------------------------------------------------------
 
 WORKERS = multiprocessing.get_context("forkserver")
-# once for all of them, with what torch would import in each at its first step
-WORKERS.set_forkserver_preload(
-    ["pyro_vae.cli.entry", "optuna.storages", "pyro_vae.cli.sweep", "torch._dynamo"]
-)
+WORKERS.set_forkserver_preload(["pyro_vae.cli.entry", "optuna.storages", "pyro_vae.cli.sweep"])
 
 
 def _work(folder: str, words: list[str]) -> None:
