@@ -279,6 +279,17 @@ def test_digits_are_split_without_overlap() -> None:
     assert torch.equal(Digits(seed=1).train.values, data.train.values)
 
 
+def test_without_their_file_the_digits_are_those_that_scikit_learn_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = Digits()
+    monkeypatch.setattr("pyro_vae.data.images.find_spec", lambda _: None)
+    given = Digits()
+    for one, other in ((found.train, given.train), (found.test, given.test)):
+        assert torch.equal(one.values, other.values)
+        assert one.labels is not None and torch.equal(one.labels, other.labels)
+
+
 def test_subset_is_a_fixed_choice_with_its_labels() -> None:
     split = Split(torch.arange(20.0).reshape(20, 1), {"label": torch.arange(20)})
     part = split.subset(6)

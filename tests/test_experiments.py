@@ -3,8 +3,11 @@
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from experiments.local_proposals import report as local_report
 from experiments.local_proposals import run as local_proposals
 from experiments.markdown import insert
 from experiments.records import finished
+from experiments.swap import run as swap
 from experiments.swap.cells import LIKELIHOODS, POSTERIORS, PRIORS, PROTOCOLS, Cell, cells, settings
 from experiments.swap.report import difference, sections, summary
 from experiments.swap.results import Results
@@ -93,10 +97,32 @@ def python(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+@pytest.fixture
+def swap_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """The command in this process, its workers a thread of it; returns its status."""
+    before, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(swap, "ProcessPoolExecutor", lambda jobs, *_, **__: ThreadPoolExecutor(jobs))
+    torch.set_num_threads(1)  # as a worker
+
+    def run(*options: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["run.py", "--smoke", "--jobs", "1", *map(str, options)])
+        return swap.main()
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+    torch.set_num_threads(threads)
+
+
+def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(
+    tmp_path: Path,
+    swap_here: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """It names a cell that fails, and trains the others."""
     out = tmp_path / "results"
-    first = python(SWAP / "run.py", "--smoke", "--out", str(out))
+    first = python(SWAP / "run.py", "--smoke", "--jobs", "1", "--out", str(out))
     assert first.returncode == 0, first.stderr
     kept = out / "cells.jsonl"
     lines = kept.read_text().splitlines()
@@ -113,11 +139,9 @@ def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(tmp_path: Path)
 
     assert [cell.prior for cell in found[:3]] == ["Laplace", "Student's t", "VampPrior"]
     kept.write_text("\n".join(lines[3:]) + "\n")
-    script = tmp_path / "broken.py"
-    script.write_text(BROKEN.format(folder=str(SWAP.parents[1])))
-    done = python(script, "--smoke", "--jobs", "1", "--out", str(out))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "failed: Laplace, seed 0: ZeroDivisionError: broken"
+    monkeypatch.setitem(PRIORS, "Laplace", fails)
+    assert swap_here("--out", out) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "failed: Laplace, seed 0: ZeroDivisionError: broken"
     renewed = kept.read_text().splitlines()
     assert renewed[2:] == lines[3:]
     for before, after in zip(lines[1:3], renewed[:2], strict=True):
@@ -134,19 +158,8 @@ def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(tmp_path: Path)
         results.records[cell] = record
 
 
-BROKEN = """
-import sys
-sys.path.insert(0, {folder!r})
-from experiments.swap import cells, run
-
-def broken(latent_dim):
+def fails(latent_dim: int) -> pv.Prior:
     raise ZeroDivisionError("broken")
-
-cells.PRIORS["Laplace"] = broken
-
-if __name__ == "__main__":
-    sys.exit(run.main())
-"""
 
 
 def test_swap_differences_hold_over_data_and_seeds() -> None:

@@ -34,8 +34,8 @@ from tests.components import (
 
 GREY = torch.rand(90, 4, 4, generator=torch.Generator().manual_seed(0))
 DATA = pv.Dataset(GREY[:60], GREY[60:80], GREY[80:], form=pv.Dynamic())
-#: 120 steps, all of one shape.
-LONG: dict[str, Any] = {"epochs": 20, "batch_size": 10}
+#: 60 steps, all of one shape.
+LONG: dict[str, Any] = {"epochs": 10, "batch_size": 10}
 #: Three steps in an epoch.
 SHORT: dict[str, Any] = {"epochs": 3, "batch_size": 20}
 
@@ -96,7 +96,7 @@ def step_by_step(optimiser: Any) -> torch.optim.lr_scheduler.LRScheduler:
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ({**LONG, "clip_norm": 2.0, "kl_weight": 0.5, "kl_warm_up": 3}, 120),
+        ({**LONG, "clip_norm": 2.0, "kl_weight": 0.5, "kl_warm_up": 3}, 60),
         ({**SHORT, "schedule": step_by_step, "schedule_per": "step", "optimiser": torch.optim.AdamW}, 9),
     ],
     ids=["clipped, KL warm-up", "scheduled"],

@@ -299,7 +299,7 @@ def test_training_reaches_the_maximum_likelihood_of_an_em_loop(vae: pv.VAE, x: T
     # by the exact posterior, held fixed within a step, the gradient of the ELBO is that of log p(x_obs)
     trained = pv.VAE(pv.StandardNormalPrior(LATENT), likelihood, Exact(likelihood)).double()
     data = pv.Dataset(x, missing=True)
-    for lr, epochs in ((0.05, 150), (0.01, 150), (0.002, 150)):
+    for lr, epochs in ((0.05, 60), (0.01, 60), (0.002, 60)):
         pv.fit(
             trained,
             data,
@@ -313,7 +313,7 @@ def test_training_reaches_the_maximum_likelihood_of_an_em_loop(vae: pv.VAE, x: T
     assert abs(float(found) - em(x.float().double())) < 0.01
 
 
-def em(x: Tensor, steps: int = 200) -> float:
+def em(x: Tensor, steps: int = 60) -> float:
     """The mean log p(x_obs) of probabilistic PCA at the end of EM, by loops over data and entries."""
     torch.manual_seed(0)
     weight, bias, variance = torch.randn(DIMS, LATENT).double(), x.nanmean(0), torch.ones(()).double()

@@ -86,8 +86,12 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of libraries that the tests of this file share."""
     if shutil.which("g++") is None:
         pytest.skip("needs a C++ compiler")
+    from torch._inductor import config  # slow to import
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        # no trial by the compiler of each kind of instructions that the processor says it has
+        patch.setattr(config.cpp, "vec_isa_ok", True)
         yield ahead.kept_in()
 
 

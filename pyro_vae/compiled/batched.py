@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch._C._functorch import _set_vmap_fallback_warning_enabled  # type: ignore[attr-defined]
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_vae.compiled.cut import Joined
-from pyro_vae.compiled.graph import lift, straight_line
+from pyro_vae.compiled.graph import lift, operations_of, straight_line
 from pyro_vae.compiled.passes import use_fast_operations
 from pyro_vae.compiled.reads import Untraceable
 from pyro_vae.compiled.simplify import own_outputs, simplify
@@ -115,7 +114,6 @@ def _traced(run: Callable[..., Any], axes: Sequence[int | None], example: Sequen
     copies = [each.clone() for each in example]  # since a run may change them
     _set_vmap_fallback_warning_enabled(False)  # what is done one member after the other is right all the same
     try:
-        module: fx.GraphModule = make_fx(torch.vmap(run, in_dims=tuple(axes)))(*copies)
+        return operations_of(torch.vmap(run, in_dims=tuple(axes)), copies)
     finally:
         _set_vmap_fallback_warning_enabled(True)
-    return module

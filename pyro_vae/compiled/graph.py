@@ -123,11 +123,17 @@ def _trace(
         with reads.operations, reads.functions:
             return function(*args)
 
+    with usual_answers(), poutine.block():
+        return operations_of(watched, args), reads.found
+
+
+def operations_of(function: Callable[..., object], args: Sequence[Tensor]) -> fx.GraphModule:
+    """The operations of a function, on these tensors."""
     # what stands for the values in the graph; without it, torch makes a mode for every operation, and a list
     # of all callers for each of them, in which half the time of the trace would go
     stand_ins = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
-    with usual_answers(), poutine.block(), tracing(stand_ins):
-        return make_fx(watched)(*args), reads.found
+    with tracing(stand_ins):
+        return make_fx(function)(*args)
 
 
 def lift(module: fx.GraphModule) -> list[Tensor]:

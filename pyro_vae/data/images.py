@@ -1,6 +1,7 @@
 """Data sets with a name: the digits that come with scikit-learn, and the benchmarks of the literature."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,13 +64,28 @@ class Digits(Dataset):
         seed: int = 0,
         given: tuple[str, ...] | None = None,
     ) -> None:
+        images, labels = _digits()
+        parts = cut(*shuffled(images, {LABEL: labels}, seed=0), num_valid=200, num_test=300)
+        super().__init__(**parts, form=form or Dynamic(), seed=seed, maximum=16, given=given)
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    """Images (1797, 8, 8), 0..16, and labels (1797,), which is what `sklearn.datasets.load_digits` gives.
+
+    They are read from its file where it is there, since to import scikit-learn takes a second.
+    """
+    package = find_spec("sklearn")
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    file = folder / "datasets" / "data" / "digits.csv.gz"
+    if file.exists():
+        rows = np.loadtxt(file, dtype=np.int64, delimiter=",")
+        images, labels = rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
+    else:
         from sklearn.datasets import load_digits  # slow to import
 
         digits = load_digits()
-        images = torch.from_numpy(digits.images.astype(np.uint8))  # (1797, 8, 8), 0..16
-        labels = torch.from_numpy(digits.target)
-        parts = cut(*shuffled(images, {LABEL: labels}, seed=0), num_valid=200, num_test=300)
-        super().__init__(**parts, form=form or Dynamic(), seed=seed, maximum=16, given=given)
+        images, labels = digits.images, digits.target
+    return torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(labels)
 
 
 class MNIST(Dataset):

@@ -16,7 +16,7 @@ from ._common import Case
 #: Draws per datum.
 DRAWS = 2000
 #: Steps of training, and the one from which the learning rate falls.
-STEPS, LATE = 30, 12
+STEPS, LATE = 20, 12
 
 
 def _options(case: Case) -> dict:
