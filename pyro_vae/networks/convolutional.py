@@ -20,9 +20,8 @@ class Convolutional(Architecture):
     Args:
         channels: Channels after each convolution of the encoder.
         hidden_dim: Width of the encoder's last, dense layer.
-        activation: Nonlinearity after each layer. One that is about the identity near 0, as the default, lets z
-            say more of x in the first steps than ReLU, which halves the signal in each layer and gives
-            features of one sign: `experiments/colour`.
+        activation: Nonlinearity after each layer. With one that is the identity near 0, as the default, z is
+            used many steps earlier than with ReLU (`experiments/colour`).
 
     >>> Convolutional().encoder((3, 9, 5)).output_shape
     (256,)
