@@ -283,7 +283,7 @@ def test_mixture_components_start_spread_over_the_levels(float64: None) -> None:
         for parameter in mixture.parameters():
             parameter.zero_()
     x = torch.randint(17, (2, 6, 5)) / 16
-    scale = torch.tensor(-2.5 + 4.5 * math.tanh(2.5 / 4.5)).exp()
+    scale = torch.tensor(-2.5 + 4.5 * math.tanh((-2 + 2.5) / 4.5)).exp()
     parts = [
         pv.DiscretizedLogistic(torch.tensor(m), scale, 17).log_prob(x).exp()
         for m in (1 / 8, 3 / 8, 5 / 8, 7 / 8)

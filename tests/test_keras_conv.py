@@ -56,7 +56,7 @@ def test_the_loss_on_grey_pixels_bounds_that_of_their_binarisations(float64: Non
 
 
 def test_features_that_are_always_zero_are_counted() -> None:
-    vae = pv.assemble(pv.Digits(), latent_dim=2, network=pv.Convolutional((3,), 4))
+    vae = pv.assemble(pv.Digits(), latent_dim=2, network=pv.Convolutional((3,), 4, torch.nn.ReLU))
     dense = vae.posterior.encoder.layers[-2]
     with torch.no_grad():
         dense.bias.copy_(torch.tensor([100.0, -100.0, 100.0, -100.0]))

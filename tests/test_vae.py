@@ -145,6 +145,23 @@ def test_assemble_gives_a_vamp_prior_the_posterior_itself() -> None:
     assert model.prior.pseudo_inputs.shape == (7, 1, 8, 8)
 
 
+def test_the_posterior_of_grey_levels_sees_them_from_minus_one_to_one() -> None:
+    for form in (pv.Levels(), pv.Dequantised()):
+        data = pv.Digits(form=form)
+        model = pv.assemble(data, latent_dim=2, network=pv.MLP((5,)), likelihood=pv.NormalLikelihood)
+        x = data.test.batch()[:3]
+        assert torch.equal(model.posterior(x).mean, model.posterior.component(2 * x - 1).mean)
+    assert type(pv.assemble(pv.Digits()).posterior) is pv.DiagonalNormalPosterior  # of bits
+
+
+def test_a_missing_grey_level_is_seen_as_the_mean_of_the_others() -> None:
+    levels = torch.tensor([[0.0, 10.0], [torch.nan, 30.0], [40.0, torch.nan]])
+    data = pv.Dataset(levels, form=pv.Levels(), maximum=40, missing=True)
+    model = pv.assemble(data, latent_dim=2, likelihood=pv.CategoricalLikelihood)
+    found, expected = (model.posterior(torch.tensor(x)).mean for x in ([0.5, torch.nan], [0.5, 0.5]))
+    torch.testing.assert_close(found, expected)
+
+
 def test_refusals() -> None:
     network = pv.MLP((4,))
     likelihood = pv.BernoulliLikelihood(network.decoder(2, (6,)), (6,))

@@ -32,7 +32,7 @@ from pyro_vae.storage.files import write
 HERE = Path(__file__).parent
 NETWORKS: dict[str, pv.MLP | pv.Convolutional] = {
     "MLP 784-400-20": pv.MLP((400,), nn.Softplus),
-    "convolutional 28×28": pv.Convolutional((32, 64)),
+    "convolutional 28×28": pv.Convolutional((32, 64), activation=nn.ReLU),
 }
 #: Data, and draws of each.
 SIZE, SMOKE_SIZE = (20, 500), (3, 20)

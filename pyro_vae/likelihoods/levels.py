@@ -14,6 +14,10 @@ from pyro_vae.errors import InputError, count
 from pyro_vae.likelihoods.base import Likelihood, PixelHead
 from pyro_vae.networks import Shape, bounded, check_bounds, head
 
+#: Where log s starts: a logistic of standard deviation 1/4 spans the levels from 0 to 1. One that spans far
+#: more says so little of x that z is given up before it is used.
+_LOG_SCALE = -2.0
+
 
 class LevelsLikelihood(Likelihood):
     """A likelihood of grey levels x_d = k/(levels − 1), k = 0 … levels − 1.
@@ -79,7 +83,7 @@ class DiscretizedLogisticLikelihood(LevelsLikelihood):
     """p(x|z) = Π_d P(the bin of x_d), under a logistic of location m_d(z) and scale s_d(z).
 
     Bins are 1/(levels − 1) wide, and the outermost ones take the tails: Kingma et al. (2016), Salimans
-    et al. (2017). The location starts about 1/2.
+    et al. (2017). The location starts about 1/2, and log s about −2: a standard deviation of 1/4.
 
     Args:
         decoder: Network from z to features, to which the heads are added.
@@ -113,7 +117,7 @@ class DiscretizedLogisticLikelihood(LevelsLikelihood):
     def forward(self, z: Tensor) -> TorchDistribution:
         """p(x|z): batch shape (...), event shape `data_shape`."""
         features = self.decoder(z)
-        scale = bounded(self.log_scale(features), self.log_scale_bounds).exp()
+        scale = bounded(self.log_scale(features) + _LOG_SCALE, self.log_scale_bounds).exp()
         pixels = DiscretizedLogistic(self.loc(features) + 0.5, scale, self.levels)
         return pixels.to_event(len(self.data_shape))
 
@@ -123,7 +127,7 @@ class DiscretizedLogisticMixtureLikelihood(LevelsLikelihood):
 
     Weights, locations and scales are given by the network; pixels, and the channels of one pixel, are
     independent given z, other than in PixelCNN++ (Salimans et al. 2017). The locations start evenly
-    spread over [0, 1].
+    spread over [0, 1], and log s about −2.
 
     Args:
         decoder: Network from z to features, to which the heads are added.
@@ -165,7 +169,7 @@ class DiscretizedLogisticMixtureLikelihood(LevelsLikelihood):
     def forward(self, z: Tensor) -> TorchDistribution:
         """p(x|z): batch shape (...), event shape `data_shape`."""
         features = self.decoder(z)
-        scale = bounded(self.log_scale(features), self.log_scale_bounds).exp()
+        scale = bounded(self.log_scale(features) + _LOG_SCALE, self.log_scale_bounds).exp()
         logistics = DiscretizedLogistic(self.loc(features) + self.start, scale, self.levels)
         weights = dist.Categorical(logits=self.logits(features))
         return dist.MixtureSameFamily(weights, logistics).to_event(len(self.data_shape))

@@ -20,7 +20,8 @@ class Convolutional(Architecture):
     Args:
         channels: Channels after each convolution of the encoder.
         hidden_dim: Width of the encoder's last, dense layer.
-        activation: Nonlinearity after each layer.
+        activation: Nonlinearity after each layer. With one that is the identity near 0, as the default, z is
+            used many steps earlier than with ReLU (`experiments/colour`).
 
     >>> Convolutional().encoder((3, 9, 5)).output_shape
     (256,)
@@ -32,7 +33,7 @@ class Convolutional(Architecture):
         self,
         channels: tuple[int, ...] = (32, 64),
         hidden_dim: int = 256,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: Callable[[], nn.Module] = nn.Tanh,
     ) -> None:
         self.channels = counts("channels", channels)
         if not self.channels:

@@ -154,8 +154,15 @@ class Parts:
 
     @property
     def _seen_scaling(self) -> tuple[Tensor, Tensor] | None:
-        """The same of what the encoder sees: a table's encoder scales its columns itself."""
-        return None if self.data.columns else self._scaling
+        """The same of what the encoder sees: a table's scales its columns itself, grey levels become −1 to 1.
+
+        Numbers that are all positive add the same to every feature, and z says little of x at the start.
+        """
+        if self.data.columns:
+            return None
+        if _is_grey(self.data):
+            return torch.tensor(0.5), torch.tensor(0.5)
+        return self._scaling
 
     @cached_property
     def _scaling(self) -> tuple[Tensor, Tensor] | None:
@@ -226,13 +233,15 @@ class Parts:
 
     @cached_property
     def _fill(self) -> Tensor:
-        """What an encoder sees in the place of a missing entry: the mean, which is 0 of standardised data."""
+        """What an encoder sees in the place of a missing entry: the mean, standardised as the others are."""
         if self.data.columns:
             return torch.tensor([column.typical for column in self.data.columns])
         if isinstance(self.data, DataFacts) or self._scaling:
             return torch.zeros(self.data.data_shape)  # to be replaced
         train = self.data.train
-        return mean_of_observed(blocks(train.stored)) / train.maximum
+        mean = mean_of_observed(blocks(train.stored)) / train.maximum
+        loc, scale = self._seen_scaling or (0.0, 1.0)
+        return (mean - loc) / scale
 
     def _classifier(self) -> Classifier:
         encoder: nn.Module = self._encoder(0)
@@ -294,6 +303,11 @@ def _levels(data: Dataset | DataFacts) -> int:
             "continuous likelihood as NormalLikelihood"
         )
     return data.levels
+
+
+def _is_grey(data: Dataset | DataFacts) -> bool:
+    """Whether x is more than two levels from 0 to 1, or these with noise between them."""
+    return (data.levels or 0) > 2 or data.bin_width is not None
 
 
 def default_likelihood(data: Dataset | DataFacts) -> type[Likelihood]:
