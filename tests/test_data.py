@@ -287,7 +287,8 @@ def test_without_their_file_the_digits_are_those_that_scikit_learn_gives(
     given = Digits()
     for one, other in ((found.train, given.train), (found.test, given.test)):
         assert torch.equal(one.values, other.values)
-        assert one.labels is not None and torch.equal(one.labels, other.labels)
+        assert one.labels is not None and other.labels is not None
+        assert torch.equal(one.labels, other.labels)
 
 
 def test_subset_is_a_fixed_choice_with_its_labels() -> None:
