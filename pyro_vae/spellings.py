@@ -27,6 +27,7 @@ ARGUMENTS = {
     "optimizer": "it is spelt optimiser",
     "lr": _RATE,
     "learning_rate": _RATE,
+    "given": "give data=Batch(x, {'y': y}), by the names of the programs' arguments",
 }
 
 

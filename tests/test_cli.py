@@ -207,7 +207,7 @@ def test_runs_on_other_data_are_not_compared(pyro_vae: Run, trained: Path) -> No
         (
             "other",
             r"other was evaluated on other data than .*digits: expected protocol .*\(seed 0\), "
-            r"got .*\(seed 3\): compare runs on one test set, binarised once",
+            r"got .*\(seed 3\): compare runs on one test set in one form",
         ),
         (
             "fewer",

@@ -298,7 +298,7 @@ def test_an_elbo_that_is_not_finite_costs_no_comparison(make: Make) -> None:
         (
             {"protocol": "static binarisation"},
             "b was evaluated on other data than a: expected protocol binarised at grey > 1/2, got static "
-            "binarisation: compare runs on one test set, binarised once, in the same units",
+            "binarisation: compare runs on one test set in one form (--data.form), in the same units",
         ),
         (
             {"method": "annealed", "particles": 16, "temperatures": 200},

@@ -12,6 +12,7 @@ from pyro_vae.data import (
     FORMS,
     AsGiven,
     Counts,
+    DataFacts,
     Dataset,
     Dequantised,
     Digits,
@@ -434,7 +435,7 @@ def with_value(value: float) -> np.ndarray[Any, Any]:
         (
             lambda: Dataset(GREY / 255, form=Dequantised()),
             r"whole numbers from 0 to a whole maximum for the form Dequantised, got float32 from 0 to 1 with "
-            r"a maximum of 1: convert them, as with .astype\('uint8'\), .* or use the form AsGiven",
+            r"a maximum of 1: convert them, as by \(255 \* x\).round\(\).astype\('uint8'\), .* form AsGiven",
         ),
         (
             lambda: Dataset(GREY, form=Dequantised(), maximum=16),
@@ -483,3 +484,12 @@ def test_splits_of_two_scales_are_said(divided: str, dtype: str) -> None:
     with pytest.warns(UserWarning, match=other):
         assert Dataset(train, valid, test, form=form, maximum=255).raw.ends == (0, 255)
     assert Dataset(train[:50], valid[:50], test[:50], form=form, maximum=255).raw.ends == (0, 255)
+
+
+def test_new_data_on_another_scale_than_bytes_are_refused() -> None:
+    grey = np.random.RandomState(0).randint(0, 256, (10, 8, 8)).astype("uint8")
+    facts = DataFacts.of(Dataset(grey, form=Dynamic()))
+    refused = r"up to 255 as in training, got some from 0 to 1 in new.npy: give \(255 \* x\).round"
+    with pytest.raises(InputError, match=refused):
+        facts.test((grey > 127).astype("float32"), "new.npy")
+    assert len(facts.test(grey, "new.npy")) == 10

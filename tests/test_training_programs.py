@@ -1,6 +1,8 @@
 """`fit` on any Pyro programs: the parameters of plain SVI, to the last bit, in the user's own store."""
 
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -480,3 +482,41 @@ def test_what_cannot_be_trained() -> None:
         pv.fit(lazy(), X[:, :3], batch_size=30)
     with refused("fit trains Pyro programs where they are, on cpu, got device 'meta'|got 'meta'"):
         pv.fit(networks(), X, batch_size=30, device="meta")
+
+
+def test_what_is_to_be_summed_out_is_refused_under_an_objective_that_draws_it() -> None:
+    """Trace_ELBO draws it from its prior; TraceEnum_ELBO finds both modes."""
+    x = torch.cat([torch.randn(100) - 3, torch.randn(100) + 3])
+
+    def model(x: Tensor) -> None:
+        loc = pyro.param("loc", lambda: torch.tensor([-0.5, 0.5]))
+        with pyro.plate("data", len(x)):
+            kind = pyro.sample("kind", dist.Categorical(torch.ones(2)), infer={"enumerate": "parallel"})
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(loc[kind] + z, 0.5), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0, 0.9))
+
+    rate: dict[str, Any] = {"epochs": 40, "optimiser": partial(torch.optim.Adam, lr=0.05), "compile": "off"}
+    refused = (
+        "sums out 'kind', which .* the guide lacks, got Trace_ELBO, .* objective=pyro.infer.TraceEnum_ELBO"
+    )
+    with warnings.catch_warnings(), pytest.raises(pv.InputError, match=refused):
+        warnings.simplefilter("ignore")  # Pyro's own word of it
+        pv.fit((model, guide), x, **rate)
+    assert torch.equal(pyro.param("loc"), torch.tensor([-0.5, 0.5]))
+    pv.fit((model, guide), x, objective=TraceEnum_ELBO, **rate)
+    assert pyro.param("loc").sort().values.tolist() == pytest.approx([-3, 3], abs=0.6)
+
+
+def test_another_habit_of_optimisers_and_arguments_is_told_what_to_give() -> None:
+    with pytest.raises(
+        pv.InputError, match=r"got one of pyro.optim, or one that gives none: give functools.part"
+    ):
+        pv.fit(pv.assemble(pv.Digits()), pv.Digits(), epochs=1, optimiser=pyro.optim.ClippedAdam({"lr": 0.1}))
+    with pytest.raises(
+        TypeError, match=r"unexpected keyword argument 'given': give data=Batch\(x, {'y': y}\)"
+    ):
+        pv.fit(pv.assemble(pv.Digits()), pv.Digits(), given={"y": 1})  # type: ignore[call-arg]

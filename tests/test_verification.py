@@ -406,3 +406,25 @@ def test_refused_programs_leave_no_parameters(float64: None) -> None:
     with pytest.raises(pv.InputError):
         pv.elbo(line(lambda z: 2 * z[..., 0]), guide, torch.randn(7))
     assert "one for each" not in pyro.get_param_store()
+
+
+def test_batch_norm_in_training_is_refused_where_it_cannot_run_on_one_datum() -> None:
+    """It would pass for a guide that is made for all data, and each batch give another ELBO."""
+    norm = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True), x.new_ones(3)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pyro.module("norm", norm)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(norm(x), 1.0).to_event(1))
+
+    x = torch.randn(7, 3)
+    for estimate in (pv.elbo, pv.log_evidence):
+        with pytest.raises(pv.InputError, match=r"by \.eval\(\)"):
+            estimate(model, guide, x)
+    norm.eval()
+    assert bool(pv.elbo(model, guide, x).elbo.isfinite().all())

@@ -221,7 +221,9 @@ def announce(data: Dataset, settings: Namespace) -> None:
     """Say which form the likelihood has chosen."""
     low, high = data.raw.ends
     bits = data.form.name == "Dynamic" and data.raw.whole
-    others = ", and --likelihood PoissonLikelihood or DiscretizedLogisticLikelihood takes them as they are"
+    others = (
+        ", and --likelihood DiscretizedLogisticLikelihood takes levels as they are, PoissonLikelihood counts"
+    )
     name = settings.likelihood.class_path.rpartition(".")[2]
     print(
         f"pyro-vae: note: values from {low:g} to {high:g} become x in the form {data.form.name}, for {name} "

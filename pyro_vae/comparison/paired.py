@@ -148,7 +148,7 @@ def _check_same(first: Result, other: Result) -> None:
 def _remedy(first: Result, other: Result, name: str) -> str:
     """What to do where two results differ in the fact `name`; `evaluate` chooses some of them."""
     if name not in ("split", "num_data", "binarisation seed", "method"):
-        return "compare runs on one test set, binarised once, in the same units"
+        return "compare runs on one test set in one form (--data.form), in the same units"
     split, num_data, seed = (first.facts[each] for each in ("split", "num_data", "binarisation seed"))
     command = f"pyro-vae evaluate {shlex.quote(other.name)} --split {split} --num_data {num_data}"
     seeded = "" if seed is None else f" --seed {seed}"

@@ -13,7 +13,7 @@ from pyro_vae.storage.identity import identity, options_in
 from pyro_vae.storage.runs import Run
 
 #: Results of two runs are compared only where these are equal.
-SAME = ("data", "split", "num_data", "units", "protocol", "data_hash", "binarisation seed", "method")
+SAME = ("data", "units", "protocol", "split", "num_data", "data_hash", "binarisation seed", "method")
 
 #: What says to which result the numbers of each datum belong.
 _LABELS = ("data_hash", "particles", "seed", "split", "format", "configuration", "parameters")

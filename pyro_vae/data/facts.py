@@ -15,6 +15,9 @@ from pyro_vae.data.forms import Form, form_named
 from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.errors import InputError
 
+#: Largest value from which bytes are no bits.
+_BYTES = 15
+
 
 @dataclass(frozen=True, eq=False)
 class DataFacts:
@@ -126,6 +129,13 @@ class DataFacts:
             raise InputError(
                 f"expected real numbers as in training, got bytes up to {like.raw.ends[1]:g} in {where}: "
                 "convert them, as with .astype, to what the training data were"
+            )
+        floats_for_bytes = self.dtype == "uint8" and like.dtype == "float32" and self.maximum >= _BYTES
+        low, high = like.raw.ends
+        if floats_for_bytes and low >= 0 and high <= 1:
+            raise InputError(
+                f"expected values up to {self.maximum:g} as in training, got some from {low:g} to {high:g} "
+                f"in {where}: give ({self.maximum:g} * x).round().astype('uint8')"
             )
         by_chance = self.missing and self.levels is None  # real numbers may happen to be whole
         if like.levels != self.levels and not by_chance:

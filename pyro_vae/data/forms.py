@@ -369,6 +369,7 @@ def _check_levels(raw: RawValues, form: str) -> None:
         dtype, (low, high) = str(raw.dtype).removeprefix("torch."), raw.ends
         raise InputError(
             f"expected whole numbers from 0 to a whole maximum for the form {form}, got {dtype} from {low:g} "
-            f"to {high:g} with a maximum of {raw.maximum:g}: convert them, as with .astype('uint8'), and "
-            "give the `maximum` that means 1, or use the form AsGiven"
+            f"to {high:g} with a maximum of {raw.maximum:g}: convert them, as by "
+            f"({255 if high <= 1 else 1} * x).round().astype('uint8'), and give the `maximum` that means "
+            "1, or use the form AsGiven"
         )

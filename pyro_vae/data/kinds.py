@@ -111,7 +111,7 @@ def _refuse_no_classes(
 ) -> None:
     """Refuse words that are no categories."""
     other = next(word for word in distinct if word not in numbers)
-    out = f"leave it out, as by columns={{{name!r}: 'leave_out'}}"
+    out = f"leave it out, by columns={{{name!r}: 'leave_out'}} or --data.columns.{name} leave_out"
     dates = sum(bool(_DATE.fullmatch(word)) for word in distinct)
     if 2 * dates > len(distinct):
         raise InputError(

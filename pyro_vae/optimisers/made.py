@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer, SparseAdam
 
@@ -24,6 +25,11 @@ def make_optimiser(optimiser: Callable[[Iterable[nn.Parameter]], Optimizer], mod
 
 def checked(made: object) -> Optimizer:
     """What was made, refused where it is no torch optimiser that takes plain steps."""
+    if made is None or isinstance(made, PyroOptim):
+        raise InputError(
+            "optimiser expects a function from parameters to a torch optimiser, got one of pyro.optim, or "
+            "one that gives none: give functools.partial(torch.optim.Adam, lr=1e-3), and clip_norm to clip"
+        )
     if not isinstance(made, Optimizer) or isinstance(made, LBFGS | SparseAdam):
         raise InputError(
             "optimiser expects a function from parameters to a torch optimiser for dense gradients, "

@@ -105,7 +105,7 @@ def _place(trace: TracebackType | None) -> str:
 
 
 #: How what lies beside x is given to a function that takes programs and a batch.
-_BY_NAME = "give what lies beside x by the names of the arguments, as given={'label': y}"
+_BY_NAME = "give what lies beside x by the names of the arguments, as given={'y': y} for model(x, y)"
 
 
 def check_signature(what: str, program: Program, batch: Batch, remedy: str = _BY_NAME) -> None:

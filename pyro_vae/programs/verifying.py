@@ -117,6 +117,7 @@ def verify(pair: "Pair", batch: Batch, density: bool, data_plate: str | None) ->
         try:
             found = look(pair, few, num, density, data_plate)
         except InputError as error:
+            _refuse_batch_norm(error)
             found = look_at_all(pair, batch, places, num, density, data_plate, error)
         picks = [(b % num, slice(b, b + 1)) for b in range(len(few))]
         _hold(pair, found, picks)
@@ -125,6 +126,12 @@ def verify(pair: "Pair", batch: Batch, density: bool, data_plate: str | None) ->
     observed = [found.model.nodes[name]["fn"] for name in sites(found.model, observed=True)]
     rows = num * len(few)
     pair.verified.numbers = max([few.x[0].numel(), 1, within, *(_largest(fn) // rows for fn in observed)])
+
+
+def _refuse_batch_norm(error: InputError) -> None:
+    """Refuse what takes statistics over the data of a batch, which one datum has not."""
+    if "more than 1 value per channel when training" in str(error):
+        raise InputError(f"{error}: it takes statistics over the batch; switch it off by .eval()") from error
 
 
 def _check_guide(guide: object) -> None:

@@ -28,6 +28,7 @@ class Tracking:
         self._tracker: Tracker | None = tracker if here().first else None
         if isinstance(tracker, NoTracker):
             self._tracker = None
+        self._started = False
         if folder is not None:
             tracker.folder = folder
         if tracker.needs_folder and tracker.folder is None:
@@ -43,6 +44,7 @@ class Tracking:
     def start(self, config: Mapping[str, Any]) -> None:
         """Begin."""
         self._call(lambda tracker: tracker.start(config))
+        self._started = True
 
     def log(
         self, step: int, scalars: Mapping[str, float], figures: "Mapping[str, Figure] | None" = None
@@ -57,8 +59,9 @@ class Tracking:
         self.log(step, {name: value for name, value in epoch.items() if value == value})
 
     def end(self) -> None:
-        """Close it."""
-        self._call(lambda tracker: tracker.end())
+        """Close it, where it has begun."""
+        if self._started:
+            self._call(lambda tracker: tracker.end())
         self._tracker = None
 
     def _call(self, call: Callable[[Tracker], None]) -> None:

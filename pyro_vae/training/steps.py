@@ -37,6 +37,7 @@ from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.training.feed import feed_of
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
+from pyro_vae.training.summed import Sampled
 from pyro_vae.training.trained import Trained
 from pyro_vae.training.ways import Way
 from pyro_vae.training.weights import Weighted, check_objective, weighted
@@ -93,6 +94,8 @@ class Steps:
         self.recorder = recorder_of(objective, weighted=kl_weight is not None or weight is not None)
         #: What a step depends on besides its batch.
         self.roots = (objective, self.model, self.guide)
+        #: What the first step draws.
+        self.sampled = Sampled()
         self.svi = SVI(self.model, self.guide, self.optimiser, objective.loss, self._finite_loss)
         self.flat = self._flat_steps()
         self.whole: WholeStep | None = None
@@ -179,8 +182,9 @@ class Steps:
             yield
             return
         self.validated = True
-        with pyro.validation_enabled(True), _refusals_of_programs():
+        with pyro.validation_enabled(True), _refusals_of_programs(), self.sampled:
             yield
+        self.sampled.check(self.objective)
 
     def _by_svi(self, batch: Batch) -> Tensor:
         with self._first():
@@ -234,6 +238,7 @@ class Steps:
         """The loss of the objective in a step of SVI, which is stopped where it is not finite."""
         state = random_state(self.device)
         loss: float = self.objective.loss_and_grads(model, guide, x, **given)
+        self.sampled.check(self.objective)
         self.check_finite(loss, Batch(x, given), state)
         return loss
 

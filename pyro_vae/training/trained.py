@@ -65,8 +65,8 @@ class Trained(ABC):
         """Refuse programs that do not take what the data give, or need what they do not give."""
         batch = self.place(splits.train.take(slice(0, 2)))
         remedy = (
-            "name the fields that programs get, as by data.giving('label') of a Dataset, or give "
-            "Batch(x, {'label': y})"
+            "give Batch(x, {'y': y}) by the names of their arguments, or name the fields of a Dataset that "
+            "they get, as data.giving('label')"
         )
         for what, program in (("guide", self.guide), ("model", self.model)):
             check_signature(what, program, batch, remedy)

@@ -13,7 +13,7 @@ SEQUENTIAL = "got the site 'z_0' inside the sequential plate 'data': open it onc
 SITES = r"expected the guide to sample the model's latent sites \[.*\] and no others, got \[.*\]"
 POINT = "expected a guide with a density at the site 'z', got a Delta: its one point has no weight"
 SUBSAMPLED = "expected plates without subsampling, got 2 of .* in the plate 'data'"
-ARGUMENTS = "the guide takes .*, got x alone: missing a required argument: 'y'; .* as given={'label': y}"
+ARGUMENTS = "the guide takes .*, got x alone: missing a required argument: 'y'; .* as given={'y': y}"
 RAISES = "cannot be evaluated on these data: .*refused.py, line"
 RAISES_ELSEWHERE = "cannot be evaluated on these data: NotImplementedError"
 MASKED = (
