@@ -50,7 +50,7 @@ def falling(optimiser: Any) -> torch.optim.lr_scheduler.LRScheduler:
 def test_200_steps_equal_those_of_svi(
     options: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 5)
+    monkeypatch.setattr("pyro_vae.training.ways.EAGER_STEPS", 5)
     fast, eager = small(), small()
     settings: dict[str, Any] = {"epochs": 16, "keep": "last", "device": device, **options}
     history = pv.fit(fast, DATA, **settings)
@@ -101,7 +101,7 @@ def test_noise_is_fresh_at_each_replay_and_the_same_from_the_same_seed(device: s
 
 @DEVICE
 def test_a_loss_that_is_not_finite_ends_training(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 1)
+    monkeypatch.setattr("pyro_vae.training.ways.EAGER_STEPS", 1)
     too_fast = partial(torch.optim.SGD, lr=1e12)
     model = small()
     with pytest.raises(pv.NonFiniteLossError, match="the loss is"):
@@ -124,7 +124,7 @@ def held(device: str) -> int:
 
 @DEVICE
 def test_a_training_leaves_no_memory_behind(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_vae.training.steps.EAGER_STEPS", 1)
+    monkeypatch.setattr("pyro_vae.training.ways.EAGER_STEPS", 1)
     bytes_held = []
     for _ in range(4):
         pv.fit(small(), DATA, epochs=1, device=device)

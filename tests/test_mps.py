@@ -106,10 +106,11 @@ def test_elsewhere_a_wide_number_is_as_by_double(dtype: torch.dtype) -> None:
 
 
 def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch: pytest.MonkeyPatch, mps: torch.device) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert resolve_device("auto") == mps
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    assert resolve_device("auto") == torch.device("cpu")
+    with monkeypatch.context() as patch:  # undone before the pretended device is
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        assert resolve_device("auto") == mps
+        patch.setattr("torch.backends.mps.is_available", lambda: False)
+        assert resolve_device("auto") == torch.device("cpu")
 
 
 def test_random_numbers_of_the_device_go_on(mps: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:

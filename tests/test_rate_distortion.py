@@ -57,7 +57,7 @@ def test_the_curve_against_its_closed_form(name: Any, rows: int | None, float64:
         assert (away[1:] <= 4.5 * error[1:] + slack * expected[1:].abs()).double().mean() > 0.995
     assert (found.rate[0] == 0).all()
     errors = found.mean_monte_carlo_errors
-    assert abs(found.mean_rate[-1] - rate[-1].mean()) < 4 * errors[1][-1] < 0.3
+    assert abs(found.mean_rate[-1] - rate[-1].mean()) < 4 * errors[1][-1] < 0.4
     torch.testing.assert_close(found.distortion[-1] + found.rate[-1], -result.estimate)
 
 
@@ -184,7 +184,7 @@ def test_the_split_of_the_rate_does_not_end_at_the_logarithm_of_the_number(float
     alone = pv.diagnose(ppca.model, ppca.guide, x, **options)
     assert alone.mutual_information.mean < math.log(8) and "near its limit" in alone.verdict
     rate = alone.rate.mean
-    assert rate > bounds.mean_lower  # these 8 have more than the mean
+    assert rate > math.log(8) + 0.5  # more than the codes of 8 data can tell
     found = pv.diagnose(ppca.model, ppca.guide, x, bounds=bounds, **options)
     assert found.mutual_information.mean == bounds.mean_lower
     assert abs(found.mutual_information.mean - exact) < 3 * found.mutual_information.standard_error < 0.6

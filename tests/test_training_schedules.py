@@ -357,7 +357,17 @@ def test_schedules_and_cycles_are_options(pyro_vae: Run) -> None:
 
 def test_the_signature_has_every_option_with_its_default_and_type() -> None:
     parameters = inspect.signature(pv.fit).parameters
-    plumbing = {"program", "data", "checkpoints", "resume", "about", "on_start", "callbacks", "progress"}
+    plumbing = {
+        "program",
+        "data",
+        "checkpoints",
+        "resume",
+        "about",
+        "on_start",
+        "callbacks",
+        "progress",
+        "track",
+    }
     assert tuple(name for name in parameters if name not in plumbing) == FIT_OPTIONS
     for name, kind in inspect.get_annotations(FitOptions).items():
         assert parameters[name].default is getattr(FitOptions, name)

@@ -19,7 +19,7 @@ from pyro_vae.programs.layout import Layout
 from pyro_vae.programs.looking import Look, check_shape, look, look_at_all, values_of
 from pyro_vae.programs.running import say
 from pyro_vae.programs.sites import sites
-from pyro_vae.programs.sizes import largest_within
+from pyro_vae.programs.sizes import Sizes
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -114,17 +114,19 @@ def verify(pair: "Pair", batch: Batch, density: bool, data_plate: str | None) ->
     num = 3 if len(few) < 3 else 2
     num += num * len(few) == len(batch)  # else a guide of these very data would pass for one of any
     with own_draws(few.device):
+        sizes = Sizes()
         try:
-            found = look(pair, few, num, density, data_plate)
+            with sizes:
+                found = look(pair, few, num, density, data_plate)
         except InputError as error:
             _refuse_batch_norm(error)
             found = look_at_all(pair, batch, places, num, density, data_plate, error)
         picks = [(b % num, slice(b, b + 1)) for b in range(len(few))]
         _hold(pair, found, picks)
         _find_ways(pair, found)
-        within = largest_within(lambda draws: pair.log_weights(few, draws, validate=False), num) // len(few)
     observed = [found.model.nodes[name]["fn"] for name in sites(found.model, observed=True)]
     rows = num * len(few)
+    within = sizes.largest(num, len(few))
     pair.verified.numbers = max([few.x[0].numel(), 1, within, *(_largest(fn) // rows for fn in observed)])
 
 

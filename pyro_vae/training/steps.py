@@ -169,7 +169,12 @@ class Steps:
     def look(self, index: Tensor) -> None:
         """Let the programs create their parameters as in a first step, which is not taken."""
         batch = self.batch(index)
-        with self.epoch(), self._first(), poutine.trace(param_only=True) as capture:
+        with (
+            self.epoch(),
+            self._first(),
+            poutine.trace(param_only=True) as capture,
+            self.sampled.once(self.objective),
+        ):
             batch.call(self.loss_and_elbo)
         with self._first():
             self.optimiser.meet(_parameters(capture.trace))
@@ -182,9 +187,8 @@ class Steps:
             yield
             return
         self.validated = True
-        with pyro.validation_enabled(True), _refusals_of_programs(), self.sampled:
+        with pyro.validation_enabled(True), _refusals_of_programs():
             yield
-        self.sampled.check(self.objective)
 
     def _by_svi(self, batch: Batch) -> Tensor:
         with self._first():
@@ -200,7 +204,7 @@ class Steps:
         if self.validated:
             return *batch.call(self.flat), self.optimiser.held
         # the optimiser refuses other parameters than its own
-        with self._first(), poutine.trace(param_only=True) as capture:
+        with self._first(), poutine.trace(param_only=True) as capture, self.sampled.once(self.objective):
             loss, elbo = batch.call(self.flat)
         return loss, elbo, _parameters(capture.trace)
 
@@ -237,8 +241,8 @@ class Steps:
     def _finite_loss(self, model: Program, guide: Program, x: Tensor, **given: Any) -> float:
         """The loss of the objective in a step of SVI, which is stopped where it is not finite."""
         state = random_state(self.device)
-        loss: float = self.objective.loss_and_grads(model, guide, x, **given)
-        self.sampled.check(self.objective)
+        with self.sampled.once(self.objective):
+            loss: float = self.objective.loss_and_grads(model, guide, x, **given)
         self.check_finite(loss, Batch(x, given), state)
         return loss
 
