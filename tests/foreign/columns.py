@@ -55,9 +55,9 @@ def annealed(case: Case) -> None:
         compile="off",
         **_options(case),
     )
-    error = 4.5 * found.standard_error + 1e-5
+    error = 6 * found.standard_error + 1e-5  # which itself is of 32 chains, with heavy tails
     assert ((found.estimate - case.log_px).abs() < error).all(), (found.estimate, case.log_px)
-    assert error.median() < 4
+    assert error.median() < 5
 
 
 def diagnose(case: Case) -> None:
