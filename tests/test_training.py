@@ -620,7 +620,7 @@ def test_grey_pixels_are_refused_before_training() -> None:
         ({"seed": 2**40}, "seed expects a whole number from 0 to"),
         ({"keep": "bset"}, "keep expects 'best' or 'last', got 'bset'"),
         ({"optimiser": torch.optim.LBFGS}, "got LBFGS: use Adam"),
-        ({"optimiser": lambda p: None}, "got NoneType: use Adam"),
+        ({"optimiser": lambda p: None}, "or one that gives none: give"),
         (
             {"optimiser": lambda p: torch.optim.SGD(p, lr=-1.0)},
             "the optimiser cannot be made: Invalid learning rate",
