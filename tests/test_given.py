@@ -239,12 +239,12 @@ def test_fields_that_are_not_given_change_nothing() -> None:
         (
             (model, guide),
             torch.ones(20),
-            r"the guide takes \(x: .*, got x alone: missing a required argument: 'shift'; name",
+            r"the guide takes \(x: .*, got x alone: missing a required argument: 'shift'; give Batch",
         ),
         (
             (model, guide),
             pv.Batch(torch.ones(20), {"shift": torch.ones(20), "label": torch.ones(20)}),
-            r"x and given \['label', 'shift'\]: got an unexpected keyword argument 'label'; name the fields",
+            r"x and given \['label', 'shift'\]: got an unexpected keyword argument 'label'; give Batch",
         ),
         ((model, lambda x: None), shifted(), r"the guide takes \(x\), got x and given \['shift'\]"),
     ],

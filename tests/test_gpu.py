@@ -129,7 +129,8 @@ def test_a_training_leaves_no_memory_behind(device: str, monkeypatch: pytest.Mon
     for _ in range(4):
         pv.fit(small(), DATA, epochs=1, device=device)
         bytes_held.append(held(device))
-    assert len({*bytes_held[1:]}) == 1  # the first one makes what stays, as constants
+    # the first one makes what stays, as constants; what other tests have left may go meanwhile
+    assert bytes_held[-1] <= bytes_held[1]
 
 
 @DEVICE
