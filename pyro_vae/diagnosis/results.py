@@ -43,8 +43,8 @@ class Diagnosis:
     >>> vae = assemble(data, latent_dim=2)
     >>> found = diagnose(vae.model, vae.guide, data.test.batch()[:10], num_steps=5, num_particles=20)
     >>> parts = found.distortion.mean + found.mutual_information.mean + found.marginal_kl.mean
-    >>> round(found.elbo.mean + parts, 3)
-    0.0
+    >>> abs(found.elbo.mean + parts) < 1e-3
+    True
     >>> found.per_datum()["elbo"].shape
     torch.Size([10])
     """
