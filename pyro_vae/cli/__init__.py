@@ -3,9 +3,9 @@
 import os
 import sys
 
-#: Rounds in which a thread without work waits for more before it sleeps: some microseconds. By default the
-#: threads of torch wait for milliseconds, in which other programs on the same cores starve.
-_ROUNDS = "1000"
+#: Rounds in which a thread without work waits for more before it sleeps: tens of microseconds, by which a
+#: command alone was not slower. By default the threads of torch wait for milliseconds: other programs starve.
+_ROUNDS = "10000"
 
 
 def main(arguments: list[str] | None = None) -> int:
