@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 import shutil
 import tempfile
 import warnings
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
-from pyro_vae.compiled.machine import cache_folder
+from pyro_vae.compiled.machine import cache_folder, processor
 
 #: Name of the library in its folder.
 _LIBRARY = "graph.so"
@@ -54,18 +53,9 @@ def key_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> str:
     versions = torch.__version__, torch.version.git_version
     threads = torch.get_num_threads()  # how many, is in the code
     modes = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
-    parts = (module.code, layout, versions, threads, modes, torch.get_default_dtype(), _processor())
+    made_for = processor("model name", "cpu family", "model", "flags")  # a library uses all instructions
+    parts = (module.code, layout, versions, threads, modes, torch.get_default_dtype(), made_for)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
-def _processor() -> str:
-    """What instructions there are: a library uses all of them."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "".join(
-            next((line for line in lines if line.startswith(what)), "") for what in ("model", "flags")
-        )
-    return f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _loaded(folder: Path) -> Run:

@@ -48,16 +48,20 @@ def machine() -> Machine:
     return Machine(_processor(), torch.get_num_threads(), str(torch.__version__))
 
 
-@cache
 def _processor() -> str:
     """The make of the processor, with its instructions as torch sees them."""
+    return processor("model name", "cpu family", "model")
+
+
+@cache
+def processor(*facts: str) -> str:
+    """What the system says of the processor under these names, with its instructions as torch sees them."""
     found = platform.processor() or platform.machine()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        facts = dict(line.split(":", 1) for line in lines if ":" in line)
-        named = {name.strip(): value.strip() for name, value in facts.items()}
-        parts = [named.get(name, "") for name in ("model name", "cpu family", "model")]
-        found = " ".join(filter(None, parts)) or found
+        pairs = (line.split(":", 1) for line in lines if ":" in line)
+        named = {name.strip(): value.strip() for name, value in pairs}
+        found = " ".join(filter(None, (named.get(name, "") for name in facts))) or found
     return f"{found}, {torch.backends.cpu.get_cpu_capability()}"
 
 
