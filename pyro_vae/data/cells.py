@@ -152,14 +152,19 @@ def _is_number(word: str) -> bool:
     return True
 
 
+def without_parquet(path: Path) -> InputError:
+    """The error where what reads a Parquet file, an extra, is not installed."""
+    return InputError(
+        f"expected pandas and pyarrow, to read {path}, got neither: pip install 'pyro_vae[tables]', or write "
+        "the table as CSV"
+    )
+
+
 def _read_parquet(path: Path) -> Cells:
     try:
-        import pandas  # an extra
+        import pandas
     except ImportError as error:
-        raise InputError(
-            f"expected pandas and pyarrow, to read {path}, got neither: pip install 'pyro_vae[tables]', or "
-            "write the table as CSV"
-        ) from error
+        raise without_parquet(path) from error
     with reading(path, "pip install 'pyro_vae[tables]', or write the table as CSV"):
         frame = pandas.read_parquet(path)
     return cells_of(frame, str(path))

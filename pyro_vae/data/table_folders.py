@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.data.cells import PARQUET, SUFFIXES, Cells, checked_names, listed, read_cells, words_in
+from pyro_vae.data.cells import (
+    PARQUET,
+    SUFFIXES,
+    Cells,
+    checked_names,
+    listed,
+    read_cells,
+    without_parquet,
+    words_in,
+)
 from pyro_vae.data.lazy_columns import LazyColumn
 from pyro_vae.data.reading import reading
 from pyro_vae.errors import InputError
@@ -98,12 +107,9 @@ class _Shards:
     def _opened(file: Path) -> tuple[list[Any], int]:
         """Names of the columns, an index left out, and number of rows, by the end of the file alone."""
         try:
-            from pyarrow import parquet  # an extra
+            from pyarrow import parquet
         except ImportError as error:
-            raise InputError(
-                f"expected pandas and pyarrow, to read {file}, got neither: pip install 'pyro_vae[tables]', "
-                "or write the table as CSV"
-            ) from error
+            raise without_parquet(file) from error
         with reading(file, "write the table anew"):
             opened = parquet.ParquetFile(file)
             names = list(opened.schema_arrow.empty_table().to_pandas().columns)
