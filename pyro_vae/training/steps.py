@@ -28,15 +28,15 @@ from pyro_vae.compiled import (
 from pyro_vae.compiled.record import add_gradients
 from pyro_vae.compiled.whole_step import rules_of
 from pyro_vae.data import Split
-from pyro_vae.errors import InputError, NonFiniteLossError, one_line, warn
+from pyro_vae.errors import NonFiniteLossError, one_line, warn
 from pyro_vae.networks import in_bfloat16
 from pyro_vae.objectives import KLWeight, recorder_of
 from pyro_vae.precision import home
-from pyro_vae.programs import refusals
 from pyro_vae.randomness import own_draws, random_state, set_random_state
 from pyro_vae.training.feed import feed_of
 from pyro_vae.training.optimising import Optimising
 from pyro_vae.training.options import Precision
+from pyro_vae.training.refused import non_finite_site, refusals_of_programs
 from pyro_vae.training.summed import Sampled
 from pyro_vae.training.trained import Trained
 from pyro_vae.training.ways import Way
@@ -187,7 +187,7 @@ class Steps:
             yield
             return
         self.validated = True
-        with pyro.validation_enabled(True), _refusals_of_programs():
+        with pyro.validation_enabled(True), refusals_of_programs():
             yield
 
     def _by_svi(self, batch: Batch) -> Tensor:
@@ -373,29 +373,3 @@ def graph_of_batches(
 def _parameters(trace: poutine.Trace) -> set[Tensor]:
     """The parameters of Pyro's store that a run has used."""
     return {site["value"].unconstrained() for site in trace.nodes.values()}
-
-
-@contextmanager
-def _refusals_of_programs() -> Iterator[None]:
-    """What programs raise as one line, but for what `fit` says itself."""
-    try:
-        with refusals():
-            yield
-    except InputError as error:
-        if isinstance(error.__cause__, NonFiniteLossError | InputError):
-            raise error.__cause__ from error.__cause__.__cause__
-        raise
-
-
-def non_finite_site(model: Program, guide: Program, batch: Batch) -> str:
-    """The first sample site whose value or log density is not finite, in words."""
-    with torch.no_grad():
-        guide_trace = batch.call(poutine.trace(guide).get_trace)
-        model_trace = batch.call(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace)
-    for program, trace in (("guide", guide_trace), ("model", model_trace)):
-        trace.compute_log_prob()
-        for name in (*trace.stochastic_nodes, *trace.observation_nodes):
-            site = trace.nodes[name]
-            if not (torch.isfinite(site["value"]).all() and torch.isfinite(site["log_prob"]).all()):
-                return f"{name!r} of the {program}"
-    return "unknown (not found again in a second run)"
