@@ -97,7 +97,7 @@ def train_in_processes(members: Sequence[Member], reason: str) -> dict[Path, str
     with ExitStack() as stack:
         stack.enter_context(_interrupted_by_sigterm())
         errors = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bar = stack.enter_context(progress_bar(total=total, unit="step"))
+        bar = stack.enter_context(progress_bar(total=total, desc="training", unit="steps"))
         return _Pool(members, workers, max(1, cores // workers), errors, bar).run()
 
 
