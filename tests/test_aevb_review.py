@@ -21,7 +21,8 @@ from experiments.aevb_review.measures import (
 from experiments.aevb_review.report import sections, summary
 from experiments.aevb_review.variants import VARIANTS
 from experiments.aevb_review.zoom import zoomed_log_evidence
-from experiments.markdown import insert
+from experiments.records import finished
+from tests.committed import assert_committed
 
 HERE = Path(review.__file__).parent
 
@@ -139,13 +140,8 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path, monkeypatch: p
 
 
 def test_the_committed_tables_show_the_committed_results() -> None:
-    text = (HERE / "results" / "measures.jsonl").read_text()
-    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
+    records = finished(HERE / "results" / "measures.jsonl")
     assert set(records) == set(VARIANTS)
-    readme = (HERE / "README.md").read_text()
-    found = sections(records)
-    assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())
-    assert insert(readme, found) == readme
-    assert json.loads((HERE / "results" / "summary.json").read_text()) == summary(records)
+    assert_committed(HERE, sections(records), summary(records))
     # what is written in the text of the README
     assert pv.bits_per_dim(784 * math.log(256), (784,), bin_width=1 / 256) == pytest.approx(0, abs=1e-12)

@@ -13,7 +13,8 @@ import pyro_vae as pv
 from experiments.burda_table import run as experiment
 from experiments.burda_table.report import differences, sections, summary
 from experiments.burda_table.run import BUDGETS, Cell, PieceEnded, cells
-from experiments.markdown import insert
+from experiments.records import finished
+from tests.committed import assert_committed
 
 HERE = Path(experiment.__file__).parent
 
@@ -98,8 +99,5 @@ def test_the_tables_say_what_was_measured() -> None:
 
 
 def test_the_committed_tables_are_those_of_the_committed_records() -> None:
-    lines = (HERE / "results/models.jsonl").read_text().splitlines()
-    found = {each["name"]: each for each in map(json.loads, lines)}
-    readme = (HERE / "README.md").read_text()
-    assert insert(readme, sections(found)) == readme
-    assert json.loads((HERE / "results/summary.json").read_text()) == summary(found)
+    found = finished(HERE / "results" / "models.jsonl")
+    assert_committed(HERE, sections(found), summary(found))

@@ -8,7 +8,8 @@ import numpy as np
 from experiments.colour import run as experiment
 from experiments.colour.drawing import NOISE, draw
 from experiments.colour.report import sections, summary
-from experiments.markdown import insert
+from experiments.records import finished
+from tests.committed import assert_committed
 
 HERE = Path(experiment.__file__).parent
 
@@ -45,10 +46,7 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_committed_tables_show_the_committed_results() -> None:
-    text = (HERE / "results" / "models.jsonl").read_text()
-    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
-    readme = (HERE / "README.md").read_text()
-    assert insert(readme, sections(records)) == readme
-    assert json.loads((HERE / "results" / "summary.json").read_text()) == summary(records)
+    records = finished(HERE / "results" / "models.jsonl")
+    assert_committed(HERE, sections(records), summary(records))
     floor = np.log2(NOISE * np.sqrt(2 * np.pi * np.e))  # the entropy of the noise alone
     assert all(record["bits"] > floor for record in records.values())

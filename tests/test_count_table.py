@@ -12,7 +12,8 @@ from experiments.count_table.report import SEEDS, sections, summary
 from experiments.count_table.setting import MODELS
 from experiments.count_table.totals import log_p_of_totals
 from experiments.count_table.truth import truth_of
-from experiments.markdown import insert
+from experiments.records import finished
+from tests.committed import assert_committed
 
 HERE = Path(experiment.__file__).parent
 
@@ -61,11 +62,8 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_committed_tables_show_the_committed_results() -> None:
-    text = (HERE / "results" / "models.jsonl").read_text()
-    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
-    readme = (HERE / "README.md").read_text()
-    assert insert(readme, sections(records)) == readme
-    assert json.loads((HERE / "results" / "summary.json").read_text()) == summary(records)
+    records = finished(HERE / "results" / "models.jsonl")
+    assert_committed(HERE, sections(records), summary(records))
     for name, model in MODELS.items():  # no model of the counts is above the truth
         for seed in SEEDS:
             assert sum(records[f"{name} {seed}"]["log_p"]) < sum(records["truth"][model.given])

@@ -18,7 +18,7 @@ from experiments.estimators.posteriors import POSTERIORS
 from experiments.estimators.report import points, reached, sections, summary
 from experiments.estimators.rounds import annealed_in_rounds, equal_barriers, temperatures
 from experiments.estimators.sequential import sequential
-from experiments.markdown import insert
+from experiments.records import finished
 from pyro_vae.annealing.chains import anneal, begin
 from pyro_vae.annealing.kernels import tune
 from pyro_vae.annealing.options import AnnealingOptions
@@ -27,6 +27,7 @@ from pyro_vae.annealing.summary import estimate_of
 from pyro_vae.batch import Batch
 from pyro_vae.programs import Latents
 from pyro_vae.randomness import own_randomness
+from tests.committed import assert_committed
 
 HERE = Path(run.__file__).parent
 #: Whose errors stand in docs/which_estimator.md and docs/estimators.md.
@@ -180,11 +181,8 @@ def test_a_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, monkeypatch: p
 
 
 def test_the_committed_tables_show_the_committed_results() -> None:
-    lines = (HERE / "results" / "estimates.jsonl").read_text().splitlines()
-    records = {record["name"]: record for record in map(json.loads, lines)}
-    readme = (HERE / "README.md").read_text()
-    assert insert(readme, sections(records)) == readme
-    assert json.loads((HERE / "results" / "summary.json").read_text()) == summary(records)
+    records = finished(HERE / "results" / "estimates.jsonl")
+    assert_committed(HERE, sections(records), summary(records))
     for posterior in POSTERIORS:
         assert records[f"{posterior} reference"]["distance"] < 0.05
         for name in ESTIMATORS:

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from experiments.markdown import insert
 from experiments.missing_pixels import run as experiment
 from experiments.missing_pixels.measuring import of_means, pixel_means, scores
 from experiments.missing_pixels.report import SEEDS, sections, summary
 from experiments.missing_pixels.setting import MODELS, data_of
+from experiments.records import finished
+from tests.committed import assert_committed
 
 HERE = Path(experiment.__file__).parent
 
@@ -61,9 +62,6 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_committed_tables_show_the_committed_results() -> None:
-    texts = [(HERE / "results" / name).read_text() for name in ("models.jsonl", "annealed.jsonl")]
-    records, checks = ({each["name"]: each for each in map(json.loads, text.splitlines())} for text in texts)
+    records, checks = (finished(HERE / "results" / name) for name in ("models.jsonl", "annealed.jsonl"))
     found = records | {f"annealed {name}": record for name, record in checks.items()}
-    readme = (HERE / "README.md").read_text()
-    assert insert(readme, sections(found)) == readme
-    assert json.loads((HERE / "results" / "summary.json").read_text()) == summary(found)
+    assert_committed(HERE, sections(found), summary(found))

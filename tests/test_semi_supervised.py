@@ -15,12 +15,13 @@ from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 import pyro_vae as pv
-from experiments.markdown import insert
+from experiments.records import finished
 from experiments.semi_supervised import run as experiment
 from experiments.semi_supervised.report import sections, summary
 from pyro_vae.data import DataFacts
 from pyro_vae.objectives import PenalisedELBO, penalised
 from tests.commands import Run
+from tests.committed import assert_committed
 
 DIGITS = pv.Digits().with_labels(50)
 SMALL = pv.MLP((6,))
@@ -547,10 +548,5 @@ def test_the_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (experiment.HERE / "results").exists(), reason="the experiment is not finished")
 def test_the_experiment_shows_its_committed_results() -> None:
-    text = (experiment.HERE / "results" / "models.jsonl").read_text()
-    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
-    assert json.loads((experiment.HERE / "results" / "summary.json").read_text()) == summary(records)
-    readme = (experiment.HERE / "README.md").read_text()
-    found = sections(records)
-    assert insert(readme, found) == readme
-    assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())
+    records = finished(experiment.HERE / "results" / "models.jsonl")
+    assert_committed(experiment.HERE, sections(records), summary(records))

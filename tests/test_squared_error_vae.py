@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pyro_vae as pv
-from experiments.markdown import insert
+from experiments.records import finished
 from experiments.squared_error_vae import run as experiment
 from experiments.squared_error_vae.losses import (
     LOSSES,
@@ -28,6 +28,7 @@ from experiments.squared_error_vae.measures import (
 )
 from experiments.squared_error_vae.report import sections, summary
 from experiments.squared_error_vae.variants import VARIANTS
+from tests.committed import assert_committed
 
 HERE = Path(experiment.__file__).parent
 B, D, L = 6, 9, 3
@@ -185,8 +186,7 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path, monkeypatch: p
 
 
 def test_a_linear_vae_uses_no_more_dimensions_than_it_has() -> None:
-    text = (HERE / "results" / "measures.jsonl").read_text()
-    records = {record["name"]: record for record in map(json.loads, text.splitlines())}
+    records = finished(HERE / "results" / "measures.jsonl")
     records["data"]["variances"] = [500.0] * 3 + [0.7] * 4 + [0.2] * 9  # of s² = 392, 1, 0.5, 0.01, 0.018
     rows = [row.split(" | ") for row in sections(records)["collapse"].split("\n")]
     assert rows[0][3] == "a linear VAE of 10 dimensions would use"
@@ -197,8 +197,4 @@ def test_the_committed_tables_show_the_committed_results() -> None:
     text = (HERE / "results" / "measures.jsonl").read_text()
     records = {record["name"]: record for record in map(json.loads, text.splitlines())}
     assert set(records) == {*VARIANTS, "data"}
-    readme = (HERE / "README.md").read_text()
-    found = sections(records)
-    assert all(f"<!-- {name} -->\n\n{section}\n" in readme for name, section in found.items())
-    assert insert(readme, found) == readme
-    assert json.loads((HERE / "results" / "summary.json").read_text()) == summary(records)
+    assert_committed(HERE, sections(records), summary(records))

@@ -9,11 +9,12 @@ import pytest
 from scipy import stats
 
 import pyro_vae as pv
-from experiments.markdown import insert
+from experiments.records import finished
 from experiments.tables import baselines
 from experiments.tables.data import table_of
 from experiments.tables.report import interval, sections, summary, verdict
 from experiments.tables.run import HERE, main
+from tests.committed import assert_committed
 
 
 def test_a_normal_in_the_units_of_the_table_is_that_of_scipy() -> None:
@@ -66,10 +67,5 @@ def test_smoke_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tables_show_the_committed_results() -> None:
-    lines = (HERE / "results" / "splits.jsonl").read_text().splitlines()
-    records = {each["name"]: each for each in map(json.loads, lines)}
-    readme = (HERE / "README.md").read_text()
-    assert insert(readme, sections(records)) == readme
-    assert json.loads((HERE / "results" / "summary.json").read_text()) == json.loads(
-        json.dumps(summary(records))
-    )
+    records = finished(HERE / "results" / "splits.jsonl")
+    assert_committed(HERE, sections(records), json.loads(json.dumps(summary(records))))

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 import pyro_vae as pv
-from experiments.markdown import insert
+from experiments.records import finished
 from experiments.until_gap import run as experiment
 from experiments.until_gap.cases import CASES, SPREADS
 from experiments.until_gap.report import sections, summary
 from pyro_vae.annealing.kernels import tune
 from pyro_vae.annealing.planning import temperatures_for
 from pyro_vae.programs import Latents
+from tests.committed import assert_committed
 from tests.components import refused
 from tests.test_annealing import Stopped, densities, made, stopping_after
 from tests.test_importance import PPCA
@@ -349,13 +350,9 @@ def test_the_experiment_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_experiment_shows_its_committed_results() -> None:
-    folder = experiment.HERE / "results"
-    lines = map(json.loads, (folder / "pairs.jsonl").read_text().splitlines())
-    records = {record["name"]: record for record in lines}
+    records = finished(experiment.HERE / "results" / "pairs.jsonl")
     assert list(records) == [f"{name}, {spread}" for name, spread in product(CASES, SPREADS)]
     gap = records["wave, prior, 1.0"]["about"]["gap"]
     found = summary(records, gap)
-    assert json.loads((folder / "summary.json").read_text()) == found
-    readme = (experiment.HERE / "README.md").read_text()
-    assert insert(readme, sections(records, gap)) == readme
+    assert_committed(experiment.HERE, sections(records, gap), found)
     assert found["hits"] >= 19
