@@ -2,7 +2,8 @@
 
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ import pyro_vae as pv
 from pyro_vae.compiled import FlatSteps
 from pyro_vae.data import batches
 from pyro_vae.storage.checkpoints import load_checkpoint, save_checkpoint
+from pyro_vae.storage.pace import Pace
 from pyro_vae.training.ways import Way
 from tests.components import refused
 
@@ -446,6 +448,51 @@ def test_an_ended_training_stays_ended_when_resumed(tmp_path: Path) -> None:
     pv.fit(small(), DATA, epochs=6, checkpoints=tmp_path, callbacks=[stop])
     history = pv.fit(small(), DATA, epochs=6, checkpoints=tmp_path, resume=True)
     assert (len(history.epochs), history.ended_by) == (2, "callback")
+
+
+@pytest.mark.parametrize("end", ["budget", "patience", "callback"])
+def test_the_end_is_written_whenever_it_comes(
+    end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where writing would have taken too much of the time, the last checkpoints are those of each epoch."""
+    writing: list[bool] = []
+    options: dict[str, dict[str, Any]] = {
+        "budget": {"epochs": 4},
+        "patience": {"epochs": 9, "patience": 2, "optimiser": partial(torch.optim.SGD, lr=0.0)},
+        "callback": {"epochs": 9, "callbacks": [lambda vae, history: len(history.epochs) == 3]},
+    }
+    for name, due in {"often": True, "seldom": False}.items():
+
+        def asked(_: Pace, due: bool = due) -> bool:
+            writing.append(due)
+            return due
+
+        monkeypatch.setattr(Pace, "due", asked)
+        history = pv.fit(small(), DATA, checkpoints=tmp_path / name, **options[end])
+        assert history.ended_by == end
+    assert writing.count(True) == writing.count(False) >= 2
+    for name in ("last.pt", "best.pt"):
+        often, seldom = (torch.load(tmp_path / each / name) for each in ("often", "seldom"))
+        assert equal(often["model"], seldom["model"])
+        assert often.get("step") == seldom.get("step") and often.get("epoch") == seldom.get("epoch")
+
+
+def test_checkpoints_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a clock that moves as much in an epoch as in writing: one epoch in nine after the second."""
+    now, written = [0.0], []
+    monkeypatch.setattr("pyro_vae.storage.pace.monotonic", lambda: now[0])
+
+    def save(path: Path, state: Mapping[str, Any]) -> None:
+        if path.name == "last.pt":
+            now[0] += 1
+            written.append(len(state["epochs"]))
+
+    def goes_on(vae: object, history: pv.History) -> None:
+        now[0] += 1
+
+    monkeypatch.setattr("pyro_vae.training.trainer.save_checkpoint", save)
+    pv.fit(small(), DATA, epochs=22, checkpoints=tmp_path, callbacks=[goes_on])
+    assert written == [1, 2, 11, 20, 22]
 
 
 def test_a_callback_ends_training() -> None:

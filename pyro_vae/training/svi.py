@@ -146,7 +146,8 @@ def fit(
         seed: Of the order, the binarisation noise and the draws of z.
         device: Where to train, as `cpu`, `cuda:1` or `mps`; `auto` takes a GPU where there is one. Programs
             that are no `JointProgram` are not moved: their data are.
-        checkpoints: Folder for last.pt and best.pt, written after each epoch; None for none.
+        checkpoints: Folder for last.pt and best.pt, written after the first two epochs, after the last, and
+            between them as often as it takes at most a tenth of the time; None for none.
         resume: Go on from last.pt in `checkpoints`, if it is there, ending as if never stopped (on a CPU,
             to the last bit); with more `epochs`, `steps` or `patience` than before, for longer.
         about: What is kept in each checkpoint beside the parameters: numbers, words, lists and dictionaries.

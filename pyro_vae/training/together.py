@@ -75,6 +75,8 @@ class Together:
         on_apart: Callable[[str], object] | None = None,
     ) -> None:
         self.trainings, self.bar, self.on_apart = trainings, bar, on_apart
+        for each in trainings:
+            each.trainer.pace.share /= len(trainings)
         self.speaker = Speaker("fit_many")
         #: Why they are not batched; empty while they are.
         self.apart_because = _obstacle([each.trainer for each in trainings])

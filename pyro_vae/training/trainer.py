@@ -20,6 +20,7 @@ from pyro_vae.randomness import own_randomness, random_state, set_random_state
 from pyro_vae.ranks import here
 from pyro_vae.storage.checkpoints import check_settings, damaged, describe, load_parameters, save_checkpoint
 from pyro_vae.storage.hashing import fingerprint
+from pyro_vae.storage.pace import Pace
 from pyro_vae.training.data import Splits
 from pyro_vae.training.distributed import DistributedSteps
 from pyro_vae.training.history import History
@@ -32,6 +33,9 @@ from pyro_vae.training.steps import Steps
 from pyro_vae.training.trained import Trained
 from pyro_vae.training.validation import Validation
 from pyro_vae.training.ways import way_of
+
+#: Of the time, the largest that writing checkpoints takes.
+_SHARE = 0.1
 
 
 class Trainer:
@@ -95,6 +99,8 @@ class Trainer:
         self.about = dict(about)
         self.folder = folder
         self.saved_epoch = 0
+        #: Of the checkpoints.
+        self.pace = Pace(_SHARE)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.step = 0
@@ -226,7 +232,6 @@ class Trainer:
         if latest.valid_elbo > self.history.best_valid_elbo:
             self.history.best_epoch = latest.epoch
             self.best = {name: tensor.clone() for name, tensor in self.programs.state_dict().items()}
-            self.save_best()
 
     def _identity(self) -> dict[str, Any]:
         """To what a checkpoint belongs."""
@@ -263,12 +268,21 @@ class Trainer:
         return NonFiniteLossError(f"{what}: lower the learning rate or give clip_norm; {way_back}")
 
     def save(self) -> None:
+        """best.pt and last.pt, as often as `pace` lets them be written, and at the end."""
+        if self.folder is not None and self.ranks.from_first(self._is_due):
+            with self.pace.taken():
+                if self.history.best_epoch > self.saved_epoch:
+                    self.save_best()
+                self.save_last()
+            self.saved_epoch = len(self.history.epochs)
+
+    def _is_due(self) -> bool:
+        return bool(self.history.ended_by) or self.step >= self.total_steps or self.pace.due()
+
+    def save_last(self) -> None:
         """last.pt: all that an exact continuation needs."""
-        if self.folder is None:
-            return
-        if self.ranks.first:
+        if self.folder is not None and self.ranks.first:
             save_checkpoint(self.folder / "last.pt", self._state())
-        self.saved_epoch = len(self.history.epochs)
 
     def _state(self) -> dict[str, Any]:
         return {
