@@ -17,11 +17,9 @@ from tests.commands import SMALL, Run
 
 # the operations that fast graphs use are not those that happen to be faster on the machine at hand
 os.environ["PYRO_VAE_FAST"] = "always"
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
-
-
+# last bits depend on the number of threads, of tests as of the commands that they start
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYRO_VAE_TRACK"] = "none"  # also where TensorBoard is installed
 
 

@@ -147,8 +147,8 @@ def test_a_run_of_two_ranks_is_that_of_one_process(
     one, two = (load_best(folder / name / "checkpoints" / "best.pt") for name in ("one", "two"))
     assert one["epoch"] == two["epoch"] == 2
     assert one["valid_elbo"] == pytest.approx(two["valid_elbo"], rel=1e-4)
-    status, out, _ = pyro_vae("train", "--resume", folder / "two", "--epochs", 3)
-    assert status == 0 and "3 epochs" in out
+    status, out, errors = pyro_vae("train", "--resume", folder / "two", "--epochs", 3)
+    assert status == 0 and "3 epochs" in out, errors
     for what, words in {"refused": "Nothing", "other command": "sample runs in one process"}.items():
         assert [found[what][0] for found in shared] == [2, 2]
         (line,) = [found[what][2] for found in shared if found[what][2]]
@@ -171,7 +171,7 @@ def test_estimates_of_two_ranks_are_those_of_one_process(
             one, two = (
                 json.loads((run / f"{which}evaluation.json").read_text()) for which in ("", f"{name} ")
             )
-            assert {**one, "seconds": 0} == {**two, "seconds": 0}
+            assert {**one, "seconds": 0, "device": ""} == {**two, "seconds": 0, "device": ""}
     assert first["scored"][0] == 0 and second["scored"] == [0, "", ""]
     status, _, _ = pyro_vae("score", run, run / "values.npy", "--particles", 500, "--out", "one.npz")
     assert status == 0

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,13 @@ HERE = os.getpid()
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads of torch, and no other: what tests before have left behind is not seen."""
     if torch.accelerator.is_available():
         pytest.skip("a process beside a GPU is not copied")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     yield
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
@@ -40,6 +43,13 @@ def test_answers_come_in_their_order(two_threads: None) -> None:
     assert answers == (0.0, 1.0, 4.0, 9.0, 16.0) and threads == (1,) * 5
     copy = processes[1]
     assert processes == (HERE, copy, HERE, copy, HERE) and copy != HERE
+
+
+def test_a_process_with_other_threads_is_not_copied(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert {process for process, *_ in on_all_cores([partial(squared, 2)] * 3)} == {HERE}
 
 
 def test_one_thread_is_one_process() -> None:
