@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import warnings
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -188,6 +189,34 @@ def test_skewed_positive_numbers_are_seen_by_their_logarithms() -> None:
     assert kinds(column_of(numbers)) == {"a": "positive"}
     assert kinds(column_of(numbers, columns={"a": "heavy_tailed"})) == {"a": "heavy_tailed"}
     assert kinds(column_of(-numbers)) == {"a": "real"}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "warned"),
+    [
+        ("row", range(1, 61), True),
+        ("row", reversed(range(60)), True),
+        ("patientID", range(3, 600, 7), False),  # only where a word ends there
+        ("patient_id", range(3, 600, 7), True),
+        ("income", range(3, 600, 7), False),
+        ("id", [1, *range(1, 60)], False),
+        ("id", range(15), False),
+        ("user id", [-5.5, *range(60)], False),
+    ],
+)
+def test_numbers_that_name_rows_are_pointed_out(
+    name: str, numbers: Iterable[float], warned: bool, tmp_path: Path
+) -> None:
+    rows = [(number, f"{0.37 * place:.2f}") for place, number in enumerate(numbers)]
+    path = written(tmp_path / "rows.csv", f"{name},x", rows)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pv.Table(path)
+    assert len(caught) == warned
+    if warned:
+        assert f"by columns={{{name!r}: 'leave_out'}}" in str(caught[0].message)
+        for named in ("leave_out", "count"):  # after which there is nothing to say
+            pv.Table(path, columns={name: named})
 
 
 def test_kinds_are_changed_by_name() -> None:
@@ -531,7 +560,7 @@ def test_tables_of_sklearn(name: Any, sizes: tuple[int, ...], last: tuple[str, s
 
 
 def test_labels_are_a_column_of_classes(file: Path, tmp_path: Path) -> None:
-    rows = [[str(i / 7), "ab"[i % 2], str(i)] for i in range(30)]
+    rows = [[str(i / 7), "ab"[i % 2], str(i // 2)] for i in range(30)]
     path = written(tmp_path / "t.csv", "x,c,n", rows)
     table = pv.Table(path, label="c")
     assert table.train.labels is not None and torch.equal(

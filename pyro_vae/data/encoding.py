@@ -11,9 +11,17 @@ from torch import Tensor
 
 from pyro_vae.columns import WORDS, Column, Columns, Kind, found_column
 from pyro_vae.data.cells import Cells
-from pyro_vae.data.kinds import Numerals, classes_of, encoded, find_kind, kind_named, origin_of
+from pyro_vae.data.kinds import (
+    Numerals,
+    classes_of,
+    encoded,
+    find_kind,
+    is_identifier,
+    kind_named,
+    origin_of,
+)
 from pyro_vae.data.lazy_columns import LazyColumn
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, warn
 
 _SPLITS = ("train", "valid", "test")
 
@@ -91,6 +99,12 @@ def _find(name: str, kind: str | None, parts: Mapping[str, Cells], numerals: Num
     some_missing = len(words) < sum(map(len, of_column.values()))
     found = find_kind(name, words, numerals, some_missing=some_missing) if words and not kind else "real"
     chosen = cast(Kind, kind) if kind else found
+    if words and not kind and is_identifier(name, words, numerals):
+        warn(
+            f"the column {name!r} has another whole number in each row and is taken as {chosen}: leave it "
+            f"out if it only names rows, by columns={{{name!r}: 'leave_out'}} or --data.columns.{name} "
+            f"leave_out, or say that it is one, by {chosen!r}"
+        )
     classes = classes_of(name, chosen, words, numerals)
     column = Column(name, chosen, classes)
     values = encoded(column, of_column["train"], parts["train"].place, numerals)

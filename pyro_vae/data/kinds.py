@@ -16,6 +16,7 @@ _PAIRS = (("no", "yes"), ("false", "true"), ("0", "1"), ("n", "y"), ("f", "t"))
 _LONG_PAIRS = 3  # of which one word alone is enough
 
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}( .*)?")
+_IDENTIFIER = re.compile(r"(^|[^a-z])(id|index|key|number|nr|no)$")
 _WITH_COMMA = re.compile(r"[+-]?(\d{1,3}(,\d{3})+(\.\d*)?|\d*,\d+)")
 
 _COMMA = "say what its comma means, as by thousands=',' or decimal=',' (--data.thousands, --data.decimal)"
@@ -86,6 +87,24 @@ def find_kind(name: str, words: Sequence[str], numerals: Numerals, *, some_missi
         return _kind_of_numbers(np.array([numbers[word] for word in words]), len(distinct), whole)
     _refuse_no_classes(name, distinct, numbers, len(words))
     return "category"
+
+
+def is_identifier(name: str, words: Sequence[str], numerals: Numerals) -> bool:
+    """Whether numbers seem to name rows: all are whole and different, and without a gap, or the name says so.
+
+    >>> is_identifier("patient_id", [str(17 * number) for number in range(50)], Numerals())
+    True
+    >>> is_identifier("income", [str(1000 + 17 * number) for number in range(50)], Numerals())
+    False
+    """
+    if len(words) <= _ALWAYS_CLASSES or len({*words}) < len(words):
+        return False
+    values = list(numerals.values(words).values())
+    if len({*values}) < len(words):
+        return False
+    without_gap = max(values) - min(values) == len(values) - 1
+    named = bool(_IDENTIFIER.search(name.lower()))
+    return all(value == round(value) for value in values) and (without_gap or named)
 
 
 def _kind_of_numbers(values: NDArray[np.float64], distinct: int, written_whole: bool) -> Kind:
