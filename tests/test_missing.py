@@ -280,6 +280,8 @@ def test_the_command_line_trains_evaluates_and_imputes(pyro_vae: Run, options: t
         assert status == 0, (command, err)
     before = np.load("holes.npy")
     holes = np.isnan(before)
+    scores = np.genfromtxt("s.csv", delimiter=",", names=True)
+    assert np.array_equal(scores["missing"], holes.reshape(300, -1).sum(1))
     for name in ("f.npy", "f.npz", "f.csv"):
         assert pyro_vae("impute", "run", "holes.npy", "--particles", 30, "--out", name)[0] == 0
     filled, arrays = np.load("f.npy"), np.load("f.npz")

@@ -40,10 +40,11 @@ def score(
 ) -> None:
     """Log p(x) of each datum of a file, by draws as in `evaluate`, with its error and Pareto k-hat.
 
-    A line for each datum: its number, log p(x) and Monte Carlo standard error in nats, k-hat, and the ELBO.
-    Where k-hat is above 0.7 the estimate is likely too low. The file is read by blocks of 1000 data, and
-    Ctrl-C or a kill costs one of them at the most: the same command goes on. Several ranks, by torchrun,
-    share out each block, to the same numbers.
+    A line for each datum: its number, log p(x) and Monte Carlo standard error in nats, k-hat, the ELBO, and
+    where entries are missing how many: log p(x) is of the others, and those of data with fewer missing are
+    not comparable. Where k-hat is above 0.7 the estimate is likely too low. The file is read by blocks of
+    1000 data, and Ctrl-C or a kill costs one of them at the most: the same command goes on. Several ranks,
+    by torchrun, share out each block, to the same numbers.
 
     Args:
         run: Folder of the run.
@@ -73,12 +74,20 @@ def score(
             "standard_error": found.standard_error,
             "pareto_k": found.pareto_k,
             "elbo": terms.elbo,
+            "missing": batch.x.isnan().flatten(1).sum(1),
         }
+
+    def finish(columns: Mapping[str, np.ndarray], _: object) -> None:
+        shown = dict(columns)
+        missing = shown.pop("missing").astype(int)
+        _write({**shown, "missing": missing} if missing.any() else shown, out)
 
     if opened.vae.no_evidence:
         raise InputError(f"there is no log p(x) to score by: {opened.vae.no_evidence}")
     with sharing():
-        _over(opened, file, "score", work, {"method": method, "particles": particles, "seed": seed}, out)
+        _check_out(out)
+        options = {"method": method, "particles": particles, "seed": seed}
+        over(opened, file, "score", work, options, finish)
 
 
 def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, device: str = "auto") -> None:
@@ -105,21 +114,13 @@ def encode(run: Path, file: Path, *, out: Path | None = None, seed: int = 0, dev
         axes = range(mean.shape[1])
         return {f"mean_{k}": mean[:, k] for k in axes} | {f"scale_{k}": scale[:, k] for k in axes}
 
-    _over(opened, file, "encode", work, {"seed": seed}, out)
+    _check_out(out)
+    over(opened, file, "encode", work, {"seed": seed}, lambda columns, _: _write(columns, out))
 
 
-def _over(
-    opened: TrainedRun,
-    file: Path,
-    name: str,
-    work: Callable[[Split, int], Columns],
-    options: Mapping[str, int | str | None],
-    out: Path | None,
-) -> None:
-    """Work on all data of a file, block by block, and write the columns."""
+def _check_out(out: Path | None) -> None:
     if out is not None and out.suffix not in (".csv", ".npz"):
         raise InputError(f"--out expects a .csv or an .npz file, got {out}")
-    over(opened, file, name, work, options, lambda columns, _: _write(columns, out))
 
 
 def over(
