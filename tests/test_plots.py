@@ -42,6 +42,15 @@ def test_values_outside_zero_and_one_are_stretched_together() -> None:
     assert shown[0, :, 0].tolist() == [0, 1, 1]
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (4.0, -2.0)])
+def test_originals_look_the_same_whatever_is_beside_them(scale: float, shift: float) -> None:
+    """Those in [0, 1] as they are; a mean beyond their range has the colour of its end."""
+    originals = torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 2, 2) * scale + shift
+    wide = torch.tensor([-3.0, 0.25, 0.5, 1.7]).view(1, 1, 2, 2) * scale + shift
+    shown = canvas(plots.reconstructions(originals, wide, columns=1))[..., 0]
+    assert shown[:2].flatten().tolist() == shown[3:].flatten().tolist() == [0.0, 0.25, 0.5, 1.0]
+
+
 def test_originals_stand_over_their_reconstructions() -> None:
     originals, reconstructed = torch.zeros(3, 1, 1, 1), torch.full((3, 1, 1, 1), 0.5)
     shown = canvas(plots.reconstructions(originals, reconstructed, columns=2))

@@ -18,13 +18,16 @@ from torch import Tensor
 from pyro_vae.errors import InputError
 
 
-def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> Figure:
-    """Pictures in a grid, row by row.
+def images(
+    pictures: Tensor, *, columns: int | None = None, title: str = "", like: Tensor | None = None
+) -> Figure:
+    """Pictures in a grid, row by row: values in [0, 1] as they are, any other range stretched to it.
 
     Args:
         pictures: (N, C, H, W) with one or three channels, or (N, D), each datum then a strip of grey.
         columns: Number of columns; about square by default.
         title: Above the grid.
+        like: Whose range is shown, by default that of all pictures; what is beyond it is cut.
 
     >>> import torch
     >>> figure = images(torch.rand(6, 1, 8, 8), columns=3)
@@ -35,7 +38,8 @@ def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> 
     columns = columns or math.ceil(math.sqrt(len(tiles)))
     height, width = tiles[0].shape[:2]
     rows = math.ceil(len(tiles) / columns)
-    low, high = float(pictures.min()), float(pictures.max())
+    scale = pictures if like is None else like
+    low, high = float(scale.min()), float(scale.max())
     canvas = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
@@ -47,7 +51,7 @@ def images(pictures: Tensor, *, columns: int | None = None, title: str = "") -> 
 def reconstructions(
     originals: Tensor, reconstructed: Tensor, *, seen: Tensor | None = None, columns: int = 10
 ) -> Figure:
-    """Originals over their reconstructions, in pairs of rows.
+    """Originals over their reconstructions, in pairs of rows, in the range of the originals.
 
     Args:
         originals: (N, *data_shape).
@@ -71,7 +75,7 @@ def reconstructions(
     title = "originals (odd rows) over reconstructions (even rows)"
     if seen is not None:
         title = "in threes: originals, what the model saw of them, and their reconstructions"
-    return images(torch.cat(rows), columns=columns, title=title)
+    return images(torch.cat(rows), columns=columns, title=title, like=originals)
 
 
 def strips(rows: Mapping[str, Tensor], *, title: str = "") -> Figure:
@@ -265,5 +269,6 @@ def _tile(picture: Tensor) -> np.ndarray:
 
 
 def _unit(tile: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values in [0, 1] as they are; any other range of the whole set stretched to it."""
-    return tile if low >= 0 and high <= 1 else (tile - low) / max(high - low, 1e-12)
+    """Values in [0, 1] as they are; any other range stretched to it; what is beyond it is cut."""
+    shown = tile if low >= 0 and high <= 1 else (tile - low) / max(high - low, 1e-12)
+    return shown.clip(0, 1)
