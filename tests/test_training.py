@@ -495,6 +495,24 @@ def test_checkpoints_take_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch, t
     assert written == [1, 2, 11, 20, 22]
 
 
+def test_an_interruption_says_how_the_training_goes_on(tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def fit_many(_: object, data: pv.Dataset, **options: Any) -> None:
+        pv.fit_many(small, data, seeds=2, **options)
+
+    for fit, name in ((pv.fit, "fit"), (fit_many, "fit_many")):
+        with pytest.raises(KeyboardInterrupt) as end:
+            fit(small(), DATA, callbacks=[stop], checkpoints=tmp_path / name)
+        call = f"{name}(..., checkpoints={str(tmp_path / name)!r}, resume=True)"
+        assert end.value.__notes__ == [f"{call} goes on from the last checkpoint"]
+        with pytest.raises(KeyboardInterrupt) as end:
+            fit(small(), DATA, callbacks=[stop])
+        (note,) = end.value.__notes__
+        assert note.startswith("nothing was written to go on from; the next time, give checkpoints, and ")
+
+
 def test_a_callback_ends_training() -> None:
     history = pv.fit(small(), DATA, callbacks=[lambda vae, history: len(history.epochs) == 2])
     assert (len(history.epochs), history.ended_by) == (2, "callback")

@@ -19,7 +19,7 @@ from pyro_vae.spellings import ARGUMENTS
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FIT_OPTIONS, FitOptions
-from pyro_vae.training.svi import begin, prepared, under_way
+from pyro_vae.training.svi import begin, interruptible, prepared, under_way
 from pyro_vae.training.together import Running, Together
 from pyro_vae.training.trained import resolve_device
 from pyro_vae.vae import JointProgram
@@ -137,7 +137,8 @@ def fit_many(
             tasks.append(Task(program, data, fit_options, place, callbacks=callbacks))
             choices.append(choice)
     _check_apart([task.program for task in tasks])
-    found = fit_together(tasks, resume=resume, progress=progress)
+    with interruptible("fit_many", folder):
+        found = fit_together(tasks, resume=resume, progress=progress)
     return [replace(one, choices=choice) for one, choice in zip(found, choices, strict=True)]
 
 

@@ -227,6 +227,7 @@ def fit(
     ranks.from_first(lambda: None)  # all have checked, and the first has made the folder
     try:
         with ExitStack() as stack:
+            stack.enter_context(interruptible("fit", folder))
             stack.enter_context(under_way(trainer))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(trainer.programs.store())
@@ -273,6 +274,19 @@ def prepared(
     splits = without(splits, options.weight)
     trained.check(splits)
     return Trainer(trained, splits, options, folder, about, weighs=weighs)
+
+
+@contextmanager
+def interruptible(function: str, folder: Path | None) -> Iterator[None]:
+    """Around a training: an interruption says how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as end:
+        where = repr(str(folder)) if folder is not None else "FOLDER"
+        call = f"{function}(..., checkpoints={where}, resume=True)"
+        lost = "nothing was written to go on from; the next time, give checkpoints, and "
+        end.add_note(f"{'' if folder is not None else lost}{call} goes on from the last checkpoint")
+        raise
 
 
 @contextmanager
