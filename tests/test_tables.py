@@ -207,7 +207,7 @@ def test_skewed_positive_numbers_are_seen_by_their_logarithms() -> None:
 def test_numbers_that_name_rows_are_pointed_out(
     name: str, numbers: Iterable[float], warned: bool, tmp_path: Path
 ) -> None:
-    rows = [(number, f"{0.37 * place:.2f}") for place, number in enumerate(numbers)]
+    rows = [(str(number), f"{0.37 * place:.2f}") for place, number in enumerate(numbers)]
     path = written(tmp_path / "rows.csv", f"{name},x", rows)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -13,6 +13,7 @@ from pyro_vae.data.checks import Array, as_values, check_alike, check_observed, 
 from pyro_vae.data.fields import (
     LABEL,
     MASK,
+    SPLITS,
     UNSEEN,
     FieldKind,
     Fields,
@@ -27,8 +28,6 @@ from pyro_vae.data.raw import RawValues
 from pyro_vae.data.splits import Sizes, Split
 from pyro_vae.data.stored import Rows, Values
 from pyro_vae.errors import InputError
-
-_NAMES = ("train", "valid", "test")
 
 
 class Dataset:
@@ -120,8 +119,8 @@ class Dataset:
         given: Sequence[str] | None = None,
     ) -> None:
         _check_options(form, seed, maximum)
-        arrays = dict(zip(_NAMES, (train, valid, test), strict=True))
-        values = {
+        arrays = dict(zip(SPLITS, (train, valid, test), strict=True))
+        values: dict[str, Values] = {
             name: as_values(array, name, missing=missing)
             for name, array in arrays.items()
             if array is not None
@@ -140,7 +139,7 @@ class Dataset:
         self.missing = missing
         self.seed = seed
         empty = values["train"][:0]
-        by_split = {name: values.get(name, empty) for name in _NAMES}
+        by_split: dict[str, Values] = {name: values.get(name, empty) for name in SPLITS}
         #: The values before they take a form.
         self.raw = RawValues(by_split, maximum, missing, seed)
         #: The form in which they were made.

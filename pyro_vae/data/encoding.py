@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_vae.columns import WORDS, Column, Columns, Kind, found_column
 from pyro_vae.data.cells import Cells
+from pyro_vae.data.fields import SPLITS
 from pyro_vae.data.kinds import (
     Numerals,
     classes_of,
@@ -22,8 +23,6 @@ from pyro_vae.data.kinds import (
 )
 from pyro_vae.data.lazy_columns import LazyColumn
 from pyro_vae.errors import InputError, warn
-
-_SPLITS = ("train", "valid", "test")
 
 
 def without(parts: Mapping[str, Cells], words: Sequence[str]) -> dict[str, Cells]:
@@ -50,15 +49,15 @@ def split_by(cells: Cells, seed: int) -> dict[str, Cells]:
     """
     if "split" in cells.names:
         words = cells.columns[cells.names.index("split")]
-        other = [row for row, word in enumerate(words) if word not in _SPLITS]
+        other = [row for row, word in enumerate(words) if word not in SPLITS]
         if other:
             raise InputError(
                 f"expected train, valid or test in the column 'split', got {words[other[0]]!r} in "
                 f"{cells.place(other[0])}: rename the column where it means something else"
             )
         rest = cells.chosen([name for name in cells.names if name != "split"])
-        places = {split: [row for row, word in enumerate(words) if word == split] for split in _SPLITS}
-        return {split: rest.rows(places[split]) for split in _SPLITS}
+        places = {split: [row for row, word in enumerate(words) if word == split] for split in SPLITS}
+        return {split: rest.rows(places[split]) for split in SPLITS}
     tenth = len(cells) // 10
     if tenth == 0:
         raise InputError(
@@ -68,7 +67,7 @@ def split_by(cells: Cells, seed: int) -> dict[str, Cells]:
     order = np.random.RandomState(seed).permutation(len(cells)).tolist()
     ends = [len(cells) - 2 * tenth, len(cells) - tenth]
     parts = (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :])
-    return {split: cells.rows(part) for split, part in zip(_SPLITS, parts, strict=True)}
+    return {split: cells.rows(part) for split, part in zip(SPLITS, parts, strict=True)}
 
 
 def find_columns(parts: Mapping[str, Cells], kinds: Mapping[str, str], numerals: Numerals) -> Columns:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from keyword import iskeyword
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ from pyro_vae.errors import InputError
 Fields = Mapping[str, Tensor]
 #: The same as a user gives them.
 GivenFields = Mapping[str, Array]
+
+SplitName = Literal["train", "valid", "test"]
+#: What data are split into.
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 #: The field of classes.
 LABEL = "label"

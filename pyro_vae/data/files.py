@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.checks import as_values, channels_last
 from pyro_vae.data.dataset import Dataset
-from pyro_vae.data.fields import LABEL, as_fields
+from pyro_vae.data.fields import LABEL, SPLITS, as_fields
 from pyro_vae.data.forms import Form
 from pyro_vae.data.reading import Parts, cut_by_seed, existing, load_array_file
 from pyro_vae.data.shard_folders import check_beside, load_folder
@@ -20,8 +20,6 @@ from pyro_vae.errors import InputError, count
 
 #: An array in memory or in files.
 Stored = NDArray[Any] | Shards
-
-_SPLITS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
 #: What others call the data, and the classes.
 _DATA = ("x", "data", "images", "values", "counts")
@@ -101,7 +99,7 @@ class ArrayFile(Dataset):
 
 def _array_parts(path: Path, missing: bool, window: int | None) -> Parts:
     arrays = _by_split(_arrays(path))
-    fields = {name: _field_of(name) for name in arrays if name not in _SPLITS}
+    fields = {name: _field_of(name) for name in arrays if name not in SPLITS}
     if "train" not in arrays or not all(fields.values()):
         raise InputError(
             f"expected one array, images with labels, or train with any of valid, test and fields such as "
@@ -109,11 +107,11 @@ def _array_parts(path: Path, missing: bool, window: int | None) -> Parts:
         )
     values: dict[str, Values] = {
         split: _windowed(as_values(arrays[split], f"{split} in {path}", missing=missing), window)
-        for split in _SPLITS
+        for split in SPLITS
         if split in arrays
     }
     parts = Parts(fields=_fields(arrays, fields, values, path))
-    for split in _SPLITS:
+    for split in SPLITS:
         if split in values:
             parts[split] = _channels_first(values[split], f"{split} in {path}")
     return parts
@@ -161,7 +159,7 @@ def _renamed(name: str) -> str:
     """Our name of `x_train` or `y_val`; any other as it is."""
     kind, _, split = name.lower().partition("_")
     split = {"val": "valid", "validation": "valid"}.get(split, split)
-    if split not in _SPLITS:
+    if split not in SPLITS:
         return name
     return split if kind in _DATA else f"{split}_{LABEL}" if kind in _LABELS else name
 
@@ -169,7 +167,7 @@ def _renamed(name: str) -> str:
 def _field_of(name: str) -> tuple[str, str] | None:
     """Split and name of the field that an array of this name is: of `train_label`, train and label."""
     split, _, field = name.partition("_")
-    return (split, LABEL if field == "labels" else field) if split in _SPLITS and field else None
+    return (split, LABEL if field == "labels" else field) if split in SPLITS and field else None
 
 
 def _fields(
@@ -179,14 +177,14 @@ def _fields(
     path: Path,
 ) -> dict[str, dict[str, Tensor]]:
     """The fields of a file by split and name, each in one form."""
-    found: dict[str, dict[str, NDArray[Any]]] = {split: {} for split in _SPLITS}
+    found: dict[str, dict[str, NDArray[Any]]] = {split: {} for split in SPLITS}
     for array, place in places.items():
         assert place is not None
         split, name = place
         if name in found[split]:
             raise InputError(f"expected labels of {split} once in {path}, got {split}_label and {array}")
         found[split][name] = _beside(arrays[array], arrays.get(split))
-    return as_fields(found, dict.fromkeys(_SPLITS), values, f" in {path}")
+    return as_fields(found, dict.fromkeys(SPLITS), values, f" in {path}")
 
 
 def _beside(field: Stored, data: Stored | None) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pyro_vae.data.dataset import Dataset
-from pyro_vae.data.fields import LABEL
+from pyro_vae.data.fields import LABEL, SplitName
 from pyro_vae.data.forms import Form, Levels
 from pyro_vae.data.reading import Parts, cut, cut_by_seed, reading, shuffled
 from pyro_vae.errors import InputError
@@ -21,9 +21,8 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _ADDED = ("__MACOSX", "@eaDir")
 _BITS_PER_SAMPLE = 258  # a tag of TIFF
 
-Name = Literal["train", "valid", "test"]
 #: What folders of splits are called, in small letters.
-_SPLITS: dict[str, Name] = {
+_SPLITS: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -142,7 +141,7 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
             yield entry
 
 
-def _split_folders(path: Path, files: Sequence[Path]) -> dict[Name, Path]:
+def _split_folders(path: Path, files: Sequence[Path]) -> dict[SplitName, Path]:
     """The folder of each split that there is; `path` itself as train where all is to be split by the seed."""
     below = _sub_folders(path, files)
     for folder, names in below.items():
@@ -185,7 +184,7 @@ def _check_deep(path: Path, folder: Path, names: set[str], files: Sequence[Path]
     )
 
 
-def _check_splits(path: Path, named: dict[str, Name], others: Sequence[str], loose: bool) -> None:
+def _check_splits(path: Path, named: dict[str, SplitName], others: Sequence[str], loose: bool) -> None:
     """Refuse folders of splits beside other ones, without train, or two of one split."""
     for split in set(named.values()):
         same = [name for name in named if named[name] == split]

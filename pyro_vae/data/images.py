@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.dataset import Dataset
-from pyro_vae.data.fields import LABEL
+from pyro_vae.data.fields import LABEL, SPLITS
 from pyro_vae.data.forms import Dynamic, Form, Levels
 from pyro_vae.data.reading import (
     Parts,
@@ -242,7 +242,7 @@ class StaticMNIST(Dataset):
 
 def _unpack(path: Path) -> list[Tensor]:
     remedy = "replace the file"
-    packed = named(load_array_file(path, remedy), ("train", "valid", "test"), path, remedy)
+    packed = named(load_array_file(path, remedy), SPLITS, path, remedy)
     for array in packed:
         if array.dtype != np.uint8 or array.shape[1:] != (98,):
             raise InputError(
@@ -252,7 +252,7 @@ def _unpack(path: Path) -> list[Tensor]:
 
 
 def _read_amats(folder: Path) -> list[Tensor]:
-    paths = [folder / f"binarized_mnist_{name}.amat" for name in ("train", "valid", "test")]
+    paths = [folder / f"binarized_mnist_{name}.amat" for name in SPLITS]
     for path in paths:
         existing(path, f"get it from {_LAROCHELLE}/{path.name}")
     return [_read_amat(path) for path in paths]

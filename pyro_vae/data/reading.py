@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae.data.checks import check_seed
-from pyro_vae.data.fields import Fields
+from pyro_vae.data.fields import SPLITS, Fields
 from pyro_vae.data.stored import Rows, Values
 from pyro_vae.errors import InputError, one_line
 
@@ -177,9 +177,10 @@ def cut(values: Values, fields: Fields, num_valid: int, num_test: int) -> Parts:
         train, valid, test = (replace(values, index=index) for index in values.index.split(sizes))
     else:
         train, valid, test = values.split(sizes)
-    splits = ("train", "valid", "test")
-    cuts = {name: dict(zip(splits, tensor.split(sizes), strict=True)) for name, tensor in fields.items()}
-    beside = {split: {name: parts[split] for name, parts in cuts.items()} for split in splits}
+    cuts = {name: dict(zip(SPLITS, tensor.split(sizes), strict=True)) for name, tensor in fields.items()}
+    beside: dict[str, dict[str, Tensor]] = {
+        split: {name: parts[split] for name, parts in cuts.items()} for split in SPLITS
+    }
     return Parts(train=train, valid=valid, test=test, fields=beside)
 
 

@@ -14,11 +14,10 @@ from pyro_vae.data.cells import (
     without_parquet,
     words_in,
 )
+from pyro_vae.data.fields import SPLITS
 from pyro_vae.data.lazy_columns import LazyColumn
 from pyro_vae.data.reading import reading
 from pyro_vae.errors import InputError
-
-_SPLITS = ("train", "valid", "test")
 
 
 def cells_in(path: Path, separator: str | None = None) -> Mapping[str, Cells]:
@@ -32,7 +31,7 @@ def cells_in(path: Path, separator: str | None = None) -> Mapping[str, Cells]:
     """
     if not path.is_dir():
         return {"all": read_cells(path, separator)}
-    found = {split: cells for split in _SPLITS if (cells := _of_split(path, split, separator)) is not None}
+    found = {split: cells for split in SPLITS if (cells := _of_split(path, split, separator)) is not None}
     if not found and (shards := _shards(path)):
         return {"all": cells_of_shards(shards, path)}
     if "train" not in found:

@@ -12,12 +12,11 @@ from pyro_vae.data.cells import MISSING_WORDS, Cells, cells_of, write_cells
 from pyro_vae.data.checks import check_seed
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.encoding import find_columns, labels_of, rows_of, split_by, to_columns, without
+from pyro_vae.data.fields import SPLITS
 from pyro_vae.data.kinds import Numerals
 from pyro_vae.data.table_folders import cells_in
 from pyro_vae.errors import InputError
 from pyro_vae.storage.files import write
-
-_SPLITS = ("train", "valid", "test")
 
 
 class Table(Dataset):
@@ -128,7 +127,7 @@ class Table(Dataset):
         Sizes(train=16, valid=2, test=2)
         """
         table = cls.__new__(cls)
-        parts = dict(zip(_SPLITS, (train, valid, test), strict=True))
+        parts = dict(zip(SPLITS, (train, valid, test), strict=True))
 
         def read() -> Mapping[str, Cells]:
             found = {name: cells_of(part, name) for name, part in parts.items() if part is not None}
