@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.cli.configuration import text_of
-from pyro_vae.cli.train import Training, about_of, noting, say_where
+from pyro_vae.cli.train import Training, noting, say_where
 from pyro_vae.storage.runs import Run
 from pyro_vae.training import FitOptions, History
 from pyro_vae.training.loop import Callback
@@ -35,28 +34,22 @@ class Member:
         going_on = (folder / "config.yaml").exists() and not training.settings.overwrite
         return cls(training, folder, going_on, training.history_before(folder) if going_on else History())
 
-    @property
-    def text(self) -> str:
-        """Of config.yaml."""
-        return text_of(self.training.settings)
-
     def task(self, *callbacks: Callback) -> Task:
         """Its training, with what else is called after each epoch."""
-        one, note = self.training, noting(self.folder, self.text)
-        about = about_of(one.settings, one.data)
+        one, note = self.training, noting(self.folder, self.training.text)
         options = FitOptions(**one.options)
-        return Task(one.vae, one.data, options, self.folder / "checkpoints", about, [note, *callbacks])
+        return Task(one.vae, one.data, options, self.folder / "checkpoints", one.about, [note, *callbacks])
 
     def start(self) -> None:
         """Make its folder, where there is none."""
         if not self.going_on:
-            Run.create(self.folder, self.text, overwrite=self.training.settings.overwrite)
+            Run.create(self.folder, self.training.text, overwrite=self.training.settings.overwrite)
 
     def evaluate(self, fitted: Fitted) -> None:
         """Write the results, where they are not there."""
         history = fitted.history
         if len(history.epochs) > len(self.before.epochs) or not (self.folder / "summary.json").exists():
-            noting(self.folder, self.text)(self.training.vae, history)
+            noting(self.folder, self.training.text)(self.training.vae, history)
             with self.training.tracked(self.folder) as tracking:
                 tracking.start(self.training.configuration)
                 self.training.finish(Run(self.folder), history, tracking)

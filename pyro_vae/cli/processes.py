@@ -58,8 +58,8 @@ class _Process:
     def of(cls, member: Member, threads: int, errors: Path) -> "_Process":
         """Begin, or go on with, a run whose folder is there."""
         run = Run(member.folder)
-        if run.config.read_text() != member.text:  # its budget is a new one
-            write(run.config, member.text.encode())
+        if run.config.read_text() != member.training.text:  # its budget is a new one
+            write(run.config, member.training.text.encode())
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
         with errors.open("wb") as file:
             process = subprocess.Popen(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from pyro_vae import reports
-from pyro_vae.cli.configuration import check_options, options_of, text_of
+from pyro_vae.cli.configuration import check_options, text_of
 from pyro_vae.cli.drawing import draw
 from pyro_vae.cli.loading import data_of, model_of, options_for_fit, tracker_of
 from pyro_vae.cli.trust import named_in, remember
@@ -21,9 +22,9 @@ from pyro_vae.columns import Schema
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, LostRankError, count, draws
 from pyro_vae.ranks import here, sharing
-from pyro_vae.storage.files import write
+from pyro_vae.storage.files import read_yaml, write
 from pyro_vae.storage.hashing import fingerprint_of
-from pyro_vae.storage.identity import identity
+from pyro_vae.storage.identity import identity, options_in
 from pyro_vae.storage.runs import Run
 from pyro_vae.tracking import Tracking
 from pyro_vae.training import Epoch, History, fit
@@ -52,10 +53,20 @@ class Training:
         options, vae = options_for_fit(settings), model_of(settings, data)
         return cls(settings, as_trained(data, vae, settings), vae, options)
 
-    @property
+    @cached_property
+    def text(self) -> str:
+        """Of config.yaml."""
+        return text_of(self.settings)
+
+    @cached_property
     def configuration(self) -> dict[str, Any]:
         """All that it depends on, by option."""
-        return options_of(self.settings)
+        return options_in(read_yaml(self.text))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is kept in each checkpoint."""
+        return {"configuration": self.configuration, "data": DataFacts.of(self.data).plain()}
 
     def history_before(self, folder: Path) -> History:
         """What the run in a folder has trained, refused where it is another one."""
@@ -81,19 +92,18 @@ class Training:
             tracking: Where its epochs are taken down, of `tracked`.
             progress: As of `fit`.
         """
-        text, about = text_of(self.settings), about_of(self.settings, self.data)
 
         def start() -> None:
             # only now, so that bad input never costs the run that is overwritten
             if not going_on and here().first:
-                Run.create(folder, text, overwrite=self.settings.overwrite)
+                Run.create(folder, self.text, overwrite=self.settings.overwrite)
             if on_start is not None:
                 on_start()
             self.remember()
             if tracking is not None:
-                tracking.start(about["configuration"])
+                tracking.start(self.configuration)
 
-        note = noting(folder, text)
+        note = noting(folder, self.text)
         after_epoch = [note] if tracking is None else [note, tracking.after_epoch]
         history = fit(
             self.vae,
@@ -101,7 +111,7 @@ class Training:
             **self.options,
             checkpoints=folder / "checkpoints",
             resume=going_on,
-            about=about,
+            about=self.about,
             on_start=start,
             callbacks=[*after_epoch, *callbacks],
             progress=progress,
@@ -265,11 +275,6 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     except LostRankError as error:
         raise LostRankError(f"{error}: {command}") from error
     return 0
-
-
-def about_of(settings: Namespace, data: Dataset) -> dict[str, Any]:
-    """What is kept in each checkpoint."""
-    return {"configuration": options_of(settings), "data": DataFacts.of(data).plain()}
 
 
 def noting(folder: Path, text: str) -> Callable[[object, History], None]:
