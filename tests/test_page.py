@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -145,6 +146,15 @@ def test_a_hostile_name_costs_no_part(pyro_vae: Run, copied: Path) -> None:
     folder = copied.rename(copied.parent / HOSTILE)
     assert pyro_vae("report", folder)[0] == 0
     assert checked(folder / "report.html").absent == []
+
+
+def test_a_remedy_is_a_command_for_the_run(pyro_vae: Run, copied: Path) -> None:
+    summary = json.loads((copied / "summary.json").read_text())
+    summary["pareto_k"] |= {"above": 3, "unknown": 0}
+    (copied / "summary.json").write_text(json.dumps(summary))
+    assert pyro_vae("report", copied)[0] == 0
+    made = html.unescape((copied / "report.html").read_text())
+    assert made.count(f"try pyro-vae evaluate {copied} --method") == 2 and 'method="' not in made
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def _no_density(subject: Subject) -> str:
 def numbers(subject: Subject, place: str) -> Markup:
     """The split of the ELBO, log p(x), its certificate and k̂, and what was measured."""
     content = subject.need("results")
-    rows = {name: " ".join(text.split()) for name, text in reports.fact_rows(content).items()}
+    rows = {name: " ".join(text.split()) for name, text in reports.fact_rows(content, subject.folder).items()}
     if not content["log_evidence"]:
         errors = [["per datum", "error", "data"]]
         for name, part in content["elbo"].items():

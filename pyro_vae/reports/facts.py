@@ -115,6 +115,7 @@ def circumstances(vae: JointProgram) -> dict[str, Any]:
 def _device(device: torch.device) -> str:
     """A device in words, and that float32 products are rounded as TF32 or bfloat16 there where they are."""
     if device.type != "cuda":
-        return f"{device.type}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"{device.type}, {threads} thread{'s' * (threads > 1)}"
     name, precision = torch.cuda.get_device_name(device), torch.get_float32_matmul_precision()
     return name if precision == "highest" else f"{name}, float32 products of {precision} precision only"
