@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import fx
 
 import pyro_vae as pv
-from pyro_vae.compiled import FlatGraph, machine
+from pyro_vae.compiled import FlatGraph, machine, passes
 from pyro_vae.compiled.machine import Faster
 from pyro_vae.errors import InputError
 
@@ -50,6 +51,27 @@ def test_a_way_is_taken_where_it_is_clearly_faster(
     clock: Clock, plain: float, other: float, taken: bool
 ) -> None:
     assert Faster(None).other("pair", lambda: (clock.way(plain), clock.way(other))) is taken
+
+
+@pytest.mark.parametrize(("other", "taken"), [(0.5, True), (0.7, False)])
+def test_in_a_compiled_step_onednn_must_gain_more(
+    clock: Clock, other: float, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven tenths of MKL's time pay in a graph that Python runs, and not in a step that is one function."""
+    monkeypatch.setattr(machine, "FASTER", Faster(None))
+    for where, name, seconds in ((passes, "_linear", other), (torch, "mm", 1.0)):
+        way = clock.way(seconds)
+        monkeypatch.setattr(where, name, lambda *_, way=way: way())
+    graph = fx.Graph()
+    left, weight = graph.placeholder("left"), graph.placeholder("weight")
+    left.meta["val"], weight.meta["val"] = torch.empty(200, 800), torch.empty(400, 800)
+    product = graph.call_function(torch.ops.pyro_vae.linear.default, (left, weight, None))
+    graph.output(product)
+    module = fx.GraphModule({}, graph)
+    passes.leave_to_mkl(module)
+    targets = {node.target for node in module.graph.nodes}
+    assert (torch.ops.pyro_vae.linear.default in targets) is taken
+    assert (torch.ops.aten.mm.default in targets) is not taken
 
 
 def test_what_was_found_is_not_measured_again_nor_by_another_process(clock: Clock, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ VARIABLE = "PYRO_VAE_FAST"
 _SAID = ("measured", "always", "never")
 
 #: Another way is taken where its time is below this share of the plain one's, so that noise decides little.
-_CLEARLY = 0.9
+CLEARLY = 0.9
 #: Turns of both ways, after one that does not count: at least, at most, and seconds after which none begins.
 _LEAST_TURNS, _MOST_TURNS, _SECONDS = 3, 10, 0.02
 #: What is measured beside other work, where the median is so many times the least time, is not kept.
@@ -76,19 +76,20 @@ class Faster:
         self.folder = folder
         self._known: dict[Machine, dict[str, bool]] = {}
 
-    def other(self, name: str, ways: Callable[[], tuple[Way, Way]]) -> bool:
+    def other(self, name: str, ways: Callable[[], tuple[Way, Way]], clearly: float = CLEARLY) -> bool:
         """Whether to take the second of two ways rather than the first.
 
         Args:
             name: Of the pair, with the shapes.
             ways: Makes both; called only where they must be timed.
+            clearly: The share of the first one's time below which the second one's must be.
         """
         said = check()
         if said != "measured":
             return said == "always"
         known = self.known()
         if name not in known:
-            known[name], undisturbed = _is_faster(*ways())
+            known[name], undisturbed = _is_faster(*ways(), clearly)
             if undisturbed:
                 self._keep(machine(), name)
         return known[name]
@@ -167,7 +168,7 @@ FASTER = Faster(cache_folder())
 
 
 @torch.no_grad()
-def _is_faster(plain: Way, other: Way) -> tuple[bool, bool]:
+def _is_faster(plain: Way, other: Way, clearly: float) -> tuple[bool, bool]:
     """Whether the other way takes clearly less time, and whether nothing disturbed the measurement."""
     seconds: tuple[list[float], list[float]] = ([], [])
     plain(), other()
@@ -181,4 +182,4 @@ def _is_faster(plain: Way, other: Way) -> tuple[bool, bool]:
             taken.append(time.perf_counter() - start)
     least = [min(taken) for taken in seconds]
     calm = all(median(taken) <= _DISTURBED * min(taken) for taken in seconds)
-    return least[1] < _CLEARLY * least[0], calm
+    return least[1] < clearly * least[0], calm
