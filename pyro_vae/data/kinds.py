@@ -104,10 +104,12 @@ def is_identifier(name: str, words: Sequence[str], numerals: Numerals) -> bool:
         return False
     without_gap = max(values) - min(values) == len(values) - 1
     named = bool(_IDENTIFIER.search(name.lower()))
-    return all(value == round(value) for value in values) and (without_gap or named)
+    return (without_gap or named) and all(value.is_integer() for value in values)
 
 
 def _kind_of_numbers(values: NDArray[np.float64], distinct: int, written_whole: bool) -> Kind:
+    if not np.isfinite(values).all():
+        return "real"  # of which the infinite one is refused, with its line
     if written_whole and values.min() >= 0 and values.max() < LARGEST_COUNT:
         if values.var() >= values.mean() / 2 or values.min() == values.max():
             return "count"
