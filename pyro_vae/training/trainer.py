@@ -268,21 +268,18 @@ class Trainer:
         return NonFiniteLossError(f"{what}: lower the learning rate or give clip_norm; {way_back}")
 
     def save(self) -> None:
-        """best.pt and last.pt, as often as `pace` lets them be written, and at the end."""
-        if self.folder is not None and self.ranks.from_first(self._is_due):
-            with self.pace.taken():
-                if self.history.best_epoch > self.saved_epoch:
-                    self.save_best()
-                self.save_last()
-            self.saved_epoch = len(self.history.epochs)
+        """best.pt, and last.pt, all that an exact continuation needs: as `pace` lets them, and at the end."""
+        if self.folder is None or not self.ranks.from_first(self._is_due):
+            return
+        with self.pace.taken():
+            if self.history.best_epoch > self.saved_epoch:
+                self.save_best()
+            if self.ranks.first:
+                save_checkpoint(self.folder / "last.pt", self._state())
+        self.saved_epoch = len(self.history.epochs)
 
     def _is_due(self) -> bool:
         return bool(self.history.ended_by) or self.step >= self.total_steps or self.pace.due()
-
-    def save_last(self) -> None:
-        """last.pt: all that an exact continuation needs."""
-        if self.folder is not None and self.ranks.first:
-            save_checkpoint(self.folder / "last.pt", self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
