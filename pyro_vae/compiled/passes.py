@@ -86,8 +86,17 @@ def _is_faster(node: fx.Node, make: Make, fused: bool) -> bool:
     if fused and make is not _by_onednn:
         return machine.FASTER.allowed()
     shown = [argument.meta["val"] for argument in node.args if isinstance(argument, fx.Node)]
-    layouts = [f"{tuple(each.shape)} {each.stride()}" for each in shown]
-    return machine.FASTER.other(f"{node.target}: {', '.join(layouts)}", lambda: _both_ways(node, make))
+    return machine.FASTER.other(f"{node.target}: {_layouts(shown)}", lambda: _both_ways(node, make))
+
+
+def _layouts(values: Sequence[Tensor]) -> str:
+    """Shapes and order in memory, in words."""
+    return ", ".join(f"{tuple(each.shape)} {each.stride()}" for each in values)
+
+
+def _filled_as(value: Tensor) -> Tensor:
+    """Numbers of its shape and order in memory."""
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).fill_(0.5)
 
 
 def _both_ways(node: fx.Node, make: Make) -> tuple[Way, Way]:
@@ -96,10 +105,9 @@ def _both_ways(node: fx.Node, make: Make) -> tuple[Way, Way]:
     inputs: dict[fx.Node, fx.Node] = {}
     tensors: list[Tensor] = []
     for source in node.all_input_nodes:
-        value = source.meta["val"]
         inputs[source] = graph.placeholder(source.name)
         inputs[source].meta = dict(source.meta)
-        tensors.append(torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).fill_(0.5))
+        tensors.append(_filled_as(source.meta["val"]))
     graph.output(make(graph, *fx.map_arg(node.args, inputs.__getitem__)))
     other = fx.GraphModule({}, graph)
     by_name = dict(zip(inputs, tensors, strict=True))
@@ -198,14 +206,11 @@ def _gains_in_a_step(node: fx.Node) -> bool:
         return False
 
     def ways() -> tuple[Way, Way]:
-        left, right = (
-            torch.empty_strided(each.shape, each.stride(), dtype=each.dtype).fill_(0.5)
-            for each in (x, weight)
-        )
+        left, right = _filled_as(x), _filled_as(weight)
         return lambda: torch.mm(left, right.t()), lambda: _linear(left, right, None)
 
-    layouts = ", ".join(f"{tuple(each.shape)} {each.stride()}" for each in (x, weight))
-    return machine.FASTER.other(f"linear in a compiled step: {layouts}", ways, _CLEARLY_IN_A_STEP)
+    name = f"linear in a compiled step: {_layouts((x, weight))}"
+    return machine.FASTER.other(name, ways, _CLEARLY_IN_A_STEP)
 
 
 def compiled(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
