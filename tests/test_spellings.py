@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pyro_vae as pv
-from pyro_vae.cli.configuration import options_of
+from pyro_vae.cli.configuration import options_of, text_of
 from pyro_vae.cli.messages import subclasses
 from pyro_vae.cli.parser import PARTS, SKIPPED, train_parser, with_defaults
 from pyro_vae.data import Form
@@ -32,7 +32,7 @@ def american(name: str) -> str:
 
 
 def options(*words: str) -> dict[str, object]:
-    return options_of(train_parser().parse_args(with_defaults([*words])))
+    return options_of(text_of(train_parser().parse_args(with_defaults([*words]))))
 
 
 @pytest.mark.parametrize(

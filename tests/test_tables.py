@@ -220,7 +220,9 @@ def test_numbers_that_name_rows_are_pointed_out(
 
 
 def test_an_identifier_beyond_all_numbers_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = written(tmp_path / "rows.csv", "id,x", [(f"{n}", f"{n}.5") for n in range(30)] + [("1e400", "1.5")])
+    path = written(
+        tmp_path / "rows.csv", "id,x", [(f"{n}", f"{n}.5") for n in range(30)] + [("1e400", "1.5")]
+    )
     with refused(r"expected numbers up to 3e38 in the column 'id', line 32 of .*, got 1e400"):
         pv.Table(path)
 

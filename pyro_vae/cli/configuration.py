@@ -25,9 +25,13 @@ def text_of(settings: Namespace) -> str:
     return text
 
 
-def options_of(settings: Namespace) -> dict[str, Any]:
-    """What a training depends on, by option as on the command line, as `prior.components`: plain values."""
-    return options_in(read_yaml(text_of(settings)))
+def options_of(text: str) -> dict[str, Any]:
+    """What a training depends on, by option as on the command line, as `prior.components`: plain values.
+
+    Args:
+        text: That of `text_of`.
+    """
+    return options_in(read_yaml(text))
 
 
 def check_options(there: Any, here: Mapping[str, Any], path: Path, config: Path) -> None:

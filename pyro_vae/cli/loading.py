@@ -11,7 +11,7 @@ import torch
 from jsonargparse import Namespace
 from pyro.infer import ELBO
 
-from pyro_vae.cli.configuration import check_options, options_of
+from pyro_vae.cli.configuration import check_options, options_of, text_of
 from pyro_vae.cli.parser import reader, settings_of
 from pyro_vae.cli.trust import safe_path
 from pyro_vae.data import DataFacts, Dataset, Table
@@ -54,7 +54,7 @@ class TrainedRun:
         #: The options of `pyro-vae train` by which it was made.
         self.settings = settings_of(self.run, ["--track=none"], trust)  # nothing is trained
         #: All that the training depends on, by option, as `prior.components`.
-        self.config = options_of(self.settings)
+        self.config = options_of(text_of(self.settings))
         self.path, state = self._kept()
         about = state["about"]
         check_options(about.get("configuration"), self.config, self.path, self.run.config)

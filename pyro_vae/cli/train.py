@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from pyro_vae import reports
-from pyro_vae.cli.configuration import check_options, text_of
+from pyro_vae.cli.configuration import check_options, options_of, text_of
 from pyro_vae.cli.drawing import draw
 from pyro_vae.cli.loading import data_of, model_of, options_for_fit, tracker_of
 from pyro_vae.cli.trust import named_in, remember
@@ -22,9 +22,9 @@ from pyro_vae.columns import Schema
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, LostRankError, count, draws
 from pyro_vae.ranks import here, sharing
-from pyro_vae.storage.files import read_yaml, write
+from pyro_vae.storage.files import write
 from pyro_vae.storage.hashing import fingerprint_of
-from pyro_vae.storage.identity import identity, options_in
+from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
 from pyro_vae.tracking import Tracking
 from pyro_vae.training import Epoch, History, fit
@@ -61,7 +61,7 @@ class Training:
     @cached_property
     def configuration(self) -> dict[str, Any]:
         """All that it depends on, by option."""
-        return options_in(read_yaml(self.text))
+        return options_of(self.text)
 
     @property
     def about(self) -> dict[str, Any]:
