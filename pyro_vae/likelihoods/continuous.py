@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pyro_vae.data.forms import AsGiven, Dequantised, Form, Standardised
 from pyro_vae.data.raw import RawValues
 from pyro_vae.distributions import ContinuousBernoulli
-from pyro_vae.errors import InputError, warn
+from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood
 from pyro_vae.networks import bounded, check_bounds, head
 
@@ -131,20 +131,15 @@ class LocationScaleLikelihood(Likelihood):
         else:
             self.register_buffer("fixed_scale", torch.tensor(float(scale)))
 
-    def check(self, px: TorchDistribution, x: Tensor) -> None:
-        """Refuse what is infinite, and warn of data on a scale that is hardly learned.
-
-        Raises:
-            InputError: with the range of x.
-        """
-        super().check(px, x)
-        low, high = float(x.min()), float(x.max())
-        if not within_reach(low, high):
-            warn(
-                f"{type(self).__name__} starts about 0 with a scale of 1, got values from {low:.4g} to "
-                f"{high:.4g}, which it learns slowly or not at all: standardise them, with "
-                "data.in_form(pv.Standardised()) or --data.form Standardised; nats stay in the data's units"
-            )
+    def scale_advice(self, low: float, high: float) -> str | None:
+        """What to do with data from `low` to `high`, where this likelihood hardly learns that range."""
+        if within_reach(low, high):
+            return None
+        return (
+            f"{type(self).__name__} starts about 0 with a scale of 1, got values from {low:.6g} to "
+            f"{high:.6g}, which it learns slowly or not at all: standardise them, with "
+            "data.in_form(pv.Standardised()) or --data.form Standardised; nats stay in the data's units"
+        )
 
     @abstractmethod
     def density(self, loc: Tensor, scale: Tensor) -> TorchDistribution:

@@ -1,5 +1,6 @@
 """A `JointProgram` in training: its parameters are those of the module."""
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -7,16 +8,17 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import ELBO
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from pyro_vae.batch import Batch
 from pyro_vae.errors import InputError, warn
 from pyro_vae.importance import elbo
+from pyro_vae.likelihoods.continuous import LocationScaleLikelihood
 from pyro_vae.objectives import penalised
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.data import Splits
 from pyro_vae.training.trained import Trained
-from pyro_vae.vae import JointProgram
+from pyro_vae.vae import JointProgram, StandardisedLikelihood
 
 _FAR = 1000.0  # nats per number: some 45 standard deviations
 
@@ -52,7 +54,8 @@ class TrainedModule(Trained):
             InputError: where the data's shape or values do not fit, or the programs' shapes do not.
 
         Warns:
-            UserWarning: where the ELBO begins below −1000 nats for each number of a datum.
+            UserWarning: where the data are on a scale that the likelihood hardly learns, or the ELBO begins
+                below −1000 nats for each number of a datum.
         """
         vae = self.vae
         was_training = vae.training
@@ -61,11 +64,14 @@ class TrainedModule(Trained):
             with self.store(), own_randomness(0, vae.device):
                 self.check_signatures(splits)
                 vae.check_evaluated(splits.valid.given if len(splits.valid) else ())
+                ends = _Ends()
                 for split in splits:
                     for start in range(0, len(split), 1000):
-                        vae.place(split.take(slice(start, start + 1000))).offer(vae.check)
+                        batch = vae.place(split.take(slice(start, start + 1000)))
+                        batch.offer(vae.check)
+                        ends.meet(batch.x)
                 first = vae.place(splits.train.take(slice(0, 2)))
-                _warn_of_scale(first.x, elbo(vae.model, vae.guide, first).elbo)
+                _warn_of_scale(vae, ends, first)
         finally:
             vae.train(was_training)
         vae.to(self.device)
@@ -115,13 +121,42 @@ class TrainedModule(Trained):
         return self.vae.load_state_dict(state)
 
 
-def _warn_of_scale(x: Tensor, bounds: Tensor) -> None:
-    """Say where training begins so far away that it will not come back: the data are of another scale."""
-    start = float(bounds.mean())
-    if start < -_FAR * x[0].numel():
-        low, high = float(x.min()), float(x.max())
-        warn(
-            f"training begins at an ELBO of {start:.3g} nats per datum, on values such as {low:.6g} and "
-            f"{high:.6g}: bring the data to about unit scale, as by (x - x.mean(0)) / x.std(0), or choose a "
-            "likelihood for their range"
+class _Ends:
+    """The lowest and the highest number that was met, NaN apart."""
+
+    def __init__(self) -> None:
+        self.low, self.high = math.inf, -math.inf
+
+    def meet(self, x: Tensor) -> None:
+        """Take all of x in."""
+        missing = x.isnan()
+        self.low = min(self.low, float(torch.where(missing, math.inf, x).min()))
+        self.high = max(self.high, float(torch.where(missing, -math.inf, x).max()))
+
+
+def _warn_of_scale(vae: JointProgram, ends: _Ends, first: Batch) -> None:
+    """Say once where training begins so far away that it will hardly come back."""
+    advice = None
+    likelihood = _of_real_data(vae, first.x.shape[1:])
+    if likelihood is not None and ends.low <= ends.high:
+        advice = likelihood.scale_advice(ends.low, ends.high)
+    if advice is None:
+        start = float(elbo(vae.model, vae.guide, first).elbo.mean())
+        if start >= -_FAR * first.x[0].numel():
+            return
+        advice = (
+            f"training begins at an ELBO of {start:.3g} nats per datum, on values from {ends.low:.6g} to "
+            f"{ends.high:.6g}: bring the data to about unit scale, as by (x - x.mean(0)) / x.std(0), or "
+            "choose a likelihood for their range"
         )
+    warn(advice)
+
+
+def _of_real_data(vae: JointProgram, data_shape: Size) -> LocationScaleLikelihood | None:
+    """The likelihood that sees the data as they are."""
+    for module in vae.modules():  # the outer before the inner
+        if isinstance(module, StandardisedLikelihood):
+            return None
+        if isinstance(module, LocationScaleLikelihood) and Size(module.data_shape) == data_shape:
+            return module
+    return None
