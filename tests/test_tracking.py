@@ -186,6 +186,66 @@ def test_it_is_closed_where_a_training_is_interrupted() -> None:
     assert len(noted.calls) == 3 and noted.calls[-1] == "end"
 
 
+def several(**options: Any) -> list[pv.Fitted]:
+    def make(hidden: int = 4) -> pv.VAE:
+        return pv.assemble(DATA, latent_dim=2, network=pv.MLP((hidden,)))
+
+    return pv.fit_many(make, DATA, **{"epochs": 2, "batch_size": 20, **options})
+
+
+def test_each_of_several_members_is_tracked_by_itself(tmp_path: Path) -> None:
+    trackers: list[Noted] = []
+
+    class Kept(Noted):
+        def __init__(self) -> None:
+            super().__init__()
+            trackers.append(self)
+
+        def start(self, config: Mapping[str, Any]) -> None:
+            self.calls.append((config["program"], config["seed"], config["kl_weight"], config["hidden"]))
+
+    each = [{"kl_weight": 0.5, "hidden": 4}, {"hidden": 4}]
+    members = several(seeds=2, each=each, track=Kept)
+    assert len(trackers) == 4
+    for tracker, member in zip(trackers, members, strict=True):
+        steps = zip(member.history.column("step"), member.history.column("train_elbo"), strict=True)
+        about = ("VAE", member.seed, member.choices.get("kl_weight", 1.0), 4)
+        assert tracker.calls == [about, *steps, "end"]
+    assert members[0].history.column("train_elbo") != members[1].history.column("train_elbo")
+
+    members = several(seeds=2, track="csv", checkpoints=tmp_path)
+    for member in members:
+        found = in_csv(tmp_path / f"seed-{member.seed}/tracking")
+        assert found == curves(member.history)
+    with pytest.raises(InputError, match="holds the checkpoints of a training"):
+        several(seeds=2, track="csv", checkpoints=tmp_path)
+    assert in_csv(tmp_path / "seed-0/tracking") == curves(members[0].history)
+
+
+def test_members_that_fail_end_their_trackers() -> None:
+    noted: list[Noted] = []
+
+    def make() -> Noted:
+        noted.append(Noted())
+        return noted[-1]
+
+    def interrupt(_: object, history: pv.History) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        several(seeds=2, track=make, callbacks=[interrupt])
+    assert [each.calls[-1] for each in noted] == ["end", "end"]
+
+
+def test_one_tracker_for_several_members_is_refused() -> None:
+    with pytest.raises(InputError, match="track expects what makes a tracker for each member, got a Noted"):
+        several(track=Noted())
+    with pytest.raises(InputError, match="track expects one of tensorboard, "):
+        several(track="comet")
+    with pytest.raises(InputError, match="CsvTracker writes into the folder of the checkpoints, got none"):
+        several(track="csv")
+
+
 def test_only_the_first_rank_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "here", lambda: SimpleNamespace(first=False))
     noted = Noted()

@@ -16,9 +16,10 @@ from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.ranks import join
 from pyro_vae.spellings import ARGUMENTS
+from pyro_vae.tracking import Tracker, Tracking, tracker_of
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
-from pyro_vae.training.options import FIT_OPTIONS, FitOptions
+from pyro_vae.training.options import FIT_OPTIONS, FitOptions, words_of
 from pyro_vae.training.svi import begin, interruptible, prepared, under_way
 from pyro_vae.training.together import Running, Together
 from pyro_vae.training.trained import resolve_device
@@ -69,6 +70,7 @@ def fit_many(
     checkpoints: Path | str | None = None,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
+    track: str | Callable[[], Tracker] | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> list[Fitted]:
@@ -101,6 +103,8 @@ def fit_many(
             `each` 0-seed-0, …; None for none.
         resume: Go on from the checkpoints, each member from its own; one that has none begins.
         callbacks: Called for each member, as callback(program, history), after each of its epochs.
+        track: How each member is taken down, by a tracker of its own: a name as in `fit`, or what makes one,
+            as a class that derives from `Tracker`.
         progress: Show one progress bar; by default in a terminal and in a notebook.
         **options: Of `fit`, the same for all: epochs, batch_size, optimiser, …. A batched program is not
             compiled, also with `compile="inductor"`.
@@ -137,9 +141,35 @@ def fit_many(
             tasks.append(Task(program, data, fit_options, place, callbacks=callbacks))
             choices.append(choice)
     _check_apart([task.program for task in tasks])
-    with interruptible("fit_many", folder):
-        found = fit_together(tasks, resume=resume, progress=progress)
+    with interruptible("fit_many", folder), ExitStack() as stack:
+        trackings = [Tracking(_tracker(track), _beside(task.folder)) for task in tasks]
+
+        def start() -> None:
+            for task, choice, tracking in zip(tasks, choices, trackings, strict=True):
+                stack.callback(tracking.end)
+                name = type(task.program).__name__
+                tracking.start({"program": name, **task.options.in_words(), **words_of(choice)})
+
+        tasks = [
+            replace(task, callbacks=[tracking.after_epoch, *callbacks])
+            for task, tracking in zip(tasks, trackings, strict=True)
+        ]
+        found = fit_together(tasks, resume=resume, progress=progress, on_begin=start)
     return [replace(one, choices=choice) for one, choice in zip(found, choices, strict=True)]
+
+
+def _tracker(track: str | Callable[[], Tracker] | None) -> Tracker:
+    """One for each member."""
+    if isinstance(track, Tracker):
+        raise InputError(
+            f"track expects what makes a tracker for each member, got a {type(track).__name__}: give its "
+            "class, or a function that returns a new one"
+        )
+    return tracker_of(track() if callable(track) else track)
+
+
+def _beside(folder: Path | None) -> Path | None:
+    return None if folder is None else folder / "tracking"
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:
@@ -230,6 +260,7 @@ def fit_together(
     resume: bool,
     progress: bool | None = None,
     on_start: Callable[[], object] = lambda: None,
+    on_begin: Callable[[], object] = lambda: None,
     on_apart: Callable[[str], object] | None = None,
 ) -> list[Fitted]:
     """Train all at once.
@@ -239,6 +270,7 @@ def fit_together(
         resume: Go on from their checkpoints.
         progress: Show one progress bar; by default in a terminal and in a notebook.
         on_start: Called when all have been checked, before checkpoints are read.
+        on_begin: Called before the first step.
         on_apart: Called with the reason where they turn out not to be batched; by default it is a warning.
     """
     join().only_one("training several models at once")
@@ -273,6 +305,7 @@ def fit_together(
                 with each.own():
                     begin(each.trainer, resume)
             bar.update(min(trainer.step for trainer in trainers))
+            on_begin()
             Together(trainings, bar, on_apart).run()
     finally:
         for trainer in trainers:

@@ -1,9 +1,9 @@
 """The options of `fit`: its signature and the command line take them from here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO
@@ -72,11 +72,15 @@ class FitOptions:
         >>> FitOptions(epochs=5).in_words()["objective"]
         'Trace_ELBO'
         """
-        values = {option.name: getattr(self, option.name) for option in fields(self)}
-        return {
-            name: value if value is None or isinstance(value, float | int | str) else _in_words(value)
-            for name, value in values.items()
-        }
+        return words_of({option.name: getattr(self, option.name) for option in fields(self)})
+
+
+def words_of(values: Mapping[str, Any]) -> dict[str, float | str | None]:
+    """Numbers and words as they are, a function, a class or an object by its name."""
+    return {
+        name: value if value is None or isinstance(value, float | int | str) else _in_words(value)
+        for name, value in values.items()
+    }
 
 
 def _in_words(value: Callable[..., object]) -> str:
