@@ -3,19 +3,16 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pyro
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.legend import Legend
-from matplotlib.text import Text
 
-from pyro_vae.cli import main
-from pyro_vae.plots import saving
+from pyro_vae.cli import entry, main
 from tests.commands import SMALL, Run
+from tests.pictures import draw_coarsely
 
 os.fsync = lambda fd: None  # no test outlives a power cut
 # the operations that fast graphs use are not those that happen to be faster on the machine at hand
@@ -24,6 +21,8 @@ os.environ["PYRO_VAE_FAST"] = "always"
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYRO_VAE_TRACK"] = "none"  # also where TensorBoard is installed
+# a process makes one parser, and here it gives hundreds of commands
+entry._parser = cache(entry._parser)
 
 
 @pytest.fixture(autouse=True)
@@ -35,26 +34,11 @@ def fresh_pyro() -> Iterator[None]:
     pyro.clear_param_store()
 
 
-class Coarse(FigureCanvasAgg):
-    """Draws what a picture shows, once and where it is, and keeps its words beside it: letters take long."""
-
-    def print_figure(self, filename: Any, dpi: Any = None, **_: Any) -> None:  # type: ignore[override]
-        self.figure.set_layout_engine("none")
-        self.figure.set_dpi(dpi)
-        words = [text.get_text() for text in self.figure.findobj(Text)]
-        for axes in self.figure.axes:
-            axes.axison = False
-        for text in self.figure.findobj(lambda artist: isinstance(artist, Text | Legend)):
-            text.set_visible(False)
-        self.print_png(filename, metadata={"Words": "\n".join(words)})
-
-
 @pytest.fixture(autouse=True)
 def coarse_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands draw many pictures; in a test marked `fine_pictures` they are those of a user."""
     if request.node.get_closest_marker("fine_pictures") is None:
-        monkeypatch.setattr(saving, "DPI", 40)
-        monkeypatch.setattr(saving, "FigureCanvasAgg", Coarse)
+        draw_coarsely(monkeypatch.setattr)
 
 
 @pytest.fixture

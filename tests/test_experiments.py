@@ -1,10 +1,8 @@
 """Each experiment runs for one step or epoch on the embedded data."""
 
 import json
-import os
 import runpy
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,11 +90,6 @@ def test_tables_show_the_committed_results(path: Path) -> None:
     assert f"−{abs(estimate):.2f}" in (path.parents[1] / "README.md").read_text()
 
 
-def python(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(script), *options]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
 @pytest.fixture
 def swap_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """The command in this process, its workers a thread of it; returns its status."""
@@ -122,8 +115,7 @@ def test_swap_trains_each_part_once_and_goes_on_where_it_stopped(
 ) -> None:
     """It names a cell that fails, and trains the others."""
     out = tmp_path / "results"
-    first = python(SWAP / "run.py", "--smoke", "--jobs", "1", "--out", str(out))
-    assert first.returncode == 0, first.stderr
+    assert swap_here("--out", out) == 0
     kept = out / "cells.jsonl"
     lines = kept.read_text().splitlines()
     found = [Cell(*json.loads(line)["cell"]) for line in lines]

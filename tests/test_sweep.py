@@ -38,6 +38,7 @@ from pyro_vae.sweeps.reading import read_study
 from pyro_vae.sweeps.worker import AfterEpoch, UnusableError, work
 from pyro_vae.training import Epoch, History
 from tests.commands import Run
+from tests.pictures import draw_coarsely
 
 TRAIN = {"epochs": 1, "network.hidden_dims": [8], "latent_dim": 2, "particles": 10, "num_data": 20}
 PRIORS = {
@@ -132,12 +133,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- real workers ---------------------------------------------------------------------------------------
 
 WORKERS = multiprocessing.get_context("forkserver")
-WORKERS.set_forkserver_preload(["pyro_vae.cli.entry", "optuna.storages", "pyro_vae.cli.sweep"])
+WORKERS.set_forkserver_preload(
+    ["pyro_vae.cli.entry", "pyro_vae.cli.sweep", "optuna.storages", "torch._dynamo"]
+)
 
 
 def _work(folder: str, words: list[str]) -> None:
     os.chdir(folder)
     os.environ["TQDM_DISABLE"] = "1"
+    draw_coarsely()
     with open(f"log-{os.getpid()}", "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
