@@ -253,7 +253,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_numbers(
             num_simulated=3, rows=4, compile="off", start="guide", checkpoint=checkpoint,
         )  # fmt: skip
 
-    whole, calls = searched(ppca.model, None), 130
+    whole, calls = searched(ppca.model, None), 200
     stops = 0
     while True:
         try:
