@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 import random
 import shutil
 import weakref
@@ -29,6 +30,7 @@ from torch.distributions import constraints
 import pyro_vae as pv
 from pyro_vae.compiled import FlatGraph, FlatSteps, Untraceable, passes
 from pyro_vae.compiled.graph import straight_line
+from pyro_vae.compiled.reuse import in_place
 from tests import components
 from tests.components import refused
 
@@ -917,6 +919,80 @@ def test_fast_softplus_and_bernoulli_density_agree_with_float64() -> None:
         assert new is not None and old is not None
         error = (new.double() - old).abs()
         assert bool((error <= 1.3e-7 * (1 + old.abs())).all())
+
+
+@pytest.mark.parametrize("shape", [(30, 1, 28, 28), (300, 36), (3000, 4)])
+def test_a_sum_of_bernoulli_densities_takes_one_logarithm_of_a_product(shape: tuple[int, ...]) -> None:
+    """In the same error of rounding as a sum of logarithms, also of logits far from 0."""
+    logits = torch.randn(shape) * torch.logspace(-2, 2, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    bits = (torch.rand(shape[1:]) < 0.5).float()
+
+    def density(x: Tensor) -> tuple[Tensor, ...]:
+        law = dist.Bernoulli(logits=x, validate_args=False).to_event(len(shape) - 1)
+        return (law.log_prob(bits.to(x.dtype)),)
+
+    graph = FlatGraph(density, (logits,), fast=True)
+    targets = [str(node.target) for node in graph.module.graph.nodes]
+    assert "aten.binary_cross_entropy_with_logits.default" not in targets
+    (log,) = (node for node in graph.module.graph.nodes if node.target is torch.ops.aten.log.default)
+    size = math.prod(shape[1:])
+    assert log.meta["val"].shape[-1] == size // math.gcd(size, 32)
+    (exact,) = density(logits.double())
+    (found,), (usual,) = graph(logits), density(logits)
+    scale = exact.abs() + logits.double().abs().flatten(1).sum(1)
+    assert ((found - exact).abs() < 3e-7 * scale).all()
+    assert ((found - exact).abs() / scale).max() < 2 * ((usual - exact).abs() / scale).max() + 1e-8
+
+
+@pytest.mark.parametrize("size", [35, 34])
+def test_a_sum_over_few_halves_keeps_its_logarithms(size: int) -> None:
+    logits = torch.randn(400, size)
+    graph = FlatGraph(
+        lambda x: (dist.Bernoulli(logits=x, validate_args=False).to_event(1).log_prob(torch.ones(size)),),
+        (logits,),
+        fast=True,
+    )
+    (log,) = (node for node in graph.module.graph.nodes if node.target is torch.ops.aten.log.default)
+    assert log.meta["val"].shape == logits.shape
+
+
+def over(function: Callable[..., Any], *args: Tensor) -> list[str]:
+    """The operations of a function that write over what nothing needs any more; it gives the same bits."""
+    before = [arg.clone() for arg in args]
+    graph = FlatGraph(function, args)
+    for _ in range(2):
+        for found, expected in zip(graph(*args), function(*args), strict=True):
+            assert torch.equal(found, expected)
+    assert all(torch.equal(arg, kept) for arg, kept in zip(args, before, strict=True))
+    return [str(target).split(".")[1] for target, _ in in_place(graph.module.graph).values()]
+
+
+def test_results_are_written_over_what_nothing_needs() -> None:
+    x, y = torch.rand(3, 4) + 0.5, torch.rand(3, 4)
+    weight = torch.rand(4, 4)
+    assert over(lambda x: ((x.abs().neg().exp() + 1).log(),), x) == ["neg_", "exp_", "add_", "log_"]
+    assert over(lambda x, y: (y * (x @ weight),), x, y) == ["mul_"]  # over the second factor
+    assert over(lambda x, y: (y - (x @ weight),), x, y) == []
+    assert over(lambda x: (x.exp() ** 2,), x) == ["pow_"]
+
+
+def test_what_is_needed_later_is_left() -> None:
+    x, column = torch.rand(3, 4) + 0.5, torch.rand(3, 1)
+
+    def twice(x: Tensor) -> tuple[Tensor, ...]:
+        y = x.exp()
+        return y, y.log(), (y + 1).sqrt() * y
+
+    assert over(twice, x) == ["sqrt_", "mul_"]
+    assert over(lambda x: (x.exp().neg(), x), x) == ["neg_"]
+
+    def viewed(x: Tensor) -> tuple[Tensor, ...]:
+        y = x.exp()
+        return y.view(-1)[2:] * 1.0, y.neg()
+
+    assert over(viewed, x) == []
+    assert over(lambda x, c: (c.exp() * x, c.exp() + x), x, column) == []  # it is smaller than the result
+    assert over(lambda x: (x.exp().double() + 1.0, (x.exp() > 1) * 2.0), x) == []  # of other types
 
 
 def test_small_and_other_softplus_stay() -> None:

@@ -73,7 +73,7 @@ class BatchedGraph:
             raise Untraceable(f"torch cannot batch an operation of it ({one_line(error)[:200]})") from error
         self._last += constants
         self.module = module
-        self._run = straight_line(module)
+        self._run = straight_line(module, reuse=True)
 
     @torch.no_grad()
     def draw(self, inputs: Sequence[Tensor], *, keep: bool = False) -> list[Tensor]:

@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from pyro_vae.compiled.passes import compiled, use_fast_operations
 from pyro_vae.compiled.questions import usual_answers
 from pyro_vae.compiled.reads import Numbers, Read, Reads, Untraceable
+from pyro_vae.compiled.reuse import in_place
 from pyro_vae.compiled.simplify import add_input, has_effect, own_outputs, simplify, split
 from pyro_vae.compiled.source import users_line
 from pyro_vae.errors import one_line
@@ -83,10 +84,10 @@ class FlatGraph:
         self._prelude = None
         if settled:
             before, module = split(module, len(args))
-            self._prelude = straight_line(before)
+            self._prelude = straight_line(before, reuse=True)
             self.settle()
         self.module = module
-        self._run = self._compiled(fresh) if inductor else straight_line(module)
+        self._run = self._compiled(fresh) if inductor else straight_line(module, reuse=True)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -170,8 +171,14 @@ def _rounding(graph: fx.Graph) -> float:
     return max((torch.finfo(value.dtype).eps for value in values if value.is_floating_point()), default=0.0)
 
 
-def straight_line(module: fx.GraphModule) -> Callable[..., Outputs]:
-    """The graph as one Python function, without the look-ups by name of the one that fx writes."""
+def straight_line(module: fx.GraphModule, *, reuse: bool = False) -> Callable[..., Outputs]:
+    """The graph as one Python function, without the look-ups by name of the one that fx writes.
+
+    Args:
+        module: The graph.
+        reuse: Write over what nothing needs any more; else the function can be traced.
+    """
+    written_over = in_place(module.graph) if reuse else {}
     bound: dict[str, object] = {}
 
     def word(value: object) -> str:
@@ -190,8 +197,9 @@ def straight_line(module: fx.GraphModule) -> Callable[..., Outputs]:
         elif node.op == "output":
             lines.append(f"return {word(node.args[0])}")
         else:
-            words = [*map(word, node.args), *(f"{name}={word(value)}" for name, value in node.kwargs.items())]
-            lines.append(f"{node.name} = {word(node.target)}({', '.join(words)})")
+            target, args = written_over.get(node, (node.target, node.args))
+            words = [*map(word, args), *(f"{name}={word(value)}" for name, value in node.kwargs.items())]
+            lines.append(f"{node.name} = {word(target)}({', '.join(words)})")
             lines += [f"del {source.name}" for source in node.all_input_nodes if last_user[source] is node]
     header = f"def run({', '.join(inputs)}):"
     space = dict(bound)

@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -21,6 +22,9 @@ _LEAST_FLOPS, _LEAST_COLUMNS = 10_000_000, 32
 _LEAST_FLOPS_IN_A_STEP, _CLEARLY_IN_A_STEP = 40_000_000, 0.6
 #: Numbers below which one slow operation is faster than several.
 _LEAST_NUMBERS = 10_000
+
+#: How often the numbers of a product are halved at most, and by what their number is to be divisible.
+_MOST_HALVINGS, _LEAST_HALVED = 5, 4
 
 #: Compiled graphs that are kept.
 _KEPT = 32
@@ -57,7 +61,13 @@ def use_fast_operations(module: fx.GraphModule, *, fused: bool = False) -> None:
     * Softplus and the Bernoulli density of logits use log(1 + y) with y = exp(−|x|), in the place of
       log1p(y), which takes 1 to 20 times as long. The error is that of rounding 1 + y, 6e-8 at most, and
       counts beside max(x, 0) only.
+    * Where that density is summed over the last axis, one logarithm is taken of the product of up to 32
+      numbers 1 + y, which are from 1 to 2; a compiler, which makes one loop of all, is not given that.
     """
+    for node in [] if fused else list(module.graph.nodes):
+        if (parts := _density(node)) is not None and _sum_is_faster(node, *parts):
+            _replace(node, partial(_sum_of_densities, parts))
+    module.graph.eliminate_dead_code(has_effect)
     for node in list(module.graph.nodes):
         make = _other_way(node)
         if make is not None and _is_faster(node, make, fused):
@@ -79,6 +89,101 @@ def _other_way(node: fx.Node) -> Make | None:
     if node.target is _BERNOULLI and node.args[2:] == _EACH_ALONE and _is_large(node):
         return _cross_entropy
     return None
+
+
+class _Density(NamedTuple):
+    """Log densities of Bernoulli variables, of which a sum over the last axis is taken."""
+
+    logits: fx.Node
+    x: fx.Node
+    #: The view by which the axes of a datum become one; None where there is one.
+    view: fx.Node | None
+
+
+def _density(node: fx.Node) -> _Density | None:
+    """What a node is the sum of, where it is one of minus a cross-entropy, over the last axis."""
+    if node.target is not aten.sum.dim_IntList or node.args[1:] != ([-1],) or node.kwargs:
+        return None
+    summed = node.args[0]
+    assert isinstance(summed, fx.Node)
+    view = summed if summed.target is aten.view.default else None
+    negative = summed if view is None else view.args[0]
+    if not isinstance(negative, fx.Node) or negative.target is not aten.neg.default:
+        return None
+    entropy = negative.args[0]
+    assert isinstance(entropy, fx.Node)
+    chain = [*([] if view is None else [view]), negative, entropy]
+    if (
+        entropy.target is not _BERNOULLI
+        or entropy.args[2:] != _EACH_ALONE
+        or not _is_large(entropy)
+        or any(len(each.users) > 1 for each in chain)
+        or summed.meta["val"].shape[-1] % _LEAST_HALVED
+    ):
+        return None
+    logits, x = entropy.args[:2]
+    assert isinstance(logits, fx.Node) and isinstance(x, fx.Node)
+    return _Density(logits, x, view) if logits.meta["val"].shape == x.meta["val"].shape else None
+
+
+def _sum_of_densities(density: _Density, graph: fx.Graph, *_: object) -> fx.Node:
+    """Σ_d (x_d l_d − max(l_d, 0)) − Σ_g log Π_{d in g} (1 + exp(−|l_d|))."""
+    linear, ones = (
+        _viewed(graph, each, density.view)
+        for each in (_without_logs(graph, density.logits, density.x), _one_plus_exp(graph, density.logits))
+    )
+    halvings = 0
+    while halvings < _MOST_HALVINGS and ones.meta["val"].shape[-1] % 2 == 0:
+        half = ones.meta["val"].shape[-1] // 2
+        first, second = (_part(graph, ones, start, start + half) for start in (0, half))
+        ones = _each(graph, aten.mul.Tensor, first, second)
+        halvings += 1
+    logs = _summed(graph, _each(graph, aten.log.default, ones))
+    sums = _each(graph, aten.neg.default, _summed(graph, linear))
+    return _each(graph, aten.sub.Tensor, sums, logs)
+
+
+def _viewed(graph: fx.Graph, node: fx.Node, like: fx.Node | None) -> fx.Node:
+    if like is None:
+        return node
+    shape = list(like.meta["val"].shape)
+    viewed = graph.call_function(aten.view.default, (node, shape))
+    viewed.meta = {"val": node.meta["val"].view(shape)}
+    return viewed
+
+
+def _part(graph: fx.Graph, node: fx.Node, start: int, end: int) -> fx.Node:
+    part = graph.call_function(aten.slice.Tensor, (node, -1, start, end))
+    part.meta = {"val": node.meta["val"][..., start:end]}
+    return part
+
+
+def _summed(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    summed = graph.call_function(aten.sum.dim_IntList, (node, [-1]))
+    summed.meta = {"val": node.meta["val"].sum(-1)}
+    return summed
+
+
+def _sum_is_faster(node: fx.Node, logits: fx.Node, x: fx.Node, view: fx.Node | None) -> bool:
+    """Whether a sum of densities is faster by a logarithm of a product."""
+    shown = [logits.meta["val"], x.meta["val"]]
+
+    def ways() -> tuple[Way, Way]:
+        graph = fx.Graph()
+        inputs = [graph.placeholder(each.name) for each in (logits, x)]
+        for new, old in zip(inputs, (logits, x), strict=True):
+            new.meta = dict(old.meta)
+        graph.output(_sum_of_densities(_Density(*inputs, view), graph))
+        other = fx.GraphModule({}, graph)
+        tensors = [_filled_as(each) for each in shown]
+        shape = shown[0].shape if view is None else view.meta["val"].shape
+
+        def usual() -> Tensor:
+            return aten.sum.dim_IntList(_BERNOULLI(*tensors, *_EACH_ALONE).neg().view(shape), [-1])
+
+        return usual, lambda: other.forward(*tensors)
+
+    return machine.FASTER.other(f"sum of {_BERNOULLI}: {_layouts(shown)}", ways)
 
 
 def _is_faster(node: fx.Node, make: Make, fused: bool) -> bool:
@@ -132,23 +237,34 @@ def _by_onednn(graph: fx.Graph, *args: fx.Node) -> fx.Node:
 
 def _softplus(graph: fx.Graph, x: fx.Node, *_: float) -> fx.Node:
     """max(x, 0) + log(1 + exp(−|x|))."""
-    positive = graph.call_function(aten.clamp_min.default, (x, 0))
-    return graph.call_function(aten.add.Tensor, (positive, _log_of_one_plus_exp(graph, x)))
+    logs = _each(graph, aten.log.default, _one_plus_exp(graph, x))
+    return _each(graph, aten.add.Tensor, _each(graph, aten.clamp_min.default, x, 0), logs)
 
 
 def _cross_entropy(graph: fx.Graph, logits: fx.Node, x: fx.Node, *_: object) -> fx.Node:
     """max(l, 0) − x l + log(1 + exp(−|l|)) for logits l: minus the log density of a Bernoulli."""
-    positive = graph.call_function(aten.clamp_min.default, (logits, 0))
-    product = graph.call_function(aten.mul.Tensor, (x, logits))
-    linear = graph.call_function(aten.sub.Tensor, (positive, product))
-    return graph.call_function(aten.add.Tensor, (linear, _log_of_one_plus_exp(graph, logits)))
+    logs = _each(graph, aten.log.default, _one_plus_exp(graph, logits))
+    return _each(graph, aten.add.Tensor, _without_logs(graph, logits, x), logs)
 
 
-def _log_of_one_plus_exp(graph: fx.Graph, x: fx.Node) -> fx.Node:
-    """log(1 + exp(−|x|))."""
-    size = graph.call_function(aten.abs.default, (x,))
-    small = graph.call_function(aten.exp.default, (graph.call_function(aten.neg.default, (size,)),))
-    return graph.call_function(aten.log.default, (graph.call_function(aten.add.Tensor, (small, 1)),))
+def _without_logs(graph: fx.Graph, logits: fx.Node, x: fx.Node) -> fx.Node:
+    """max(l, 0) − x l."""
+    positive = _each(graph, aten.clamp_min.default, logits, 0)
+    product = _each(graph, aten.mul.Tensor, logits, x)
+    return _each(graph, aten.sub.Tensor, positive, product)
+
+
+def _one_plus_exp(graph: fx.Graph, x: fx.Node) -> fx.Node:
+    """1 + exp(−|x|)."""
+    size = _each(graph, aten.neg.default, _each(graph, aten.abs.default, x))
+    return _each(graph, aten.add.Tensor, _each(graph, aten.exp.default, size), 1)
+
+
+def _each(graph: fx.Graph, target: Any, first: fx.Node, *others: object) -> fx.Node:
+    """An operation on each number of its first argument alone."""
+    node = graph.call_function(target, (first, *others))
+    node.meta = {"val": torch.empty_like(first.meta["val"])}
+    return node
 
 
 def _is_large(node: fx.Node) -> bool:
