@@ -962,7 +962,7 @@ def over(function: Callable[..., Any], *args: Tensor) -> list[str]:
     graph = FlatGraph(function, args)
     for _ in range(2):
         for found, expected in zip(graph(*args), function(*args), strict=True):
-            assert torch.equal(found, expected)
+            assert found is not None and torch.equal(found, expected)
     assert all(torch.equal(arg, kept) for arg, kept in zip(args, before, strict=True))
     return [str(target).split(".")[1] for target, _ in in_place(graph.module.graph).values()]
 

@@ -24,8 +24,8 @@ from pyro_vae.pages.explorer import explorer
 from pyro_vae.pages.page import SECTIONS
 from pyro_vae.plots import saving
 from tests.commands import SMALL, Run
-from tests.conftest import Coarse
 from tests.html import Page
+from tests.pictures import Coarse
 
 SCRIPT = Path(pv.__file__).parent / "pages" / "explorer.js"
 #: Browsers that run without a screen.

@@ -170,10 +170,11 @@ def _sum_is_faster(node: fx.Node, logits: fx.Node, x: fx.Node, view: fx.Node | N
 
     def ways() -> tuple[Way, Way]:
         graph = fx.Graph()
-        inputs = [graph.placeholder(each.name) for each in (logits, x)]
-        for new, old in zip(inputs, (logits, x), strict=True):
-            new.meta = dict(old.meta)
-        graph.output(_sum_of_densities(_Density(*inputs, view), graph))
+        inputs = []
+        for each in (logits, x):
+            inputs.append(graph.placeholder(each.name))
+            inputs[-1].meta = dict(each.meta)
+        graph.output(_sum_of_densities(_Density(inputs[0], inputs[1], view), graph))
         other = fx.GraphModule({}, graph)
         tensors = [_filled_as(each) for each in shown]
         shape = shown[0].shape if view is None else view.meta["val"].shape
@@ -260,7 +261,7 @@ def _one_plus_exp(graph: fx.Graph, x: fx.Node) -> fx.Node:
     return _each(graph, aten.add.Tensor, _each(graph, aten.exp.default, size), 1)
 
 
-def _each(graph: fx.Graph, target: Any, first: fx.Node, *others: object) -> fx.Node:
+def _each(graph: fx.Graph, target: Any, first: fx.Node, *others: Any) -> fx.Node:
     """An operation on each number of its first argument alone."""
     node = graph.call_function(target, (first, *others))
     node.meta = {"val": torch.empty_like(first.meta["val"])}

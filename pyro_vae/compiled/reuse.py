@@ -1,4 +1,4 @@
-"""Operations that write their result over a number that nothing needs any more."""
+"""Operations that write their result over what nothing needs any more."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -54,10 +54,11 @@ def in_place(graph: fx.Graph) -> dict[fx.Node, tuple[Any, tuple[Any, ...]]]:
     for node in graph.nodes:
         if node.target in _OVER_THEIR_OWN:
             first, *others = node.args
+            either = node.target in _EITHER_WAY and not node.kwargs
             if _can_be_written_over(first, node, last):
                 found[node] = _OVER_THEIR_OWN[node.target], node.args
-            elif node.target in _EITHER_WAY and not node.kwargs and _can_be_written_over(*others, node, last):
-                found[node] = _OVER_THEIR_OWN[node.target], (*others, first)
+            elif either and _can_be_written_over(others[0], node, last):
+                found[node] = _OVER_THEIR_OWN[node.target], (others[0], first)
     return found
 
 
