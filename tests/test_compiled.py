@@ -944,6 +944,17 @@ def test_a_sum_of_bernoulli_densities_takes_one_logarithm_of_a_product(shape: tu
     assert ((found - exact).abs() / scale).max() < 2 * ((usual - exact).abs() / scale).max() + 1e-8
 
 
+def test_bernoulli_densities_of_pictures_whose_channels_are_last_in_memory() -> None:
+    bits = (torch.rand(40, 3, 8, 8) < 0.5).float()
+    logits = torch.randn(40, 3, 8, 8).to(memory_format=torch.channels_last)
+
+    def density(x: Tensor) -> tuple[Tensor, ...]:
+        return (dist.Bernoulli(logits=x, validate_args=False).to_event(3).log_prob(bits.to(x.dtype)),)
+
+    (found,), (exact,) = FlatGraph(density, (logits,), fast=True)(logits), density(logits.double())
+    assert found is not None and ((found - exact).abs() < 1e-6 * exact.abs()).all()
+
+
 @pytest.mark.parametrize("size", [35, 34])
 def test_a_sum_over_few_halves_keeps_its_logarithms(size: int) -> None:
     logits = torch.randn(400, size)

@@ -40,7 +40,8 @@ class CompiledELBO(ELBO):
             same.
         fast: On a CPU, use operations that cost less and agree up to rounding: oneDNN rather than MKL for
             large matrix products, which is twice as fast on CPUs of AMD, and log(1 + y) rather than log1p(y)
-            in softplus and Bernoulli densities. By default with `inductor` only.
+            in softplus and Bernoulli densities, one logarithm of a product where these are summed. By default
+            with `inductor` only.
 
     Raises:
         InputError: where `backend` is neither of the two, or `elbo` is no ELBO.

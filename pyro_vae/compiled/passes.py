@@ -147,8 +147,8 @@ def _viewed(graph: fx.Graph, node: fx.Node, like: fx.Node | None) -> fx.Node:
     if like is None:
         return node
     shape = list(like.meta["val"].shape)
-    viewed = graph.call_function(aten.view.default, (node, shape))
-    viewed.meta = {"val": node.meta["val"].view(shape)}
+    viewed = graph.call_function(aten.reshape.default, (node, shape))  # in whatever order they lie in memory
+    viewed.meta = {"val": node.meta["val"].reshape(shape)}
     return viewed
 
 
