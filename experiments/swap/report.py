@@ -172,7 +172,11 @@ def facts(results: Results) -> str:
     """How the cells were made."""
     records = list(results.records.values())
     hashes = {each["settings"]["binarization"]: each["data_hash"] for each in records}
-    versions = ", ".join(f"{name} {version}" for name, version in records[0]["versions"].items())
+    by_part = {each["cell"][0]: each["versions"] for each in records}
+    versions = "; ".join(
+        f"{part} by {', '.join(f'{name} {version}' for name, version in found.items())}"
+        for part, found in by_part.items()
+    )
     data = ", ".join(f"{name} `{hashed}`" for name, hashed in sorted(hashes.items()))
     minutes, machine = sum(each["cpu_seconds"] for each in records) / 60, records[0]["machine"]
     return (
