@@ -16,6 +16,8 @@ from pyro_vae.vae import VAE, JointProgram
 
 #: Two steps on the embedded digits instead of the whole.
 SMOKE = ("--data", "Digits", "--steps", "2", "--particles", "5")
+#: A configuration may name classes of the experiments.
+TRUST = ("--trust", "experiments")
 
 
 def trained(folder: Path, *options: str, smoke: bool = False) -> tuple[Run, Dataset, JointProgram]:
@@ -37,9 +39,9 @@ def trained(folder: Path, *options: str, smoke: bool = False) -> tuple[Run, Data
         words = ["--resume", str(folder)]
     else:
         words += ["--out", str(folder)]
-    if not (folder / "summary.json").exists() and (status := main(["train", *words])):
+    if not (folder / "summary.json").exists() and (status := main(["train", *TRUST, *words])):
         raise SystemExit(status)
-    opened = load(folder)
+    opened = load(folder, trust=TRUST[1:])
     return opened.run, opened.data(), opened.vae
 
 

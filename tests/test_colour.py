@@ -9,6 +9,7 @@ from experiments.colour import run as experiment
 from experiments.colour.drawing import NOISE, draw
 from experiments.colour.report import sections, summary
 from experiments.records import finished
+from pyro_vae import bits_per_dim
 from tests.committed import assert_committed
 
 HERE = Path(experiment.__file__).parent
@@ -31,7 +32,7 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path) -> None:
     kept = tmp_path / "models.jsonl"
     lines = kept.read_text().splitlines()
     names = {json.loads(line)["name"] for line in lines}
-    assert names == {f"{name} 0" for name in experiment.NETWORKS}
+    assert names == {f"colour, {name} 0" for name in experiment.NETWORKS}
     drawn = {experiment.picture_of(name) for name in experiment.NETWORKS}
     assert {path.name for path in tmp_path.iterdir()} == {
         "models.jsonl",
@@ -42,11 +43,12 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path) -> None:
     kept.write_text("\n".join(lines[:-1]) + "\n")
     assert experiment.main(options) == 0
     first, again = (json.loads(each[-1]) for each in (lines, kept.read_text().splitlines()))
-    assert (again["name"], again["bits"]) == (first["name"], first["bits"])
+    assert (again["name"], again["elbo"]) == (first["name"], first["elbo"])
 
 
 def test_the_committed_tables_show_the_committed_results() -> None:
     records = finished(HERE / "results" / "models.jsonl")
     assert_committed(HERE, sections(records), summary(records))
     floor = np.log2(NOISE * np.sqrt(2 * np.pi * np.e))  # the entropy of the noise alone
-    assert all(record["bits"] > floor for record in records.values())
+    drawn = [record["elbo"] for name, record in records.items() if name.startswith("colour")]
+    assert len(drawn) == 9 and all(bits_per_dim(elbo, (3, 16, 16)) > floor for elbo in drawn)

@@ -296,7 +296,7 @@ def test_mixture_components_start_spread_over_the_levels(float64: None) -> None:
 def test_the_numbers_of_a_pixel_are_channels_of_the_head(network: pv.Architecture) -> None:
     likelihood = pv.CategoricalLikelihood(decoder(network), (2, 6, 5), 4)
     if isinstance(network, pv.Convolutional):
-        assert likelihood.logits.layers.layers.weight.shape == (4 * 2, 3, 3, 3)
+        assert likelihood.logits.layers.layers[0].weight.shape == (4 * 4 * 2, 3, 3, 3)
     features = likelihood.decoder(torch.randn(3))
     raw, logits = likelihood.logits.layers(features), likelihood.logits(features)
     assert raw.shape == (8, 6, 5)

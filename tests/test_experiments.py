@@ -37,7 +37,7 @@ LOCAL = EXPERIMENTS / "local_proposals"
 )
 def test_configurations_train(config: Path, tmp_path: Path) -> None:
     options = ["--data", "Digits", "--steps", "2", "--particles", "5", "--out", str(tmp_path / "run")]
-    assert main(["train", "--config", str(config), *options]) == 0
+    assert main(["train", "--trust", "experiments", "--config", str(config), *options]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["training"]["steps"] == 2
 

@@ -556,7 +556,7 @@ def test_one_draw_that_does_not_fit_into_memory_is_refused() -> None:
     [
         (pv.MLP((8,)), 64),
         (pv.MLP((300,)), 300),
-        (pv.Convolutional((16, 40)), 16 * 64),
+        (pv.Convolutional((16, 40), 50), 16 * 16),
         (pv.MLP((8, 2000)), 2000),
     ],
 )

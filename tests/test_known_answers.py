@@ -20,8 +20,9 @@ from torch.distributions import (
 from zuko.flows import MAF, NCSF, NSF
 
 import pyro_vae as pv
+from experiments.keras_conv.network import KerasConvolutional
 from pyro_vae.distributions import DiagonalNormalMixture
-from pyro_vae.networks import ResidualBlock, bounded
+from pyro_vae.networks import ResidualBlock, bounded, head
 
 
 def parameters(*modules: nn.Module) -> int:
@@ -98,11 +99,43 @@ def test_bounded_is_the_identity_in_the_middle_and_keeps_the_bounds() -> None:
 
 def test_parameter_counts_of_the_convolutional_keras_example() -> None:
     """320 + 18,496 + 50,192 + 34 + 34 in the encoder, 9,408 + 36,928 + 18,464 + 289 in the decoder."""
-    network = pv.Convolutional((32, 64), hidden_dim=16)
+    network = KerasConvolutional((32, 64), hidden_dim=16)
     posterior = pv.DiagonalNormalPosterior(network.encoder((1, 28, 28)), 2)
     likelihood = pv.BernoulliLikelihood(network.decoder(2, (1, 28, 28)), (1, 28, 28))
     assert parameters(posterior) == 69_076
     assert parameters(likelihood) == 65_089
+
+
+def test_parameter_counts_of_the_default_convolutional_network() -> None:
+    """160 + 4,640 + 401,664 in the encoder with two heads, and back, with four numbers for each pixel."""
+    network = pv.Convolutional()
+    posterior = pv.DiagonalNormalPosterior(network.encoder((1, 28, 28)), 20)
+    likelihood = pv.BernoulliLikelihood(network.decoder(20, (1, 28, 28)), (1, 28, 28))
+    assert parameters(posterior) == 10 * 16 + 145 * 32 + (32 * 49 + 1) * 256 + 2 * 257 * 20
+    back = 21 * 256 + 257 * 32 * 49 + (32 * 9 * 16 + 16)
+    assert parameters(likelihood) == back + (16 * 9 + 1) * 4
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 3), (1, 2), (1, 1)])
+def test_the_head_of_half_a_map_gives_four_pixels_to_each_place(size: tuple[int, int]) -> None:
+    """Against the formula, y(c, 2i + a, 2j + b) = Σ w(4c + 2a + b, …) h(…, i + …, j + …) + bias."""
+    rows, columns = ((side + 1) // 2 for side in size)
+    features = pv.Network(nn.Identity(), (3, rows, columns), (3, rows, columns))
+    made = head(features, (2, *size))
+    h = torch.randn(5, 3, rows, columns)
+    found = made(h)
+    assert found.shape == (5, 2, *size)
+    if size == (1, 1):  # the map is of the output's own size
+        return
+    weight, bias = made.layers[0].weight, made.layers[0].bias
+    padded = nn.functional.pad(h, (1, 1, 1, 1))
+    for channel in range(2):
+        for row in range(size[0]):
+            for column in range(size[1]):
+                four = 4 * channel + 2 * (row % 2) + column % 2
+                place = padded[:, :, row // 2 : row // 2 + 3, column // 2 : column // 2 + 3]
+                expected = (weight[four] * place).sum((1, 2, 3)) + bias[four]
+                torch.testing.assert_close(found[:, channel, row, column], expected)
 
 
 def test_parameter_counts_of_burda() -> None:

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pyro_vae as pv
 from experiments.benchmarks.annealing import Work, race
 from experiments.benchmarks.results import circumstances
+from experiments.keras_conv.network import KerasConvolutional
 from experiments.markdown import markdown
 from experiments.records import renew
 from pyro_vae.storage.files import write
@@ -32,7 +33,7 @@ from pyro_vae.storage.files import write
 HERE = Path(__file__).parent
 NETWORKS: dict[str, pv.MLP | pv.Convolutional] = {
     "MLP 784-400-20": pv.MLP((400,), nn.Softplus),
-    "convolutional 28×28": pv.Convolutional((32, 64), activation=nn.ReLU),
+    "convolutional 28×28": KerasConvolutional((32, 64), activation=nn.ReLU),
 }
 #: Data, and draws of each.
 SIZE, SMOKE_SIZE = (20, 500), (3, 20)

@@ -24,7 +24,7 @@ from experiments.command import options_of, run_script
 from experiments.grid import grid_log_evidence
 from experiments.markdown import markdown
 from experiments.records import Records, config_hash, publish
-from experiments.training import summary_of, trained
+from experiments.training import TRUST, summary_of, trained
 from pyro_vae.cli import main as pyro_vae
 from pyro_vae.data import Dataset
 from pyro_vae.reports import circumstances
@@ -100,7 +100,7 @@ def _count(module: torch.nn.Module) -> int:
 def draw(run: Run, name: str, out: Path) -> None:
     """The run's pictures, among the results."""
     for (verb, picture), path in zip(PICTURES.items(), pictures(name, out), strict=True):
-        if status := pyro_vae([verb, str(run.folder)]):
+        if status := pyro_vae([verb, str(run.folder), *TRUST]):
             raise SystemExit(status)
         write(path, (run.figures / f"{picture}.png").read_bytes())
 

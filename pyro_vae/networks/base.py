@@ -120,7 +120,9 @@ class Architecture(ABC):
 def head(network: nn.Module, output_shape: Iterable[int]) -> Network:
     """The linear layer from a network's features to `output_shape`.
 
-    A 3×3 convolution where the features are a map of the output's height and width, a dense layer
+    A 3×3 convolution where the features are a map of the output's height and width, or of half of them,
+    rounded up: then it gives four numbers for each of the output, as pixels of a square, a sub-pixel
+    convolution (Shi et al., "Real-Time Single Image and Video Super-Resolution", 2016). A dense layer
     otherwise.
 
     Args:
@@ -138,10 +140,36 @@ def head(network: nn.Module, output_shape: Iterable[int]) -> Network:
     """
     features = declared_shape(network, "output_shape")
     output_shape = counts("data_shape", output_shape)  # latent_dim has been checked
-    if len(features) == len(output_shape) == 3 and features[1:] == output_shape[1:]:
-        return Network(nn.Conv2d(features[0], output_shape[0], 3, padding=1), features, output_shape)
+    if len(features) == len(output_shape) == 3:
+        channels, size = output_shape[0], output_shape[1:]
+        if features[1:] == size:
+            return Network(nn.Conv2d(features[0], channels, 3, padding=1), features, output_shape)
+        if features[1:] == halved(size):
+            four = nn.Conv2d(features[0], 4 * channels, 3, padding=1)
+            return Network(nn.Sequential(four, _Pixels(size)), features, output_shape)
     dense = nn.Linear(math.prod(features), math.prod(output_shape))
     return Network(nn.Sequential(nn.Flatten(), dense), features, output_shape)
+
+
+class _Pixels(nn.PixelShuffle):
+    """(…, 4C, ⌈H/2⌉, ⌈W/2⌉) to (…, C, H, W)."""
+
+    def __init__(self, size: Shape) -> None:
+        super().__init__(2)
+        self.size = size
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Squares of four pixels, without the row and the column too many of an odd size."""
+        return super().forward(input)[..., : self.size[0], : self.size[1]]
+
+
+def halved(size: Shape) -> Shape:
+    """Height and width after a convolution of stride 2.
+
+    >>> halved((9, 4))
+    (5, 2)
+    """
+    return tuple((side + 1) // 2 for side in size)
 
 
 def declared_shape(network: nn.Module, which: str) -> Shape:

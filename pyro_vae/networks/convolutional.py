@@ -7,33 +7,34 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, count, counts
-from pyro_vae.networks.base import Architecture, Network, Shape
+from pyro_vae.networks.base import Architecture, Network, Shape, halved
 
 
 class Convolutional(Architecture):
-    """3×3 convolutions of stride 2 and a dense layer; transposed convolutions on the way back.
+    """3×3 convolutions of stride 2 and a dense layer; the same way back, by transposed convolutions.
 
     Works for any C×H×W: a side s becomes ceil(s/2) in each layer, and the decoder returns through the
-    very same sizes. The decoder ends in a map of `channels[0]` channels at full size, to which the
-    likelihood adds a 3×3 convolution.
+    very same sizes. The decoder ends in a map of `channels[0]` channels at half the picture's size, to which
+    the likelihood adds a convolution that gives each four pixels (see `head`): a map at full size takes most
+    of the time of a small network, and is no better for it (`experiments/colour`).
 
     Args:
         channels: Channels after each convolution of the encoder.
-        hidden_dim: Width of the encoder's last, dense layer.
+        hidden_dim: Width of the dense layer in which the encoder ends and the decoder begins.
         activation: Nonlinearity after each layer. With one that is the identity near 0, as the default, z is
-            used many steps earlier than with ReLU (`experiments/colour`).
+            used many steps earlier than with ReLU or SiLU (`experiments/colour`).
 
     >>> Convolutional().encoder((3, 9, 5)).output_shape
     (256,)
     >>> Convolutional().decoder(2, (3, 9, 5)).output_shape
-    (32, 9, 5)
+    (16, 5, 3)
     """
 
     def __init__(
         self,
-        channels: tuple[int, ...] = (32, 64),
+        channels: tuple[int, ...] = (16, 32),
         hidden_dim: int = 256,
-        activation: Callable[[], nn.Module] = nn.Tanh,
+        activation: Callable[[], nn.Module] = nn.ELU,
     ) -> None:
         self.channels = counts("channels", channels)
         if not self.channels:
@@ -53,13 +54,12 @@ class Convolutional(Architecture):
         return Network(nn.Sequential(*layers), data_shape, (self.hidden_dim,))
 
     def decoder(self, latent_dim: int, data_shape: Iterable[int]) -> Network:
-        """Latent vector to a map of `channels[0]` channels of the picture's size."""
-        data_shape = picture(data_shape)
-        sizes = self._sizes(data_shape)[::-1]
+        """Latent vector to a map of `channels[0]` channels of half the picture's size."""
+        sizes = self._sizes(picture(data_shape))[:0:-1]
         small = (self.channels[-1], *sizes[0])
-        layers: list[nn.Module] = [nn.Linear(latent_dim, math.prod(small)), self.activation()]
-        layers.append(nn.Unflatten(1, small))
-        channels = (self.channels[-1], *reversed(self.channels))
+        layers: list[nn.Module] = [nn.Linear(latent_dim, self.hidden_dim), self.activation()]
+        layers += [nn.Linear(self.hidden_dim, math.prod(small)), self.activation(), nn.Unflatten(1, small)]
+        channels = reversed(self.channels)
         for (channels_in, channels_out), (_, size) in zip(pairwise(channels), pairwise(sizes), strict=True):
             # from ceil(s/2) back to s: an even side needs one more row than an odd one
             even = (1 - size[0] % 2, 1 - size[1] % 2)
@@ -67,7 +67,7 @@ class Convolutional(Architecture):
                 nn.ConvTranspose2d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=even)
             )
             layers += self._after(channels_out)
-        return Network(nn.Sequential(*layers), (latent_dim,), (self.channels[0], *data_shape[1:]))
+        return Network(nn.Sequential(*layers), (latent_dim,), (self.channels[0], *sizes[-1]))
 
     def _after(self, channels: int) -> list[nn.Module]:
         """What follows a (transposed) convolution that ends in so many channels."""
@@ -77,7 +77,7 @@ class Convolutional(Architecture):
         """Height and width before the first convolution and after each."""
         sizes = [data_shape[1:]]
         for _ in self.channels:
-            sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
+            sizes.append(halved(sizes[-1]))
         return sizes
 
 
@@ -91,14 +91,14 @@ class ResidualConvolutional(Convolutional):
 
     Args:
         channels: Channels after each convolution of stride 2 of the encoder.
-        hidden_dim: Width of the encoder's last, dense layer.
+        hidden_dim: Width of the dense layer in which the encoder ends and the decoder begins.
         blocks: Residual blocks at every size.
         groups: Groups of channels normalised together; where it does not divide the channels, their
             greatest common divisor.
         activation: Nonlinearity.
 
     >>> ResidualConvolutional().decoder(2, (3, 9, 5)).output_shape
-    (32, 9, 5)
+    (32, 5, 3)
     """
 
     def __init__(

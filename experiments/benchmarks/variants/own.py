@@ -11,6 +11,7 @@ from experiments.benchmarks.cases import Network
 from experiments.benchmarks.contender import Contender, Task
 from experiments.benchmarks.fit_adapter import fit_steps
 from experiments.benchmarks.variants.plain import LEARNING_RATE, batches, copies, device_memory, trained, wait
+from experiments.keras_conv.network import KerasConvolutional
 from pyro_vae.compiled import Backend, Compile
 from pyro_vae.training.options import Precision
 
@@ -19,7 +20,7 @@ def build(network: Network) -> pv.VAE:
     """The VAE of this network by the library's components."""
     architecture: pv.Architecture
     if network.channels:
-        architecture = pv.Convolutional(network.channels, network.hidden_dims[0], nn.Softplus)
+        architecture = KerasConvolutional(network.channels, network.hidden_dims[0], nn.Softplus)
     else:
         architecture = pv.MLP(network.hidden_dims, nn.Softplus)
     shape, latent_dim = network.data_shape, network.latent_dim
