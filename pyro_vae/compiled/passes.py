@@ -65,7 +65,7 @@ def use_fast_operations(module: fx.GraphModule, *, fused: bool = False) -> None:
       numbers 1 + y, which are from 1 to 2; a compiler, which makes one loop of all, is not given that.
     """
     for node in [] if fused else list(module.graph.nodes):
-        if (parts := _density(node)) is not None and _sum_is_faster(node, *parts):
+        if (parts := _density(node)) is not None and _sum_is_faster(parts):
             _replace(node, partial(_sum_of_densities, parts))
     module.graph.eliminate_dead_code(has_effect)
     for node in list(module.graph.nodes):
@@ -164,8 +164,9 @@ def _summed(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return summed
 
 
-def _sum_is_faster(node: fx.Node, logits: fx.Node, x: fx.Node, view: fx.Node | None) -> bool:
+def _sum_is_faster(density: _Density) -> bool:
     """Whether a sum of densities is faster by a logarithm of a product."""
+    logits, x, view = density
     shown = [logits.meta["val"], x.meta["val"]]
 
     def ways() -> tuple[Way, Way]:

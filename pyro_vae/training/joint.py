@@ -136,20 +136,19 @@ class _Ends:
 
 def _warn_of_scale(vae: JointProgram, ends: _Ends, first: Batch) -> None:
     """Say once where training begins so far away that it will hardly come back."""
-    advice = None
+    start = float(elbo(vae.model, vae.guide, first).elbo.mean())
     likelihood = _of_real_data(vae, first.x.shape[1:])
     if likelihood is not None and ends.low <= ends.high:
         advice = likelihood.scale_advice(ends.low, ends.high)
-    if advice is None:
-        start = float(elbo(vae.model, vae.guide, first).elbo.mean())
-        if start >= -_FAR * first.x[0].numel():
+        if advice is not None:
+            warn(advice)
             return
-        advice = (
+    if start < -_FAR * first.x[0].numel():
+        warn(
             f"training begins at an ELBO of {start:.3g} nats per datum, on values from {ends.low:.6g} to "
             f"{ends.high:.6g}: bring the data to about unit scale, as by (x - x.mean(0)) / x.std(0), or "
             "choose a likelihood for their range"
         )
-    warn(advice)
 
 
 def _of_real_data(vae: JointProgram, data_shape: Size) -> LocationScaleLikelihood | None:
