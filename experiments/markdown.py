@@ -1,5 +1,6 @@
 """Tables in Markdown, and their place in a text."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from pyro_vae.errors import InputError
@@ -20,6 +21,18 @@ def three_digits(value: float, *, sign: bool = False) -> str:
     ('−0.021', '+0.500')
     """
     return f"{value:{'+' if sign else ''}.3f}".replace("-", "−")
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean ± standard deviation, as over seeds; of one value itself, and a dash of none.
+
+    >>> spread([-1.0, -2.0, -3.0]), spread([0.5], 3), spread([])
+    ('−2.00 ± 1.00', '0.500', '–')
+    """
+    if not values:
+        return "–"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}".replace("-", "−")
 
 
 def insert(text: str, found: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.markdown import markdown
+from experiments.markdown import markdown, spread
 from pyro_vae import bits_per_dim
 
 Found = Mapping[str, Mapping[str, Any]]
@@ -66,9 +66,9 @@ def _table(found: Found, task: str) -> str:
         records = of(found, task, name)
         last = [record["curve"][-1] for record in records]
         step = statistics.median(1000 * spent / steps for steps, spent, _ in last)
-        cells = [spread([best_by(record, task, each) for record in records]) for each in times]
-        cells.append(spread([shown(record, task, record["elbo"]) for record in records]))
-        cells.append(spread([record["kl"] for record in records]))
+        cells = [spread([best_by(record, task, each) for record in records], 3) for each in times]
+        cells.append(spread([shown(record, task, record["elbo"]) for record in records], 3))
+        cells.append(spread([record["kl"] for record in records], 3))
         rows.append((name, str(last[0][0]), f"{step:.0f}", *cells))
     return markdown(rows)
 
@@ -80,12 +80,6 @@ def _facts(found: Found) -> str:
     hashes = {task: of(found, task, names_of(found, task)[0])[0]["task"]["hash"] for task in tasks_of(found)}
     named = ", ".join(f"{task} `{hash}`" for task, hash in hashes.items())
     return f"Hashes of the test data: {named}; on {made['device']} beside other work, {versions}."
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over seeds."""
-    text = f"{statistics.mean(values):.3f}".replace("-", "−")
-    return f"{text} ± {statistics.stdev(values):.3f}" if len(values) > 1 else text
 
 
 def summary(found: Found) -> dict[str, dict[str, float]]:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.markdown import markdown
+from experiments.markdown import markdown, spread
 
 Found = Mapping[str, Mapping[str, Any]]
 #: A training is said to ignore z below this KL, in nats.
@@ -21,7 +21,7 @@ def sections(found: Found) -> dict[str, str]:
             (
                 f"`--{record['part']} {name}`",
                 spread(values),
-                signed(min(values)),
+                spread([min(values)]),
                 spread(record["kl"]),
                 str(sum(kl < IGNORED for kl in record["kl"])),
                 record["protocol"].partition(", ")[0],
@@ -42,13 +42,3 @@ def summary(found: Found) -> dict[str, Any]:
         "widest": max(spreads, key=lambda name: spreads[name]),
         "widest_spread": round(max(spreads.values()), 3),
     }
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation over seeds."""
-    return f"{signed(statistics.mean(values))} ± {statistics.stdev(values):.2f}"
-
-
-def signed(value: float) -> str:
-    """With two digits, and a minus that is one."""
-    return f"{value:.2f}".replace("-", "−")

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.markdown import markdown
+from experiments.markdown import markdown, spread
 from pyro_vae import plots
 
 #: Title, kind of record, and its scores.
@@ -40,7 +40,10 @@ def _scores(found: Mapping[str, Any]) -> str:
         for title, kind, scores in WAYS:
             records = [record[scores] for record in _of(found, kind, num)]
             columns = [[each[name] for each in records] for name in _SCORES]
-            cells = [spread(column, factor) for column, factor in zip(columns, (100, 100, 1, 1), strict=True)]
+            cells = [
+                spread([factor * value for value in column])
+                for column, factor in zip(columns, (100, 100, 1, 1), strict=True)
+            ]
             rows.append((str(num), title, *cells))
     return markdown(rows)
 
@@ -50,7 +53,10 @@ def _evidence(found: Mapping[str, Any]) -> str:
     for num in _labels(found):
         records = _of(found, "semi-supervised", num)
         columns = [[each[name] for each in records] for name in ("elbo", "log_evidence", "unreliable")]
-        cells = [spread(column, factor) for column, factor in zip(columns, (1, 1, 100), strict=True)]
+        cells = [
+            spread([factor * value for value in column])
+            for column, factor in zip(columns, (1, 1, 100), strict=True)
+        ]
         rows.append((str(num), *cells))
     return markdown(rows)
 
@@ -67,15 +73,6 @@ def _facts(found: Mapping[str, Any]) -> str:
         f"measurements took {total:.0f} minutes, on {made['device']} beside other work, {versions}. Best "
         f"epochs by the validation ELBO, without labels: {epochs} of {about['sizes']['epochs']}."
     )
-
-
-def spread(values: Sequence[float], factor: float = 1) -> str:
-    """Mean ± standard deviation over seeds."""
-    scaled = [factor * value for value in values]
-    text = f"{statistics.mean(scaled):.2f}"
-    if len(scaled) > 1:
-        text += f" ± {statistics.stdev(scaled):.2f}"
-    return text.replace("-", "−")
 
 
 def summary(found: Mapping[str, Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 import pyro_vae as pv
-from experiments.markdown import markdown
+from experiments.markdown import markdown, spread
 from experiments.swap.cells import (
     LEVELS,
     LIKELIHOOD,
@@ -183,14 +183,6 @@ def facts(results: Results) -> str:
         f"{len(records)} trainings with evaluation took {minutes:.1f} minutes of processor time, shared by "
         f"two processes ({machine}); {versions}. Test data: {data}."
     )
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean ± standard deviation."""
-    if not values:
-        return "–"
-    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{deviation}".replace("-", "−")
 
 
 def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
