@@ -127,7 +127,7 @@ class Training:
     @contextmanager
     def tracked(self, folder: Path) -> Iterator[Tracking]:
         """Around a training in a folder: what takes it down."""
-        tracking = Tracking(tracker_of(self.settings), folder / "tracking")
+        tracking = Tracking(tracker_of(self.settings), folder)
         try:
             yield tracking
         finally:

@@ -170,20 +170,17 @@ def _sum_is_faster(density: _Density) -> bool:
     shown = [logits.meta["val"], x.meta["val"]]
 
     def ways() -> tuple[Way, Way]:
-        graph = fx.Graph()
-        inputs = []
-        for each in (logits, x):
-            inputs.append(graph.placeholder(each.name))
-            inputs[-1].meta = dict(each.meta)
-        graph.output(_sum_of_densities(_Density(inputs[0], inputs[1], view), graph))
-        other = fx.GraphModule({}, graph)
         tensors = [_filled_as(each) for each in shown]
         shape = shown[0].shape if view is None else view.meta["val"].shape
 
         def usual() -> Tensor:
             return aten.sum.dim_IntList(_BERNOULLI(*tensors, *_EACH_ALONE).neg().view(shape), [-1])
 
-        return usual, lambda: other.forward(*tensors)
+        def by_product(graph: fx.Graph, logits: fx.Node, x: fx.Node) -> fx.Node:
+            return _sum_of_densities(_Density(logits, x, view), graph)
+
+        other = _alone(by_product, (logits, x))
+        return usual, lambda: other(*tensors)
 
     return machine.FASTER.other(f"sum of {_BERNOULLI}: {_layouts(shown)}", ways)
 
@@ -208,19 +205,27 @@ def _filled_as(value: Tensor) -> Tensor:
 
 def _both_ways(node: fx.Node, make: Make) -> tuple[Way, Way]:
     """An operation on numbers of its shapes, as it is and in another way."""
-    graph = fx.Graph()
-    inputs: dict[fx.Node, fx.Node] = {}
-    tensors: list[Tensor] = []
-    for source in node.all_input_nodes:
-        inputs[source] = graph.placeholder(source.name)
-        inputs[source].meta = dict(source.meta)
-        tensors.append(_filled_as(source.meta["val"]))
-    graph.output(make(graph, *fx.map_arg(node.args, inputs.__getitem__)))
-    other = fx.GraphModule({}, graph)
-    by_name = dict(zip(inputs, tensors, strict=True))
-    args = fx.map_arg(node.args, by_name.__getitem__)
+    sources = node.all_input_nodes
+    tensors = [_filled_as(source.meta["val"]) for source in sources]
+
+    def from_inputs(graph: fx.Graph, *inputs: fx.Node) -> fx.Node:
+        return make(graph, *fx.map_arg(node.args, dict(zip(sources, inputs, strict=True)).__getitem__))
+
+    other = _alone(from_inputs, sources)
+    args = fx.map_arg(node.args, dict(zip(sources, tensors, strict=True)).__getitem__)
     target: Callable[..., object] = node.target  # type: ignore[assignment]
-    return lambda: target(*args), lambda: other.forward(*tensors)
+    return lambda: target(*args), lambda: other(*tensors)
+
+
+def _alone(make: Make, sources: Sequence[fx.Node]) -> Callable[..., object]:
+    """What is made from some nodes, as a function of their values."""
+    graph = fx.Graph()
+    inputs = []
+    for source in sources:
+        inputs.append(graph.placeholder(source.name))
+        inputs[-1].meta = dict(source.meta)
+    graph.output(make(graph, *inputs))
+    return fx.GraphModule({}, graph).forward
 
 
 def _replace(node: fx.Node, make: Make) -> None:

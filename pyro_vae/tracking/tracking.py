@@ -16,8 +16,8 @@ class Tracking:
     """Calls a tracker, and after its first error never again.
 
     Args:
-        tracker: Its folder becomes that of `folder`.
-        folder: In which files of the tracking may be.
+        tracker: Its folder becomes `tracking` in `folder`.
+        folder: Of the checkpoints of the training, or of its run; None for none.
 
     Raises:
         InputError: where the tracker must have a folder and there is none.
@@ -30,7 +30,7 @@ class Tracking:
             self._tracker = None
         self._started = False
         if folder is not None:
-            tracker.folder = folder
+            tracker.folder = folder / "tracking"
         if tracker.needs_folder and tracker.folder is None:
             raise InputError(
                 f"{type(tracker).__name__} writes into the folder of the checkpoints, got none: give "

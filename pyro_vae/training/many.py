@@ -20,7 +20,7 @@ from pyro_vae.tracking import Tracker, Tracking, tracker_of
 from pyro_vae.training.history import History
 from pyro_vae.training.loop import Callback, Loop
 from pyro_vae.training.options import FIT_OPTIONS, FitOptions, words_of
-from pyro_vae.training.svi import begin, interruptible, prepared, under_way
+from pyro_vae.training.svi import begin, configuration, interruptible, prepared, under_way
 from pyro_vae.training.together import Running, Together
 from pyro_vae.training.trained import resolve_device
 from pyro_vae.vae import JointProgram
@@ -142,13 +142,12 @@ def fit_many(
             choices.append(choice)
     _check_apart([task.program for task in tasks])
     with interruptible("fit_many", folder), ExitStack() as stack:
-        trackings = [Tracking(_tracker(track), _beside(task.folder)) for task in tasks]
+        trackings = [Tracking(_tracker(track), task.folder) for task in tasks]
 
         def start() -> None:
             for task, choice, tracking in zip(tasks, choices, trackings, strict=True):
                 stack.callback(tracking.end)
-                name = type(task.program).__name__
-                tracking.start({"program": name, **task.options.in_words(), **words_of(choice)})
+                tracking.start(configuration(task.program, task.options, words_of(choice)))
 
         tasks = [
             replace(task, callbacks=[tracking.after_epoch, *callbacks])
@@ -166,10 +165,6 @@ def _tracker(track: str | Callable[[], Tracker] | None) -> Tracker:
             "class, or a function that returns a new one"
         )
     return tracker_of(track() if callable(track) else track)
-
-
-def _beside(folder: Path | None) -> Path | None:
-    return None if folder is None else folder / "tracking"
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:

@@ -221,7 +221,7 @@ def fit(
     )
     folder, ranks = None if checkpoints is None else Path(checkpoints), join()
     trainer = prepared(program, data, options, folder, about or {})
-    tracking = Tracking(tracker_of(track), None if folder is None else folder / "tracking")
+    tracking = Tracking(tracker_of(track), folder)
     if on_start is not None:
         on_start()
     ranks.from_first(lambda: None)  # all have checked, and the first has made the folder
@@ -245,7 +245,7 @@ def fit(
             begin(trainer, resume)
             bar.update(trainer.step)
             stack.callback(tracking.end)
-            tracking.start(_configuration(program, trainer))
+            tracking.start(configuration(program, options, trainer.about))
             Loop(trainer, [tracking.after_epoch, *callbacks], bar).run()
     finally:
         trainer.programs.eval()
@@ -254,10 +254,10 @@ def fit(
     return trainer.history
 
 
-def _configuration(program: object, trainer: Trainer) -> dict[str, Any]:
+def configuration(program: object, options: FitOptions, about: Mapping[str, Any]) -> dict[str, Any]:
     """What a training depends on, for its tracker."""
     name = "model and guide" if isinstance(program, tuple) else type(program).__name__
-    return {"program": name, **trainer.options.in_words(), **trainer.about}
+    return {"program": name, **options.in_words(), **about}
 
 
 def prepared(
