@@ -113,8 +113,7 @@ def test_a_learned_shared_scale_goes_to_it() -> None:
     """With everything else held, gradient ascent on log p(x|z) ends at s² = E‖x − m‖² / D."""
     vae = vae_of("shared")
     x, z = torch.rand(50, D, dtype=torch.float64), torch.randn(50, L, dtype=torch.float64)
-    raw = vae.likelihood.log_scale
-    assert isinstance(raw, torch.nn.Parameter)
+    (raw,) = vae.likelihood.log_scale.parameters()
     optimiser = torch.optim.LBFGS([raw], max_iter=100, line_search_fn="strong_wolfe", tolerance_change=1e-15)
 
     def loss() -> Tensor:

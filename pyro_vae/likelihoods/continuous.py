@@ -15,7 +15,7 @@ from pyro_vae.data.raw import RawValues
 from pyro_vae.distributions import ContinuousBernoulli
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood
-from pyro_vae.networks import bounded, check_bounds, head
+from pyro_vae.networks import Amplified, FreeNumbers, bounded, check_bounds, head
 
 #: The largest value, and the smallest range of values, at which a network that starts about 0 learns at once.
 _HIGHEST, _NARROWEST = 30.0, 0.03
@@ -58,7 +58,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
     def __init__(self, decoder: nn.Module, data_shape: Iterable[int]) -> None:
         super().__init__()
         self.decoder = decoder
-        self.logits = head(decoder, data_shape)
+        self.logits = Amplified(head(decoder, data_shape))
         self.data_shape = self.logits.output_shape
 
     def forward(self, z: Tensor) -> TorchDistribution:
@@ -118,11 +118,11 @@ class LocationScaleLikelihood(Likelihood):
         self.decoder = decoder
         self.loc = head(decoder, data_shape)
         self.data_shape = self.loc.output_shape
-        self.log_scale: nn.Module | nn.Parameter | None = None
+        self.log_scale: nn.Module | None = None
         if scale == "per_pixel":
             self.log_scale = head(decoder, self.data_shape)
         elif scale == "shared":
-            self.log_scale = nn.Parameter(torch.zeros(()))
+            self.log_scale = FreeNumbers(torch.zeros(()))
         elif isinstance(scale, str) or not 1e-6 <= scale < math.inf:
             raise InputError(
                 f"scale expects a number from 1e-6, 'shared' or 'per_pixel', got {scale!r}: it is a standard "
@@ -153,8 +153,7 @@ class LocationScaleLikelihood(Likelihood):
     def _scale(self, features: Tensor) -> Tensor:
         if self.log_scale is None:
             return self.fixed_scale
-        raw = self.log_scale(features) if isinstance(self.log_scale, nn.Module) else self.log_scale
-        return bounded(raw, self.log_scale_bounds).exp()
+        return bounded(self.log_scale(features), self.log_scale_bounds).exp()
 
 
 class NormalLikelihood(LocationScaleLikelihood):

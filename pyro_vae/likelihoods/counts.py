@@ -13,7 +13,7 @@ from pyro_vae.data.raw import RawValues
 from pyro_vae.distributions import Lattice
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.base import Likelihood
-from pyro_vae.networks import bounded, head
+from pyro_vae.networks import FreeNumbers, bounded, head
 from pyro_vae.precision import wide
 
 #: Range of the log mean count, approached smoothly: at 0 the network gives a mean of about 1.
@@ -152,11 +152,11 @@ class NegativeBinomialLikelihood(CountLikelihood):
         self, decoder: nn.Module, data_shape: Iterable[int], *, unit: float = 1.0, exposure: bool = False
     ) -> None:
         super().__init__(decoder, data_shape, unit, exposure)
-        self.log_dispersion = nn.Parameter(torch.zeros(self.data_shape))
+        self.log_dispersion = FreeNumbers(torch.zeros(self.data_shape))
 
     def forward(self, z: Tensor, exposure: Tensor | None = None) -> TorchDistribution:
         """p(x|z): batch shape (...), event shape `data_shape`."""
-        log_dispersion = bounded(self.log_dispersion, LOG_DISPERSION_BOUNDS)
+        log_dispersion = bounded(self.log_dispersion(), LOG_DISPERSION_BOUNDS)
         logits = self.log_means(z, exposure) - log_dispersion  # the mean is θ · exp(logits)
         pixels = NegativeBinomial(log_dispersion.exp(), logits=logits)
         return Lattice(pixels, self.unit).to_event(len(self.data_shape))

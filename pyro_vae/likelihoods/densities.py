@@ -14,7 +14,7 @@ from pyro_vae.columns import Columns, Kind
 from pyro_vae.distributions import Affine, Categories
 from pyro_vae.errors import InputError
 from pyro_vae.likelihoods.counts import LOG_DISPERSION_BOUNDS, NegativeBinomial, Poisson
-from pyro_vae.networks import bounded, check_bounds, head
+from pyro_vae.networks import FreeNumbers, bounded, check_bounds, head
 
 #: Range of the logarithm of a count's mean over that of the training data, approached smoothly.
 LOG_RATIO_BOUNDS = (-12.0, 12.0)
@@ -121,11 +121,11 @@ class NormalColumns(ColumnDensity):
         """Heads for m, and for log σ where it is per datum."""
         self._keep(columns, "location", "scale")
         self.loc = head(decoder, (len(columns),))
-        self.log_scale: Any
+        self.log_scale: nn.Module
         if self.per_datum:
             self.log_scale = head(decoder, (len(columns),))
         else:
-            self.log_scale = nn.Parameter(torch.zeros(len(columns)))
+            self.log_scale = FreeNumbers(torch.zeros(len(columns)))
 
     def forward(self, features: Tensor) -> Any:
         """The law of the columns: batch shape (..., n)."""
@@ -133,8 +133,7 @@ class NormalColumns(ColumnDensity):
 
     def _placed(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """M and σ of the standardised entries."""
-        raw = self.log_scale(features) if self.per_datum else self.log_scale
-        return self.loc(features), bounded(raw, self.log_scale_bounds).exp()
+        return self.loc(features), bounded(self.log_scale(features), self.log_scale_bounds).exp()
 
     def _standard(self, loc: Tensor, scale: Tensor) -> Any:
         """The law of (x − a) / s."""
@@ -177,14 +176,14 @@ class StudentTColumns(NormalColumns):
         """As the normal, and log(ν − 2) where it is learned."""
         super().set_up(decoder, columns)
         learned = self.df is None
-        self.log_df = nn.Parameter(torch.ones(len(columns))) if learned else None  # 2 + e degrees at first
+        self.log_df = FreeNumbers(torch.ones(len(columns))) if learned else None  # 2 + e degrees at first
 
     def _standard(self, loc: Tensor, scale: Tensor) -> Any:
         if self.log_df is None:
             assert self.df is not None
             df = torch.full_like(loc[..., :1], self.df)
         else:
-            df = 2 + bounded(self.log_df, LOG_DF_BOUNDS).exp()
+            df = 2 + bounded(self.log_df(), LOG_DF_BOUNDS).exp()
         return dist.StudentT(df, loc, scale)
 
 
@@ -260,11 +259,11 @@ class NegativeBinomialColumns(CountColumns):
         super().set_up(decoder, columns)
         # that of the training data: (variance − mean) / mean² is about exp(s²) − 1, with s that of logarithms
         start = torch.tensor([-math.log(math.expm1(column.scale**2)) for column in columns])
-        self.log_dispersion = nn.Parameter(start.clamp(-4, 4))
+        self.log_dispersion = FreeNumbers(start.clamp(-4, 4))
 
     def forward(self, features: Tensor) -> Any:
         """The law of the columns: batch shape (..., n)."""
-        log_dispersion = bounded(self.log_dispersion, LOG_DISPERSION_BOUNDS)
+        log_dispersion = bounded(self.log_dispersion(), LOG_DISPERSION_BOUNDS)
         return NegativeBinomial(log_dispersion.exp(), logits=self._log_means(features) - log_dispersion)
 
 

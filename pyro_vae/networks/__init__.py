@@ -19,14 +19,17 @@ from pyro_vae.networks.columns import ColumnsEncoder
 from pyro_vae.networks.conditions import Conditions, conditions_of
 from pyro_vae.networks.convolutional import Convolutional, ResidualBlock, ResidualConvolutional
 from pyro_vae.networks.dense import MLP, GatedMLP
+from pyro_vae.networks.gain import Amplified, FreeNumbers
 from pyro_vae.networks.observed import ObservedEncoder, mean_of_observed
 
 __all__ = [
     "MLP",
+    "Amplified",
     "Architecture",
     "ColumnsEncoder",
     "Conditions",
     "Convolutional",
+    "FreeNumbers",
     "GatedMLP",
     "Network",
     "ObservedEncoder",
