@@ -27,6 +27,9 @@ class Prior(nn.Module, ABC):
     One that depends on something given beside x names it, `conditions = ("label",)`, and is called with it:
     `prior(label=y)`, of batch shape (B,); `check_conditions` refuses what does not fit.
 
+    One with which z may stay unused unless the weight of the KL term rises to 1 says over which part of the
+    training, `warm_up_share`; `fit` does so where it gets no `kl_warm_up`.
+
     On the command line a constructor's parameters named `latent_dim`, `data_shape`, `posterior`, `conditions`
     (what is given beside x) and `examples` (training data, (N, *data_shape)) are filled in; all others become
     options.
@@ -48,12 +51,21 @@ class Prior(nn.Module, ABC):
     #: Names of what it depends on besides, given by name.
     conditions: tuple[str, ...] = ()
 
+    #: The part of a training, from 0 to 1, over which the weight of the KL term rises by default.
+    warm_up_share: float = 0.0
+
     def check_conditions(self, **given: Tensor) -> None:
         """Refuse, by InputError, what is given and does not fit; accepts all unless overridden."""
 
     @abstractmethod
     def forward(self) -> TorchDistribution:
         """p(z)."""
+
+
+def asks_for_warm_up(program: nn.Module) -> Prior | None:
+    """The prior within a program that asks for the longest warm-up; None where none does."""
+    priors = [each for each in program.modules() if isinstance(each, Prior) and each.warm_up_share]
+    return max(priors, key=lambda prior: prior.warm_up_share, default=None)
 
 
 class _StandardPrior(Prior):
@@ -225,7 +237,9 @@ class VampPrior(Prior):
 
     Tomczak & Welling, "VAE with a VampPrior" (2018). The prior holds the posterior itself, so training
     moves both. The pseudo-inputs start as randomly chosen data and are free tensors afterwards. At the
-    start all posteriors are alike, and so is the prior: without a KL warm-up, z may stay unused.
+    start all posteriors are alike, and so is the prior, and nothing keeps their scale: it grows, and z stays
+    unused. So `fit` lets the weight of the KL term rise over the first half of a training, unless it gets
+    a `kl_warm_up`; the paper has 100 epochs of it.
 
     Args:
         posterior: The q(z|x) of the same model.
@@ -242,6 +256,7 @@ class VampPrior(Prior):
     (torch.Size([]), torch.Size([3]))
     """
 
+    warm_up_share = 0.5
     logits: Tensor
 
     def __init__(self, posterior: Posterior, examples: Tensor, *, components: int = 500) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.cli.train import Training, noting, say_where
+from pyro_vae.cli.train import Training, noting, say_warm_up, say_where
 from pyro_vae.storage.runs import Run
 from pyro_vae.training import FitOptions, History
 from pyro_vae.training.loop import Callback
@@ -108,6 +108,7 @@ def fit_members(
             for member, tracking in zip(members, trackings, strict=True):
                 tracking.start(member.training.configuration)
             if watched is not None:
+                say_warm_up(members[0].training)
                 say_where(trackings[0], watched)
 
         each: list[list[Callback]] = [[tracking.after_epoch] for tracking in trackings]

@@ -21,6 +21,7 @@ from pyro_vae.cli.trust import named_in, remember
 from pyro_vae.columns import Schema
 from pyro_vae.data import DataFacts, Dataset
 from pyro_vae.errors import InputError, LostRankError, count, draws
+from pyro_vae.priors import asks_for_warm_up
 from pyro_vae.ranks import here, sharing
 from pyro_vae.storage.files import write
 from pyro_vae.storage.hashing import fingerprint_of
@@ -184,6 +185,17 @@ def say_where(tracking: Tracking, folder: Path) -> None:
         print(f"pyro-vae: note: to watch the training: {command}", file=sys.stderr)
 
 
+def say_warm_up(training: Training) -> None:
+    """Say that the KL term is weighted because the prior asks for it."""
+    prior, options = asks_for_warm_up(training.vae), training.options
+    if prior and options["kl_warm_up"] is None and not options["kl_cycle"]:
+        print(
+            f"pyro-vae: note: over the first {prior.warm_up_share:.0%} of the training the weight of the KL "
+            f"term rises to its value, as {type(prior).__name__} asks; --kl_warm_up 0 for none",
+            file=sys.stderr,
+        )
+
+
 def train(settings: Namespace, resume: Path | None = None) -> int:
     """`pyro-vae train`: returns the exit status.
 
@@ -251,6 +263,7 @@ def _trained(training: Training, folder: Path, *, going_on: bool) -> int:
     def start() -> None:
         nonlocal started
         started = True
+        say_warm_up(training)
         say_where(tracking, folder)
 
     try:

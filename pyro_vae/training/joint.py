@@ -15,6 +15,7 @@ from pyro_vae.errors import InputError, warn
 from pyro_vae.importance import elbo
 from pyro_vae.likelihoods.continuous import LocationScaleLikelihood
 from pyro_vae.objectives import penalised
+from pyro_vae.priors import asks_for_warm_up
 from pyro_vae.randomness import own_randomness
 from pyro_vae.training.data import Splits
 from pyro_vae.training.trained import Trained
@@ -46,6 +47,8 @@ class TrainedModule(Trained):
         self.dtype = vae.dtype
         self.modules = [vae]
         self.known = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+        prior = asks_for_warm_up(vae)
+        self.warm_up_share = prior.warm_up_share if prior else 0.0
 
     def check(self, splits: Splits) -> None:
         """Hold all data, as they will be used, against the model, run both programs once, and move them.

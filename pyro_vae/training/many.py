@@ -12,6 +12,7 @@ import torch
 from pyro_vae.compiled.memory import available, in_words
 from pyro_vae.data import Dataset
 from pyro_vae.errors import InputError, NonFiniteLossError, count, seed_number
+from pyro_vae.priors import asks_for_warm_up
 from pyro_vae.progress import progress_bar
 from pyro_vae.randomness import own_randomness
 from pyro_vae.ranks import join
@@ -232,6 +233,13 @@ def _check_apart(programs: Sequence[JointProgram]) -> None:
                 )
 
 
+def _weighs(task: Task) -> bool:
+    """Whether its KL term has another weight than 1 in some step."""
+    warm_up = task.options.kl_warm_up
+    asked = asks_for_warm_up(task.program) is not None if warm_up is None else warm_up != 0
+    return task.options.kl_weight != 1 or asked
+
+
 #: A parameter, its gradient, two states of Adam, and the best epoch.
 _COPIES = 5
 
@@ -270,7 +278,7 @@ def fit_together(
     """
     join().only_one("training several models at once")
     _check_memory(tasks)
-    weighs = any(task.options.kl_weight != 1 or task.options.kl_warm_up for task in tasks)
+    weighs = any(_weighs(task) for task in tasks)
     trainers = [
         prepared(task.program, task.data, task.options, task.folder, task.about, weighs=weighs)
         for task in tasks

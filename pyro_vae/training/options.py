@@ -47,7 +47,7 @@ class FitOptions:
     objective: Callable[..., ELBO] = Trace_ELBO
     num_particles: int = 1
     kl_weight: float | Callable[[int], float] = 1.0
-    kl_warm_up: int = 0
+    kl_warm_up: int | None = None
     kl_cycle: int = 0
     weight: str | None = None
     clip_norm: float | None = None

@@ -43,7 +43,7 @@ def fit(
     objective: Callable[..., ELBO] = FitOptions.objective,
     num_particles: int = FitOptions.num_particles,
     kl_weight: float | Callable[[int], float] = FitOptions.kl_weight,
-    kl_warm_up: int = FitOptions.kl_warm_up,
+    kl_warm_up: int | None = FitOptions.kl_warm_up,
     kl_cycle: int = FitOptions.kl_cycle,
     weight: str | None = FitOptions.weight,
     clip_norm: float | None = FitOptions.clip_norm,
@@ -122,7 +122,8 @@ def fit(
         kl_weight: β on the KL term in training (β-VAE, Higgins et al. 2017), or a function that gives it for
             step 1, 2, ….
         kl_warm_up: Epochs over which β rises linearly to `kl_weight`, step by step, from its share of one
-            step (Bowman et al. 2016, Sønderby et al. 2016).
+            step (Bowman et al. 2016, Sønderby et al. 2016), 0 for none; by default none, or over as much of
+            the training as the prior of a `JointProgram` asks for: the first half with a `VampPrior`.
         kl_cycle: Epochs after which the warm-up begins anew, 0 for never: cyclical annealing (Fu et al.
             2019), whose authors warm up for half of each cycle, and have four of them.
         weight: Name of a field of the training data, w_n from 0 for each datum: Σ_n w_n ELBO_n is maximised,

@@ -41,6 +41,8 @@ class Trained(ABC):
     dtype: torch.dtype | None
     #: Whether `check` has run both programs, so that they are known to have an ELBO.
     has_run = False
+    #: The part of the training over which the weight of the KL term rises by default.
+    warm_up_share = 0.0
 
     def __init__(self, given: Any, model: Program, guide: Program) -> None:
         self.given, self.model, self.guide = given, model, guide

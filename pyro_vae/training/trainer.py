@@ -72,7 +72,7 @@ class Trainer:
         self.seed = seed_number(options.seed)
         self.validation = Validation(programs, data.valid.to(self.device), self.seed)
         self.total_steps, self.patience = self._budget()
-        self.kl = KLSchedule(options.kl_weight, options.kl_warm_up, options.kl_cycle, self.steps_per_epoch)
+        self.kl = self._kl_schedule(self._warm_up())
         self.kl_weight = None if self.kl.is_one and not weighs else KLWeight(self._number(self.kl(1)))
         self.objective = make_objective(programs.objective(options.objective), options.num_particles)
         self._objective_in_words = objective_in_words(self.objective)
@@ -164,6 +164,18 @@ class Trainer:
             total if options.steps is None else count("steps", options.steps),
             math.inf if patience is None else count("patience", patience),
         )
+
+    def _warm_up(self) -> int:
+        """Epochs of it: what was given, or what the prior asks for where the weight is left to it."""
+        options = self.options
+        if options.kl_warm_up is not None:
+            return options.kl_warm_up
+        if callable(options.kl_weight) or options.kl_cycle:
+            return 0
+        return math.ceil(self.programs.warm_up_share * math.ceil(self.total_steps / self.steps_per_epoch))
+
+    def _kl_schedule(self, warm_up: int) -> KLSchedule:
+        return KLSchedule(self.options.kl_weight, warm_up, self.options.kl_cycle, self.steps_per_epoch)
 
     def _make_schedule(self) -> Schedule | None:
         options = self.options
@@ -315,6 +327,7 @@ class Trainer:
             self.programs.train()
             self.steps.look(next(self.steps.feed.batches(self.order(1))))
         load_parameters(self.programs, state, path)
+        self._warm_up_as(state["settings"].get("kl_warm_up"))
         check_settings(state["settings"], self.settings, path)
         with damaged(path):
             self.optimiser.load_state_dict(state["optimiser"])
@@ -327,6 +340,12 @@ class Trainer:
         self.best = state["best"]
         self._go_on()
         self.save_best()
+
+    def _warm_up_as(self, saved: object) -> None:
+        """Keep to the warm-up of the training that goes on, also where it is to be a longer one."""
+        if self.options.kl_warm_up is None and self.kl.warm_up and isinstance(saved, int) and saved:
+            self.kl = self._kl_schedule(saved)
+            self.settings = self._settings()
 
     def _round_as(self, used: object) -> None:
         """Use the operations of the training that goes on, where it was on a machine like this."""
