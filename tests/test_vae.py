@@ -11,6 +11,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO
 from torch import Tensor, nn
 
 import pyro_vae as pv
+from pyro_vae.data import DataFacts
 from tests.components import DATA_SHAPE, LATENT_DIM, LIKELIHOODS, PRIORS, data_for, refused, vae
 
 
@@ -145,12 +146,18 @@ def test_assemble_gives_a_vamp_prior_the_posterior_itself() -> None:
     assert model.prior.pseudo_inputs.shape == (7, 1, 8, 8)
 
 
-def test_the_posterior_of_grey_levels_sees_them_from_minus_one_to_one() -> None:
+def test_the_posterior_of_grey_levels_sees_them_less_the_mean_of_each_pixel() -> None:
     for form in (pv.Levels(), pv.Dequantised()):
         data = pv.Digits(form=form)
         model = pv.assemble(data, latent_dim=2, network=pv.MLP((5,)), likelihood=pv.NormalLikelihood)
-        x = data.test.batch()[:3]
-        assert torch.equal(model.posterior(x).mean, model.posterior.component(2 * x - 1).mean)
+        x, train = data.test.batch()[:3], data.train.subset(1000).stored / 16
+        seen = 2 * (x - train.mean(0))
+        torch.testing.assert_close(model.posterior(x).mean, model.posterior.component(seen).mean)
+        again = pv.assemble(
+            DataFacts.of(data), latent_dim=2, network=pv.MLP((5,)), likelihood=pv.NormalLikelihood
+        )
+        again.load_state_dict(model.state_dict())
+        assert torch.equal(again.posterior(x).mean, model.posterior(x).mean)
     assert type(pv.assemble(pv.Digits()).posterior) is pv.DiagonalNormalPosterior  # of bits
 
 

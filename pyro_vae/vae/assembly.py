@@ -104,8 +104,9 @@ def assemble(
     For data made with `missing=True`, p(x|z) and the encoder are put into `ObservedLikelihood` and
     `ObservedEncoder`, so that log p(x) is that of the observed entries. For data in the form `Standardised`,
     p(x|z) and q(z|x) are put into `StandardisedLikelihood` and `StandardisedPosterior`, so that log p(x) is a
-    density of x in its own units. Of grey levels from 0 to 1, more than two, q(z|x) sees 2x − 1, by a
-    `StandardisedPosterior`. For others nothing is changed.
+    density of x in its own units. Of grey levels from 0 to 1, more than two, q(z|x) sees 2(x − m), by a
+    `StandardisedPosterior`, with m the mean of each pixel over up to 1000 training data. For others nothing
+    is changed.
 
     >>> from functools import partial
     >>> from pyro_vae import Digits, VampPrior

@@ -154,15 +154,22 @@ class Parts:
 
     @property
     def _seen_scaling(self) -> tuple[Tensor, Tensor] | None:
-        """The same of what the encoder sees: a table's scales its columns itself, grey levels become −1 to 1.
+        """The same of what the encoder sees: a table's scales its columns itself, grey levels lose a mean.
 
-        Numbers that are all positive add the same to every feature, and z says little of x at the start.
+        What all data share adds the same to every feature, and z says little of x at the start.
         """
         if self.data.columns:
             return None
-        if _is_grey(self.data):
-            return torch.tensor(0.5), torch.tensor(0.5)
-        return self._scaling
+        return self._grey_scaling if _is_grey(self.data) else self._scaling
+
+    @cached_property
+    def _grey_scaling(self) -> tuple[Tensor, Tensor]:
+        """The mean of each pixel, of a thousand training data, and half of the range."""
+        loc = torch.zeros(self.shapes[0])  # to be replaced
+        if not isinstance(self.data, DataFacts):
+            train = self.data.train
+            loc = mean_of_observed(blocks(train.subset(1000).stored)) / train.maximum
+        return loc, torch.tensor(0.5)
 
     @cached_property
     def _scaling(self) -> tuple[Tensor, Tensor] | None:
