@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from experiments.defaults import run as experiment
+from experiments.defaults import seen
 from experiments.defaults.report import sections, summary
 from experiments.records import finished
 from tests.committed import assert_committed
@@ -23,10 +24,14 @@ def test_one_command_makes_everything_and_goes_on(tmp_path: Path) -> None:
     assert experiment.main(options) == 0
     first, again = (json.loads(each[-1]) for each in (lines, kept.read_text().splitlines()))
     assert (again["name"], again["elbo"]) == (first["name"], first["elbo"])
+    (sight,) = finished(tmp_path / "out" / "seen.jsonl").values()
+    elbos = [each["elbo"][0] for each in sight["ways"].values()]
+    assert list(sight["ways"]) == list(seen.WAYS) and len({*elbos}) == 3
 
 
 def test_the_committed_tables_show_the_committed_results() -> None:
-    records = finished(HERE / "results" / "parts.jsonl")
-    assert_committed(HERE, sections(records), summary(records))
+    records, sights = (finished(HERE / "results" / f"{name}.jsonl") for name in ("parts", "seen"))
+    assert_committed(HERE, sections(records, sights), summary(records, sights))
+    assert list(sights) == list(seen.EPOCHS)
     assert list(records) == [name for names in experiment.PARTS.values() for name in names]
     assert all(len(record["kl"]) == experiment.SEEDS for record in records.values())

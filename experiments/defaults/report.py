@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.defaults import seen
 from experiments.markdown import markdown, spread
 
 Found = Mapping[str, Mapping[str, Any]]
@@ -11,8 +12,8 @@ Found = Mapping[str, Mapping[str, Any]]
 IGNORED = 0.5
 
 
-def sections(found: Found) -> dict[str, str]:
-    """The table and the facts by name."""
+def sections(found: Found, sights: Found) -> dict[str, str]:
+    """The tables and the facts by name."""
     heading = ("`--part Name`", "log p(x)", "worst of the seeds", "KL", "ignore z", "what log p(x) is of")
     rows: list[Sequence[str]] = [heading]
     for name, record in found.items():
@@ -29,10 +30,11 @@ def sections(found: Found) -> dict[str, str]:
         )
     first = next(iter(found.values()))
     versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
-    return {"parts": markdown(rows), "facts": f"{len(first['kl'])} seeds each; {versions}."}
+    facts = f"{len(first['kl'])} seeds each; {versions}."
+    return {"parts": markdown(rows), "seen": seen.table(sights), "facts": facts}
 
 
-def summary(found: Found) -> dict[str, Any]:
+def summary(found: Found, sights: Found) -> dict[str, Any]:
     """The few numbers of the answer."""
     spreads = {name: statistics.stdev(record["log_evidence"]) for name, record in found.items()}
     return {
@@ -41,4 +43,5 @@ def summary(found: Found) -> dict[str, Any]:
         "ignored": sum(kl < IGNORED for record in found.values() for kl in record["kl"]),
         "widest": max(spreads, key=lambda name: spreads[name]),
         "widest_spread": round(max(spreads.values()), 3),
+        "seen": {name: seen.means(record) for name, record in sights.items()},
     }

@@ -2,8 +2,8 @@
 
     python experiments/defaults/run.py
 
-Finished measurements are kept in OUT/parts.jsonl; a command that was interrupted goes on with those that are
-not there.
+Finished measurements are kept in OUT/parts.jsonl, those of what q(z|x) sees in OUT/seen.jsonl; a command that
+was interrupted goes on with those that are not there.
 """
 
 import json
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pyro_vae as pv
 from experiments.command import options_of, run_script
+from experiments.defaults import seen
 from experiments.defaults.report import sections, summary
 from experiments.records import Records, publish
 from pyro_vae.cli import main as pyro_vae
@@ -73,7 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
     for part, name in ((part, name) for part, names in parts.items() for name in names):
         if name not in records.found:
             records.add(name, measure(part, name, options.runs, smoke=options.smoke))
-    publish(options.out, sections(records.found), summary(records.found), HERE / "README.md")
+    sights = Records(options.out / "seen.jsonl", {"smoke": options.smoke})
+    for name in seen.names(options.smoke):
+        if name not in sights.found:
+            sights.add(name, seen.measure(name, smoke=options.smoke))
+    found = records.found, sights.found
+    publish(options.out, sections(*found), summary(*found), HERE / "README.md")
     return 0
 
 
