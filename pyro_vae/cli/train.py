@@ -28,7 +28,7 @@ from pyro_vae.storage.hashing import fingerprint_of
 from pyro_vae.storage.identity import identity
 from pyro_vae.storage.runs import Run
 from pyro_vae.tracking import Tracking
-from pyro_vae.training import Epoch, History, fit
+from pyro_vae.training import Epoch, FitOptions, History, fit
 from pyro_vae.training.saved import history_of, load_last
 from pyro_vae.vae import JointProgram
 
@@ -187,8 +187,8 @@ def say_where(tracking: Tracking, folder: Path) -> None:
 
 def say_warm_up(training: Training) -> None:
     """Say that the KL term is weighted because the prior asks for it."""
-    prior, options = asks_for_warm_up(training.vae), training.options
-    if prior and options["kl_warm_up"] is None and not options["kl_cycle"]:
+    prior = asks_for_warm_up(training.vae)
+    if prior and FitOptions(**training.options).prior_warms_up:
         print(
             f"pyro-vae: note: over the first {prior.warm_up_share:.0%} of the training the weight of the KL "
             f"term rises to its value, as {type(prior).__name__} asks; --kl_warm_up 0 for none",

@@ -235,9 +235,9 @@ def _check_apart(programs: Sequence[JointProgram]) -> None:
 
 def _weighs(task: Task) -> bool:
     """Whether its KL term has another weight than 1 in some step."""
-    warm_up = task.options.kl_warm_up
-    asked = asks_for_warm_up(task.program) is not None if warm_up is None else warm_up != 0
-    return task.options.kl_weight != 1 or asked
+    options = task.options
+    asked = options.prior_warms_up and asks_for_warm_up(task.program) is not None
+    return options.kl_weight != 1 or bool(options.kl_warm_up) or asked
 
 
 #: A parameter, its gradient, two states of Adam, and the best epoch.

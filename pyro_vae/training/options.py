@@ -66,6 +66,15 @@ class FitOptions:
         if self.precision not in ("full", "bfloat16"):
             raise InputError(f"precision expects 'full' or 'bfloat16', got {self.precision!r}")
 
+    @property
+    def prior_warms_up(self) -> bool:
+        """Whether the warm-up is what the prior asks for, since nothing else is said of the weight.
+
+        >>> FitOptions().prior_warms_up, FitOptions(kl_warm_up=0).prior_warms_up
+        (True, False)
+        """
+        return self.kl_warm_up is None and not self.kl_cycle and not callable(self.kl_weight)
+
     def in_words(self) -> dict[str, float | str | None]:
         """Each by name, a function or class by its own.
 

@@ -166,12 +166,9 @@ class Trainer:
         )
 
     def _warm_up(self) -> int:
-        """Epochs of it: what was given, or what the prior asks for where the weight is left to it."""
-        options = self.options
-        if options.kl_warm_up is not None:
-            return options.kl_warm_up
-        if callable(options.kl_weight) or options.kl_cycle:
-            return 0
+        """Epochs of it: what was given, or what the prior asks for."""
+        if not self.options.prior_warms_up:
+            return self.options.kl_warm_up or 0
         return math.ceil(self.programs.warm_up_share * math.ceil(self.total_steps / self.steps_per_epoch))
 
     def _kl_schedule(self, warm_up: int) -> KLSchedule:
@@ -343,7 +340,7 @@ class Trainer:
 
     def _warm_up_as(self, saved: object) -> None:
         """Keep to the warm-up of the training that goes on, also where it is to be a longer one."""
-        if self.options.kl_warm_up is None and self.kl.warm_up and isinstance(saved, int) and saved:
+        if self.options.prior_warms_up and self.kl.warm_up and isinstance(saved, int) and saved:
             self.kl = self._kl_schedule(saved)
             self.settings = self._settings()
 
