@@ -35,14 +35,15 @@ PARTS = {
     "likelihood": (
         "CategoricalLikelihood",
         "DiscretizedLogisticLikelihood",
+        "DiscretizedLogisticMixtureLikelihood",
         "PoissonLikelihood",
         "NegativeBinomialLikelihood",
         "ContinuousBernoulliLikelihood",
         "NormalLikelihood",
         "LaplaceLikelihood",
     ),
-    "posterior": ("FullNormalPosterior", "LowRankNormalPosterior"),
-    "network": ("Convolutional",),
+    "posterior": ("FullNormalPosterior", "LowRankNormalPosterior", "FlowPosterior"),
+    "network": ("GatedMLP", "Convolutional"),
 }
 SEEDS = 5
 
