@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pyro_vae.processes import on_all_cores
-from tests.commands import SMALL, Run
+from tests.commands import SMALL, Run, arrays_in
 
 HERE = os.getpid()
 
@@ -87,6 +87,6 @@ def test_seeds_evaluated_in_two_processes_have_the_numbers_of_one(
         status, out, errors = pyro_vae("train", "--seeds", 2, *words)
         assert (status, errors) == (0, "") and len(out.splitlines()) == 4
     for seed in range(2):
-        one, two = (np.load(Path(name, f"seed-{seed}", "per_datum.npz")) for name in ("one", "two"))
+        one, two = (arrays_in(Path(name, f"seed-{seed}", "per_datum.npz")) for name in ("one", "two"))
         for name in ("log_evidence", "elbo", "pareto_k"):
             np.testing.assert_array_equal(one[name], two[name])

@@ -19,6 +19,7 @@ import pyro_vae as pv
 from pyro_vae import plots
 from pyro_vae.columns import words_of
 from pyro_vae.data import DataFacts
+from tests.commands import arrays_in
 
 from .commands import SMALL, Run
 from .components import refused
@@ -660,7 +661,7 @@ def test_new_rows_are_scored_encoded_and_filled(run: Path, pyro_vae: Run) -> Non
         assert "" not in after and after[1].isdigit() and after[2] in ("no", "yes")
         assert after[3] in ("Bonn", "Kiel", "Ulm, old") and float(after[4]) > 0
     assert pyro_vae("impute", run, new, "--out", "filled.npz", "--particles", "50")[0] == 0
-    assert bool(np.isfinite(np.load("filled.npz")["filled"]).all())
+    assert bool(np.isfinite(arrays_in("filled.npz")["filled"]).all())
     written(Path("bad.csv"), rows=[["170", "1", "no", "Rome", "3"]])
     status, _, err = pyro_vae("score", run, "bad.csv")
     assert (
