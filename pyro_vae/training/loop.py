@@ -1,6 +1,5 @@
 """The loop of a training: epoch after epoch, step after step."""
 
-import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
@@ -120,6 +119,6 @@ class Loop:
     def show(self, epoch: int, batch_elbo: Tensor, size: int) -> None:
         """Move the progress bar; the ELBO, for which a GPU must wait, is read where it is drawn anew."""
         if self.bar.update() and not self.bar.disable:
-            epochs = math.ceil(self.trainer.total_steps / self.trainer.steps_per_epoch)
+            epochs = self.trainer.total_epochs
             elbo = float(batch_elbo) / size
             self.bar.set_postfix_str(f"epoch {epoch}/{epochs}, ELBO {elbo:.2f}", refresh=False)

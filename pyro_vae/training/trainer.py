@@ -143,6 +143,11 @@ class Trainer:
         return math.ceil(len(self.train) / self.batch_size)
 
     @property
+    def total_epochs(self) -> int:
+        """Epochs in all, the last of which may be a part of one."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    @property
     def learning_rate(self) -> float:
         """That of the last step, of the first parameters."""
         if self.schedule is not None:
@@ -169,7 +174,7 @@ class Trainer:
         """Epochs of it: what was given, or what the prior asks for."""
         if not self.options.prior_warms_up:
             return self.options.kl_warm_up or 0
-        return math.ceil(self.programs.warm_up_share * math.ceil(self.total_steps / self.steps_per_epoch))
+        return math.ceil(self.programs.warm_up_share * self.total_epochs)
 
     def _kl_schedule(self, warm_up: int) -> KLSchedule:
         return KLSchedule(self.options.kl_weight, warm_up, self.options.kl_cycle, self.steps_per_epoch)
@@ -183,7 +188,7 @@ class Trainer:
             self.optimiser,
             options.schedule_per,
             steps=self.total_steps,
-            epochs=math.ceil(self.total_steps / self.steps_per_epoch),
+            epochs=self.total_epochs,
             validates=len(self.validation.split) > 0,
         )
 
